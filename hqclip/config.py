@@ -1,0 +1,330 @@
+"""Every setting of every stage: its help, its default and what is refused. Standard library only.
+
+Flags, pipeline parameters and `docs/settings.md` derive from these classes. A stage's settings are frozen; whatever
+is wrong with them is reported at once, together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hqclip.errors import ConfigError
+
+C = TypeVar("C", bound="Settings")
+_REQUIRED = object()
+
+
+def setting(
+    help: str,
+    default: Any = _REQUIRED,
+    *,
+    choices: Iterable[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A field of a `Settings` class with its help and what it accepts; without a default it must be given."""
+    rules = {"help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "above": above}
+    if default is _REQUIRED:
+        return field(metadata=rules)
+    return field(default=default, metadata=rules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Frozen settings that check themselves. Raises `ConfigError` listing everything that is wrong."""
+
+    def __post_init__(self) -> None:
+        problems = [p for f in dataclasses.fields(self) for p in _refusals(f, getattr(self, f.name))]
+        problems += self.conflicts()
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def conflicts(self) -> list[str]:
+        """What is wrong with the settings taken together, a sentence each."""
+        return []
+
+    @classmethod
+    def from_mapping(cls: type[C], given: Mapping[str, Any], where: str = "") -> C:
+        """From flags, JSON or pipeline parameters: text and whole floats become what the field asks for."""
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        hints = get_type_hints(cls)
+        problems, values = [], {}
+        for name, value in given.items():
+            if name not in known:
+                problems.append(f"unknown setting {where}{name}{did_you_mean(name, known)}")
+                continue
+            try:
+                values[name] = _coerce(value, hints[name])
+            except ValueError as error:
+                problems.append(f"{where}{name} {error}, got {value!r}")
+        missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in given]
+        problems += [f"{where}{name} is missing: {known[name].metadata['help']}" for name in missing]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, 1) or difflib.get_close_matches(name.replace("-", "_"), options, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _refusals(f: dataclasses.Field[Any], value: Any) -> list[str]:
+    rules = f.metadata
+    if isinstance(value, str):
+        bad = next((c for c in value if ord(c) < 32), None)
+        if bad is not None:
+            return [f"{f.name} contains a control character (U+{ord(bad):04X})"]
+        if "{{" in value:
+            return [f"{f.name} is {value!r}: '{{{{' is reserved by Kubeflow templates"]
+        if f.default is dataclasses.MISSING and not value.strip():
+            return [f"{f.name} is empty: {rules['help']}"]
+        if rules["choices"] and value not in rules["choices"]:
+            return [f"{f.name} is {value!r}: give one of {', '.join(rules['choices'])}"]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return [f"{f.name} must be finite, got {value}"]
+        if rules["minimum"] is not None and value < rules["minimum"]:
+            return [f"{f.name} is {value}; give {rules['minimum']} or more"]
+        if rules["above"] is not None and value <= rules["above"]:
+            return [f"{f.name} is {value}; give more than {rules['above']}"]
+        if rules["maximum"] is not None and value > rules["maximum"]:
+            return [f"{f.name} is {value}; give {rules['maximum']} or less"]
+    return []
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """The value as `hint` asks, from flag text or JSON; ValueError says what was expected."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if hint is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+        raise ValueError("must be true or false")
+    if hint is int:
+        return _whole(value)
+    if hint is float:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a number") from None
+    if get_origin(hint) is tuple:
+        return _items(value, get_args(hint)[0])
+    if not isinstance(value, str):
+        raise ValueError("must be text (a version such as 1.10 needs quotes)")
+    return value
+
+
+def _whole(value: Any) -> int:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError("must be a whole number")
+    return int(str(value)) if isinstance(value, str) and value.lstrip("+-").isdigit() else int(number)
+
+
+def _items(value: Any, item: Any) -> tuple[Any, ...]:
+    """From a list, a JSON list, or text with commas."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                value = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"is not valid JSON at character {error.pos}: {error.msg}") from None
+        else:
+            value = [part.strip() for part in text.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list")
+    return tuple(_coerce(part, item) for part in value)
+
+
+STORE = "root of the store: gs://bucket/prefix or a folder"
+THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadConfig(Settings):
+    """Bring shards into the store: verified, indexed, counted."""
+
+    store: str = setting(STORE)
+    shards: str = setting("shards to bring: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
+    max_fault_rate: float = setting(
+        "share of samples that may be refused before the stage fails", 0.01, minimum=0, maximum=1
+    )
+    skip_damaged: bool = setting("keep what is intact of damaged shards instead of failing", False)
+    parallel: int = setting("shards in work at a time", 4, minimum=1, maximum=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig(Settings):
+    """Write four texts for every image of a pool, with an LVLM that looks at the image and its alt-text."""
+
+    store: str = setting(STORE)
+    pool: str = setting("pool manifest, as printed by `hqclip download`")
+    model: str = setting("LVLM: a folder, or a hub name with its revision", "demo")
+    engine: str = setting("what runs the LVLM", "transformers", choices=("transformers",))
+    prompt: str = setting("prompt: a built-in name or a text file", "web-1")
+    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16)
+    batch_size: int = setting("images handed to the engine at a time", 64, minimum=1)
+    max_fault_rate: float = setting(
+        "share of samples without usable texts at which the stage fails", 0.03, minimum=0, maximum=1
+    )
+    threads: int = setting(THREADS, 0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Settings):
+    """Similarity of every image to its texts under the champion CLIP; nothing to do in the first cycle."""
+
+    store: str = setting(STORE)
+    pool: str = setting("pool manifest, as printed by `hqclip download`")
+    annotations: str = setting("annotation folder, as printed by `hqclip annotate`")
+    champion: str = setting("model folder of the champion; empty if there is none yet", "")
+    batch_size: int = setting("images at a time", 256, minimum=1)
+    threads: int = setting(THREADS, 0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig(Settings):
+    """Clean the annotations by rule and make a data set version of them."""
+
+    store: str = setting(STORE)
+    pool: str = setting("pool manifest, as printed by `hqclip download`")
+    annotations: str = setting("annotation folder, as printed by `hqclip annotate`")
+    scores: str = setting("score folder, as printed by `hqclip score`; empty without a champion", "")
+    name: str = setting("name of the data set", "refined")
+    parent: str = setting("digest of the data set that this one follows; empty for the first", "")
+    tag_vocabulary: int = setting("most frequent tags kept for tag classification", 10_000, minimum=1)
+    drop_share: float = setting(
+        "share of samples dropped whose description is least similar to the image (needs scores)",
+        0.1,
+        minimum=0,
+        maximum=0.9,
+    )
+    weak_alt_share: float = setting(
+        "share of samples whose alt-text is least similar to the image and is not trained on (needs scores)",
+        0.25,
+        minimum=0,
+        maximum=1,
+    )
+    max_drop_rate: float = setting("share of unusable samples at which the stage fails", 0.25, minimum=0, maximum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """Train CLIP on a data set version, with negative descriptions and tags as further supervision."""
+
+    store: str = setting(STORE)
+    dataset: str = setting("data set manifest, as printed by `hqclip curate`")
+    run: str = setting("name of the run: a-z, 0-9 and dashes")
+    model: str = setting("open_clip model name, or a JSON file with its config", "ViT-B-32")
+    samples_seen: int = setting("budget: samples the model sees in all", 12_800_000, minimum=1)
+    batch_size: int = setting("samples a step, all ranks together", 4096, minimum=2)
+    learning_rate: float = setting("peak of the cosine schedule", 5e-4, above=0)
+    warmup: int = setting("steps of linear warm-up", 500, minimum=0)
+    weight_decay: float = setting("AdamW, for matrices only", 0.2, minimum=0)
+    beta2: float = setting("AdamW", 0.98, above=0, maximum=0.9999)
+    grad_clip: float = setting("largest gradient norm; 0 does not clip", 0.0, minimum=0)
+    generated_share: float = setting(
+        "how often the LVLM's description is the text, else the alt-text", 0.75, minimum=0, maximum=1
+    )
+    negative_weight: float = setting("weight of hard-negative identification", 0.5, minimum=0)
+    negative_ramp: float = setting("share of the steps over which that weight rises from 0", 0.1, minimum=0, maximum=1)
+    tag_weight: float = setting("weight of short-tag classification", 1.0, minimum=0)
+    false_tag_weight: float = setting(
+        "weight of a tag that the LVLM says is absent, relative to one it does not mention", 2.0, minimum=0
+    )
+    seed: int = setting("decides initial weights, sample order and text choice", 0, minimum=0)
+    precision: str = setting("arithmetic of the towers", "bf16", choices=("bf16", "fp32"))
+    checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1)
+    log_every: int = setting("steps between log lines", 50, minimum=1)
+    workers: int = setting("processes that decode images; 0 decodes in the training process", 0, minimum=0)
+    threads: int = setting(THREADS, 0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Settings):
+    """Judge a model zero-shot: classification, retrieval, compositional choice."""
+
+    store: str = setting(STORE)
+    model: str = setting("exported model folder, as printed by `hqclip train`")
+    suite: str = setting("suite manifest: a suite.json, local or gs://")
+    batch_size: int = setting("images at a time", 256, minimum=1)
+    resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100)
+    threads: int = setting(THREADS, 0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteConfig(Settings):
+    """Choose the best candidate of a cycle and put it in force if it beats the champion by a margin."""
+
+    store: str = setting(STORE)
+    plan: str = setting("cycle plan, as printed by `hqclip plan`")
+    dataset: str = setting("data set manifest, as printed by `hqclip curate`")
+    evaluations: tuple[str, ...] = setting("evaluations of the candidates, as printed by `hqclip evaluate`")
+    margin: float = setting("how much better than the champion the average must be", 0.005, minimum=0, maximum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(Settings):
+    """Open a cycle: is there anything to do, and with which settings for every stage?"""
+
+    store: str = setting(STORE)
+    shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
+    suite: str = setting("suite to judge with: a suite.json, local or gs://")
+    preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
+    points: tuple[str, ...] = setting("training runs of the cycle: recipes out of raw, mixed, hqclip", ("hqclip",))
+    cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
+    annotate_model: str = setting("LVLM; empty leaves it to the preset", "")
+    train_samples_seen: int = setting("training budget of each point; 0 leaves it to the preset", 0, minimum=0)
+    train_seed: int = setting("seed of the training runs", 0, minimum=0)
+    overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageConfig(Settings):
+    """Where a model comes from: data set, annotator, parents, back to the first cycle."""
+
+    store: str = setting(STORE)
+    cycle: int = setting("cycle to start from; 0 is the champion's", 0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoWorldConfig(Settings):
+    """Draw the shapes world: a pool of web-like shards and a suite to judge with."""
+
+    store: str = setting("where to draw it: a folder or gs://bucket/prefix")
+    images: int = setting("pictures in the pool", 6000, minimum=1, maximum=1_000_000)
+    scenes: int = setting("pictures for each benchmark of the suite", 500, minimum=8, maximum=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoTeachConfig(Settings):
+    """Teach the tiny LVLM of the demo to read the shapes world."""
+
+    out: str = setting("folder for the model")
+    seed: int = setting("decides everything that is random", 0, minimum=0)
+    steps: int = setting("language steps in the last lesson", 2400, minimum=1)
+    threads: int = setting(THREADS, 1, minimum=0)

@@ -1,0 +1,85 @@
+"""What a user can act on. Every message says what was found, where, and what to do next.
+
+Anything that is not an `HQClipError` is a bug in hqclip and keeps its traceback (exit code 1).
+"""
+
+
+class HQClipError(Exception):
+    """A fault that a person can mend; `exit_code` tells a scheduler whether to try again."""
+
+    exit_code = 1
+
+
+class ConfigError(HQClipError):
+    """A flag, setting or parameter is wrong. Trying again does not help."""
+
+    exit_code = 64
+
+
+class DataError(HQClipError):
+    """The data is damaged, empty or too often bad. Trying again does not help."""
+
+    exit_code = 65
+
+
+class NotFoundError(HQClipError):
+    """A named input does not exist."""
+
+    exit_code = 66
+
+
+class UnavailableError(HQClipError):
+    """A service did not answer after all retries."""
+
+    exit_code = 69
+
+
+class ConflictError(HQClipError):
+    """The place is taken by something else: nothing is ever overwritten."""
+
+    exit_code = 73
+
+
+class StorageError(HQClipError):
+    """Reading or writing failed: disk full, checksum mismatch, I/O error."""
+
+    exit_code = 74
+
+
+class AccessError(HQClipError):
+    """Missing credentials or permission."""
+
+    exit_code = 77
+
+
+class MissingSoftwareError(HQClipError):
+    """This machine or image lacks something: a package, a GPU, a program."""
+
+    exit_code = 78
+
+
+class TerminatedError(HQClipError):
+    """SIGTERM was received and progress was saved: the same command continues."""
+
+    exit_code = 143
+
+
+EXIT_CODES = {
+    0: "done, or nothing to do",
+    1: "a bug in hqclip: please report the traceback",
+    **{
+        kind.exit_code: (kind.__doc__ or "").strip()
+        for kind in (
+            ConfigError,
+            DataError,
+            NotFoundError,
+            UnavailableError,
+            ConflictError,
+            StorageError,
+            AccessError,
+            MissingSoftwareError,
+            TerminatedError,
+        )
+    },
+    130: "interrupted from the keyboard; the same command continues",
+}

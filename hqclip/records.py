@@ -1,0 +1,243 @@
+"""What is on disk, read first: samples, annotations, manifests. Standard library only.
+
+`docs/formats.md` says the same for users. Every manifest carries a `format` number; a reader refuses a newer one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+from hqclip.errors import DataError
+
+FORMAT = 1
+FIELDS = ("tags", "neg_tags", "desc", "neg_desc")  # the published VLM-150M names
+M = TypeVar("M", bound="Manifest")
+
+
+class Status(StrEnum):
+    """What became of one sample in `annotate`: `ok`, or the name of the fault."""
+
+    OK = "ok"
+    NOT_JSON = "not_json"
+    WRONG_SHAPE = "wrong_shape"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    REPEATED = "repeated"
+    REFUSED = "refused"
+    NEGATIVE_EQUALS_POSITIVE = "negative_equals_positive"
+    UNREADABLE_IMAGE = "unreadable_image"
+    ENGINE_ERROR = "engine_error"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its raw alt-text; `uid` is 32 hexadecimal digits (DataComp)."""
+
+    uid: str
+    image: bytes
+    text: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The four texts of one image; `neg_desc[i]` contradicts `desc[i]`, `neg_tags[i]` contradicts `tags[i]`."""
+
+    tags: tuple[str, ...]
+    neg_tags: tuple[str, ...]
+    desc: tuple[str, ...]
+    neg_desc: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnnotatedRow:
+    """One row of an annotation sidecar: the four texts, or None and the fault."""
+
+    uid: str
+    status: Status
+    annotation: Annotation | None
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One verified shard: `key` and `index` lie in the store, `crc32c` is unsigned."""
+
+    key: str
+    index: str
+    size: int
+    crc32c: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """`shards/00012.tar` -> `00012`: what the sidecars of this shard are called."""
+        return self.key.rpartition("/")[2].removesuffix(".tar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A small JSON document that names finished objects; written last, so what it names is complete."""
+
+    KIND: ClassVar[str] = ""
+
+    def to_json(self) -> bytes:
+        """Canonical: sorted keys, so the same content gives the same bytes."""
+        return canonical_json({"kind": self.KIND, "format": FORMAT, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls: type[M], data: bytes, where: str) -> M:
+        """Raises `DataError` if this is not such a manifest or is of a newer format."""
+        try:
+            document = json.loads(data)
+            kind, number = document.pop("kind"), document.pop("format")
+        except (ValueError, AttributeError, KeyError) as error:
+            raise DataError(f"{where}: not a {cls.KIND} manifest ({error!r})") from error
+        if kind != cls.KIND:
+            raise DataError(f"{where}: this is a {kind} manifest; a {cls.KIND} manifest is needed here")
+        if number > FORMAT:
+            raise DataError(f"{where}: format {number} is newer than {FORMAT}; upgrade hqclip")
+        try:
+            return cls._from_document(document)
+        except TypeError as error:
+            raise DataError(f"{where}: damaged {cls.KIND} manifest ({error})") from error
+
+    @classmethod
+    def _from_document(cls: type[M], document: dict[str, Any]) -> M:
+        return cls(**document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Manifest):
+    """`pools/{digest}.json`: the shards that one `download` verified, and what it refused."""
+
+    KIND = "pool"
+    digest: str
+    source: str
+    shards: tuple[ShardEntry, ...]
+    refused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Samples in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Pool:
+        shards = tuple(ShardEntry(**entry) for entry in document.pop("shards"))
+        return cls(shards=shards, **document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVersion(Manifest):
+    """`datasets/{digest}/dataset.json`: one refined data set; the digest covers content only."""
+
+    KIND = "dataset"
+    digest: str
+    name: str
+    parent: str
+    pool: str
+    annotator: str
+    policy: str
+    score_model: str
+    rows: int
+    usable_rows: int
+    counts: dict[str, int]
+    flags: dict[str, int]
+    tag_vocabulary: int
+    code_version: str
+
+
+@dataclass(frozen=True)
+class BenchmarkScore:
+    """One benchmark: all metrics, the main one, how many items, and its 95 % bootstrap interval."""
+
+    name: str
+    kind: str
+    metrics: dict[str, float]
+    main: str
+    items: int
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Manifest):
+    """`evaluations/{model_digest}/{suite_digest}.json`: how one model does on one suite."""
+
+    KIND = "evaluation"
+    model: str
+    model_digest: str
+    suite: str
+    suite_digest: str
+    benchmarks: tuple[BenchmarkScore, ...]
+    average: float
+    outcomes: str
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Evaluation:
+        rows = (BenchmarkScore(**{**row, "interval": tuple(row["interval"])}) for row in document.pop("benchmarks"))
+        return cls(benchmarks=tuple(rows), **document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CyclePlan(Manifest):
+    """`cycles/{n:06d}.plan.json`: what a cycle set out to do; written once, so a resumed cycle does the same."""
+
+    KIND = "cycle-plan"
+    cycle: int
+    fingerprint: str
+    champion: dict[str, Any] | None
+    settings: dict[str, dict[str, Any]]
+    points: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> CyclePlan:
+        return cls(points=tuple(document.pop("points")), **document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleRecord(Manifest):
+    """`cycles/{n:06d}.json`: what a cycle did, written last."""
+
+    KIND = "cycle"
+    cycle: int
+    parent: int
+    fingerprint: str
+    dataset: str
+    runs: tuple[dict[str, Any], ...]
+    candidate: str
+    verdict: str
+    reason: str
+    report: str
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> CycleRecord:
+        return cls(runs=tuple(document.pop("runs")), **document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion(Manifest):
+    """`champion.json`: the model in force; changed only by compare-and-swap."""
+
+    KIND = "champion"
+    model: str
+    model_digest: str
+    evaluation: str
+    cycle: int
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no NaN, a final newline: equal values give equal bytes."""
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=True) + "\n").encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON, the first 16 hexadecimal digits: names objects in the store."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:16]
