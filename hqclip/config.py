@@ -10,10 +10,9 @@ import dataclasses
 import difflib
 import json
 import math
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hqclip.errors import ConfigError
 
@@ -65,6 +64,8 @@ class Settings:
                 values[name] = _coerce(value, hints[name])
             except ValueError as error:
                 problems.append(f"{where}{name} {error}, got {value!r}")
+                continue
+            problems += [where + problem for problem in _refusals(known[name], values[name])]
         missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in given]
         problems += [f"{where}{name} is missing: {known[name].metadata['help']}" for name in missing]
         if problems:
@@ -84,77 +85,92 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _refusals(f: dataclasses.Field[Any], value: Any) -> list[str]:
-    rules = f.metadata
     if isinstance(value, str):
-        bad = next((c for c in value if ord(c) < 32), None)
-        if bad is not None:
-            return [f"{f.name} contains a control character (U+{ord(bad):04X})"]
-        if "{{" in value:
-            return [f"{f.name} is {value!r}: '{{{{' is reserved by Kubeflow templates"]
-        if f.default is dataclasses.MISSING and not value.strip():
-            return [f"{f.name} is empty: {rules['help']}"]
-        if rules["choices"] and value not in rules["choices"]:
-            return [f"{f.name} is {value!r}: give one of {', '.join(rules['choices'])}"]
+        return _text_refusals(f, value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            return [f"{f.name} must be finite, got {value}"]
-        if rules["minimum"] is not None and value < rules["minimum"]:
-            return [f"{f.name} is {value}; give {rules['minimum']} or more"]
-        if rules["above"] is not None and value <= rules["above"]:
-            return [f"{f.name} is {value}; give more than {rules['above']}"]
-        if rules["maximum"] is not None and value > rules["maximum"]:
-            return [f"{f.name} is {value}; give {rules['maximum']} or less"]
+        return _number_refusals(f, value)
+    if isinstance(value, tuple):
+        if not value and f.default is dataclasses.MISSING:
+            return [f"{f.name} is empty: {f.metadata['help']}"]
+        return [problem for item in value for problem in _refusals(f, item)]
+    return []
+
+
+def _text_refusals(f: dataclasses.Field[Any], value: str) -> list[str]:
+    bad = next((c for c in value if ord(c) < 32), None)
+    if bad is not None:
+        return [f"{f.name} contains a control character (U+{ord(bad):04X})"]
+    if "{{" in value:
+        return [f"{f.name} is {value!r}: '{{{{' is reserved by Kubeflow templates"]
+    if f.default is dataclasses.MISSING and not value.strip():
+        return [f"{f.name} is empty: {f.metadata['help']}"]
+    if f.metadata["choices"] and value not in f.metadata["choices"]:
+        known = f.metadata["choices"]
+        return [f"{f.name} is {value!r}: give one of {', '.join(known)}{did_you_mean(value, known)}"]
+    return []
+
+
+def _number_refusals(f: dataclasses.Field[Any], value: float) -> list[str]:
+    minimum, maximum, above = (f.metadata[bound] for bound in ("minimum", "maximum", "above"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{f.name} must be finite, got {value}"]
+    if minimum is not None and value < minimum:
+        return [f"{f.name} is {value}; give {minimum} or more"]
+    if above is not None and value <= above:
+        return [f"{f.name} is {value}; give more than {above}"]
+    if maximum is not None and value > maximum:
+        return [f"{f.name} is {value}; give {maximum} or less"]
     return []
 
 
 def _coerce(value: Any, hint: Any) -> Any:
     """The value as `hint` asks, from flag text or JSON; ValueError says what was expected."""
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(option for option in get_args(hint) if option is not type(None))
-    if hint is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in words:
-            return words[str(value).lower()]
-        raise ValueError("must be true or false")
-    if hint is int:
-        return _whole(value)
-    if hint is float:
-        if isinstance(value, bool):
-            raise ValueError("must be a number")
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise ValueError("must be a number") from None
     if get_origin(hint) is tuple:
         return _items(value, get_args(hint)[0])
+    readers = {bool: _truth, int: _whole, float: _number, str: _text}
+    return readers[hint](value)
+
+
+def _truth(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if str(value).lower() not in words:
+        raise ValueError("must be true or false")
+    return words[str(value).lower()]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError("must be a whole number")
+    return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number") from None
+
+
+def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text (a version such as 1.10 needs quotes)")
     return value
 
 
-def _whole(value: Any) -> int:
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if not number.is_integer():
-        raise ValueError("must be a whole number")
-    return int(str(value)) if isinstance(value, str) and value.lstrip("+-").isdigit() else int(number)
-
-
 def _items(value: Any, item: Any) -> tuple[Any, ...]:
     """From a list, a JSON list, or text with commas."""
-    if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("["):
-            try:
-                value = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"is not valid JSON at character {error.pos}: {error.msg}") from None
-        else:
-            value = [part.strip() for part in text.split(",") if part.strip()]
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not valid JSON at character {error.pos}: {error.msg}") from None
+    elif isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list")
     return tuple(_coerce(part, item) for part in value)
@@ -239,7 +255,7 @@ class TrainConfig(Settings):
     store: str = setting(STORE)
     dataset: str = setting("data set manifest, as printed by `hqclip curate`")
     run: str = setting("name of the run: a-z, 0-9 and dashes")
-    model: str = setting("open_clip model name, or a JSON file with its config", "ViT-B-32")
+    model: str = setting("name of an open_clip model", "ViT-B-32")
     samples_seen: int = setting("budget: samples the model sees in all", 12_800_000, minimum=1)
     batch_size: int = setting("samples a step, all ranks together", 4096, minimum=2)
     learning_rate: float = setting("peak of the cosine schedule", 5e-4, above=0)
@@ -250,6 +266,7 @@ class TrainConfig(Settings):
     generated_share: float = setting(
         "how often the LVLM's description is the text, else the alt-text", 0.75, minimum=0, maximum=1
     )
+    max_sentences: int = setting("most neighbouring sentences of a description in one text", 3, minimum=1)
     negative_weight: float = setting("weight of hard-negative identification", 0.5, minimum=0)
     negative_ramp: float = setting("share of the steps over which that weight rises from 0", 0.1, minimum=0, maximum=1)
     tag_weight: float = setting("weight of short-tag classification", 1.0, minimum=0)
@@ -260,7 +277,6 @@ class TrainConfig(Settings):
     precision: str = setting("arithmetic of the towers", "bf16", choices=("bf16", "fp32"))
     checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1)
     log_every: int = setting("steps between log lines", 50, minimum=1)
-    workers: int = setting("processes that decode images; 0 decodes in the training process", 0, minimum=0)
     threads: int = setting(THREADS, 0, minimum=0)
 
 
@@ -326,5 +342,5 @@ class DemoTeachConfig(Settings):
 
     out: str = setting("folder for the model")
     seed: int = setting("decides everything that is random", 0, minimum=0)
-    steps: int = setting("language steps in the last lesson", 2400, minimum=1)
+    steps: int = setting("language steps in the last lesson", 1800, minimum=1)
     threads: int = setting(THREADS, 1, minimum=0)

@@ -1,0 +1,1 @@
+"""One Kubeflow component a stage: a signature and one call into hqclip."""

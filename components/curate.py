@@ -1,0 +1,26 @@
+"""Clean the annotations by rule and make a data set version of them."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+def curate(
+    planned: dsl.Input[dsl.Dataset],
+    downloaded: dsl.Input[dsl.Dataset],
+    annotated: dsl.Input[dsl.Dataset],
+    scored: dsl.Input[dsl.Dataset],
+    curated: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Clean the annotations by rule and make a data set version of them."""
+    from hqclip.stages import run_planned
+
+    run_planned(
+        "curate",
+        planned.path,
+        [downloaded.path, annotated.path, scored.path],
+        write_to=curated.path,
+        log=metrics.log_metric,
+    )

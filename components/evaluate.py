@@ -1,0 +1,18 @@
+"""Judge a model zero-shot: classification, retrieval, compositional choice."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("train"), install_kfp_package=False)
+def evaluate(
+    planned: dsl.Input[dsl.Dataset],
+    trained: dsl.Input[dsl.Dataset],
+    evaluated: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Judge a model zero-shot: classification, retrieval, compositional choice."""
+    from hqclip.stages import run_planned
+
+    run_planned("evaluate", planned.path, [trained.path], write_to=evaluated.path, log=metrics.log_metric)

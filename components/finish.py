@@ -1,0 +1,13 @@
+"""Say how a run ended."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+def finish(store: str, status: dsl.PipelineTaskFinalStatus) -> str:
+    """Say how a run ended, whatever happened."""
+    from hqclip.cycle.finish import finish
+
+    return finish(store, status.state, status.error_message)

@@ -1,0 +1,37 @@
+"""Open a cycle."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+def plan(
+    store: str,
+    shards: str,
+    suite: str,
+    preset: str,
+    points: str,
+    cycle: int,
+    annotate_model: str,
+    train_samples_seen: int,
+    train_seed: int,
+    overrides: str,
+    planned: dsl.Output[dsl.Dataset],
+) -> bool:
+    """Open a cycle: check every setting, and say whether there is anything to do."""
+    from hqclip.stages import run_named
+
+    given = {
+        "store": store,
+        "shards": shards,
+        "suite": suite,
+        "preset": preset,
+        "points": points,
+        "cycle": cycle,
+        "annotate_model": annotate_model,
+        "train_samples_seen": train_samples_seen,
+        "train_seed": train_seed,
+        "overrides": overrides,
+    }
+    return run_named("plan", given, write_to=planned.path)["has_work"]

@@ -1,0 +1,19 @@
+"""Similarity of every image to its texts under the champion CLIP."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("train"), install_kfp_package=False)
+def score(
+    planned: dsl.Input[dsl.Dataset],
+    downloaded: dsl.Input[dsl.Dataset],
+    annotated: dsl.Input[dsl.Dataset],
+    scored: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Similarity of every image to its texts under the champion CLIP."""
+    from hqclip.stages import run_planned
+
+    run_planned("score", planned.path, [downloaded.path, annotated.path], write_to=scored.path, log=metrics.log_metric)

@@ -1,0 +1,1 @@
+"""The self-reinforcing cycle around annotation and training: plan, score, curate, promote, lineage."""

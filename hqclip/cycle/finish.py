@@ -1,0 +1,19 @@
+"""How a pipeline run ended, in a sentence, whatever happened before."""
+
+from __future__ import annotations
+
+from hqclip.cycle.plan import record_key
+from hqclip.records import Champion, CycleRecord
+from hqclip.store import open_store
+
+
+def finish(store_uri: str, state: str, message: str) -> str:
+    """What a person wants to know first. Never raises for a store without a champion."""
+    if state != "SUCCEEDED":
+        return f"the run ended {state}: {message or 'see the task that failed'}; the same run again continues from here"
+    store = open_store(store_uri)
+    if not store.exists("champion.json"):
+        return "the run succeeded; no model is in force yet"
+    champion = Champion.from_json(store.read("champion.json"), "champion.json")
+    record = CycleRecord.from_json(store.read(record_key(champion.cycle)), record_key(champion.cycle))
+    return f"the run succeeded; {champion.model} of cycle {champion.cycle} is in force ({record.reason})"

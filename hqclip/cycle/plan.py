@@ -1,0 +1,172 @@
+"""Settings and data in, a cycle plan out: what is to be done, or why there is nothing to do.
+
+The plan is written once, before any GPU is asked for; every stage of the cycle takes its settings from it. A cycle
+with the same data, settings and champion as one that is done has nothing to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hqclip.config import PlanConfig, did_you_mean
+from hqclip.data.sources import list_shards
+from hqclip.errors import ConfigError, ConflictError
+from hqclip.presets import PLANNED, PRESETS, RECIPES
+from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
+from hqclip.store import Store, open_store, read_uri
+
+MAX_POINTS = 16
+LATER = "(from an earlier stage)"
+
+
+def run(config: PlanConfig) -> dict[str, Any]:
+    """Write `cycles/{n:06d}.plan.json`, or find that the work is done. Raises `ConfigError` listing every problem."""
+    store = open_store(config.store)
+    settings, points = resolve(config)
+    source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
+    suite = json.loads(read_uri(config.suite))["digest"]
+
+    def fingerprint(champion: dict[str, Any] | None) -> str:
+        return digest_of([source, suite, settings, points, champion and champion["model_digest"]])
+
+    number = config.cycle or _open_cycle(store, fingerprint)
+    key = plan_key(number)
+    plan = _read_plan(store, key)
+    if plan is None:
+        champion = _champion(store)
+        plan = CyclePlan(
+            cycle=number,
+            fingerprint=fingerprint(champion),
+            champion=champion,
+            settings=_with_champion(store, settings, champion),
+            points=tuple(points),
+        )
+        store.write(key, plan.to_json())
+    elif plan.fingerprint != fingerprint(plan.champion):
+        raise ConflictError(
+            f"cycle {number} was planned with other settings, shards or suite; "
+            "give --cycle 0 to open the next one, or another store"
+        )
+    done = store.exists(record_key(number))
+    reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
+    return {"plan": key, "cycle": number, "has_work": not done, "reason": reason, **_runnable(config, plan)}
+
+
+def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
+    """The plan with what depends on where it runs: `settings` of every stage and the list of points."""
+    settings = {stage: {"store": config.store, **values} for stage, values in plan.settings.items()}
+    settings["download"]["shards"] = config.shards
+    settings["evaluate"]["suite"] = config.suite
+    settings["promote"]["plan"] = plan_key(plan.cycle)
+    return {"settings": settings, "points": list(plan.points)}
+
+
+def plan_key(cycle: int) -> str:
+    """Where the plan of a cycle is."""
+    return f"cycles/{cycle:06d}.plan.json"
+
+
+def record_key(cycle: int) -> str:
+    """Where the record of a finished cycle is."""
+    return f"cycles/{cycle:06d}.json"
+
+
+def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Settings of every stage, defaults filled in, and the points. Raises `ConfigError` with all problems at once."""
+    problems: list[str] = []
+    if config.preset not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {config.preset!r}{did_you_mean(config.preset, PRESETS)}; one of {', '.join(PRESETS)}"
+        )
+    given: dict[str, dict[str, Any]] = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in PLANNED}
+    given["train"]["seed"] = config.train_seed
+    if config.annotate_model:
+        given["annotate"]["model"] = config.annotate_model
+    if config.train_samples_seen:
+        given["train"]["samples_seen"] = config.train_samples_seen
+    for name, value in _overrides(config.overrides).items():
+        stage, _, setting = name.partition(".")
+        if stage not in given:
+            problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
+        else:
+            given[stage][setting] = value
+    settings = {}
+    for stage, kind in PLANNED.items():
+        try:
+            settings[stage] = _complete(kind, given[stage], f"{stage}.")
+        except ConfigError as error:
+            problems.append(str(error))
+    points = [_point(name, problems) for name in config.points]
+    if not 1 <= len(points) <= MAX_POINTS or len(set(config.points)) < len(points):
+        problems.append(f"points: give 1 to {MAX_POINTS} different ones, got {len(points)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, points
+
+
+def _complete(kind: Any, given: dict[str, Any], where: str) -> dict[str, Any]:
+    """Check the settings of one stage; what other stages will say is left out."""
+    later = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in given}
+    checked = kind.from_mapping({**given, **dict.fromkeys(later, LATER)}, where).to_mapping()
+    return {name: value for name, value in checked.items() if name not in later}
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"overrides is not valid JSON at character {error.pos}: {error.msg}") from None
+    if not isinstance(values, dict):
+        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
+    return values
+
+
+def _point(name: str, problems: list[str]) -> dict[str, Any]:
+    if name not in RECIPES:
+        problems.append(f"unknown recipe {name!r} in points{did_you_mean(name, RECIPES)}; one of {', '.join(RECIPES)}")
+    return {"name": name, "settings": RECIPES.get(name, {})}
+
+
+def newest_cycle(store: Store) -> int:
+    """The highest number that was planned; 0 in a new store."""
+    found = (re.fullmatch(r"cycles/(\d+)\.plan\.json", key) for key in store.list("cycles/"))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None], str]) -> int:
+    """The newest cycle if it is the same work, done or not; else the next number."""
+    newest = newest_cycle(store)
+    plan = _read_plan(store, plan_key(newest))
+    if plan is None:
+        return newest + 1
+    champion = _champion(store) if store.exists(record_key(newest)) else plan.champion
+    return newest if plan.fingerprint == fingerprint(champion) else newest + 1
+
+
+def _read_plan(store: Store, key: str) -> CyclePlan | None:
+    return CyclePlan.from_json(store.read(key), key) if store.exists(key) else None
+
+
+def _champion(store: Store) -> dict[str, Any] | None:
+    if not store.exists("champion.json"):
+        return None
+    champion = Champion.from_json(store.read("champion.json"), "champion.json")
+    return {"model": champion.model, "model_digest": champion.model_digest, "cycle": champion.cycle}
+
+
+def _with_champion(
+    store: Store, settings: dict[str, dict[str, Any]], champion: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """The champion scores this cycle's data; its data set is the parent of the new one."""
+    if champion is None:
+        return settings
+    record = CycleRecord.from_json(store.read(record_key(champion["cycle"])), record_key(champion["cycle"]))
+    return {
+        **settings,
+        "score": {**settings["score"], "champion": champion["model"]},
+        "curate": {**settings["curate"], "parent": record.dataset.split("/")[1]},
+    }

@@ -1,0 +1,91 @@
+"""Shards, texts and the champion in, similarity columns out: how well each text fits its image."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from hqclip.clip import ExportedClip
+from hqclip.config import ScoreConfig
+from hqclip.data.images import ImageFault, decode
+from hqclip.data.index import ShardImages, read_index
+from hqclip.data.sidecar import ScoredRow, read_annotations, write_scores
+from hqclip.progress import Progress
+from hqclip.records import Pool, ShardEntry
+from hqclip.store import Store, open_store
+
+NOTHING = {"scores": "", "num_shards": 0, "already_done": 0}
+
+
+def run(config: ScoreConfig) -> dict[str, Any]:
+    """Write one score sidecar a shard; without a champion there is nothing to do, and it says so."""
+    if not config.champion:
+        return {**NOTHING, "reason": "no champion yet: the first cycle trains on unscored data"}
+    store = open_store(config.store)
+    pool = Pool.from_json(store.read(config.pool), config.pool)
+    clip = ExportedClip(store, config.champion, config.threads)
+    folder = f"scores/{clip.digest}-{config.annotations.rpartition('/')[2]}"
+    missing = [entry for entry in pool.shards if not store.exists(f"{folder}/{entry.name}.parquet")]
+    start = time.monotonic()
+    with Progress("score", sum(entry.rows for entry in missing), "images") as progress:
+        for entry in missing:
+            rows = score_shard(store, entry, config.annotations, clip, config.batch_size)
+            write_scores(store, f"{folder}/{entry.name}.parquet", rows, entry, clip.digest)
+            progress.advance(entry.rows)
+    return {
+        "scores": folder,
+        "score_model": clip.digest,
+        "num_shards": len(pool.shards),
+        "already_done": len(pool.shards) - len(missing),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def score_shard(
+    store: Store, entry: ShardEntry, annotations: str, clip: ExportedClip, batch_size: int
+) -> list[ScoredRow]:
+    """One row a sample: cosine with the alt-text, and the means over its sentences and over their contradictions.
+
+    NaN where there is no such text or no readable image.
+    """
+    index = read_index(store, entry)
+    texts = read_annotations(store, f"{annotations}/{entry.name}.parquet", entry)
+    rows = []
+    with ShardImages(store, entry) as images:
+        for start in range(0, entry.rows, batch_size):
+            part = range(start, min(start + batch_size, entry.rows))
+            pictures = [_picture(images, number) for number in part]
+            embedded = clip.images(
+                (p if p is not None else np.zeros((16, 16, 3), np.uint8) for p in pictures), batch_size
+            )
+            said = [texts[number].annotation for number in part]
+            columns = [
+                _similarity(clip, embedded, [[index.texts[number]] for number in part]),
+                _similarity(clip, embedded, [list(one.desc) if one else [] for one in said]),
+                _similarity(clip, embedded, [[text for text in one.neg_desc if text] if one else [] for one in said]),
+            ]
+            for number, picture, values in zip(part, pictures, zip(*columns, strict=True), strict=True):
+                rows.append(ScoredRow(index.uids[number], *(values if picture is not None else [float("nan")] * 3)))
+    return rows
+
+
+def _picture(images: ShardImages, row: int) -> Any:
+    try:
+        return decode(images.read(row))
+    except ImageFault:
+        return None
+
+
+def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: list[list[str]]) -> list[float]:
+    """The mean cosine of every image with its texts; NaN for none."""
+    flat = [text for of_one in texts for text in of_one]
+    text_ND = clip.texts(flat)
+    owner = torch.tensor([row for row, of_one in enumerate(texts) for _ in of_one], dtype=torch.long)
+    cosine = (image_BD[owner] * text_ND).sum(1) if flat else torch.empty(0)
+    total = torch.zeros(len(texts)).index_add_(0, owner, cosine)
+    count = torch.bincount(owner, minlength=len(texts))
+    values: list[float] = (total / count).tolist()
+    return values

@@ -1,0 +1,173 @@
+"""A cycle that is about to close in, the page about it out: what was refined, trained, measured and decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hqclip import __version__
+from hqclip.cycle.compare import Compared
+from hqclip.data.dataset import DatasetShard, read_dataset
+from hqclip.data.index import ShardImages, read_index
+from hqclip.data.sidecar import read_curated
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Sample, Status
+from hqclip.report import (
+    Arm,
+    Comparison,
+    Curve,
+    DataSummary,
+    Difference,
+    Fault,
+    FaultExample,
+    Faults,
+    Group,
+    LossChart,
+    Provenance,
+    Report,
+    Row,
+    Score,
+    ShownSample,
+)
+from hqclip.report.page import render
+from hqclip.store import Store
+
+SHOWN = 8  # samples on the page
+EXAMPLES = 4  # pictures of each kind of fault
+ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
+CHARTS = {
+    "loss": ("All parts together", "As weighted in training."),
+    "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
+    "negatives": (
+        "Hard negatives",
+        "Telling an image's own description from the false one; ln 2 = 0.69 is a coin toss.",
+    ),
+    "tags": ("Tags", "Naming the tags of an image out of the vocabulary."),
+}
+
+
+def write_story(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
+    """Write the page to `record.report`."""
+    version, shards, tags = read_dataset(store, record.dataset)
+    samples, faults = _samples(store, version, shards)
+    page = Report(
+        title=f"{version.name}: cycle {plan.cycle}",
+        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {record.reason}.",
+        promoted=record.verdict == "promoted",
+        cycle=plan.cycle,
+        comparison=comparison(store, record),
+        samples=samples,
+        data=DataSummary(
+            version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary
+        ),
+        faults=faults,
+        losses=_losses(store, record),
+        run=_provenance(store, plan, version, record),
+    )
+    store.write(record.report, render(page).encode(), create_only=False)
+
+
+def comparison(store: Store, record: CycleRecord) -> Comparison:
+    """The runs of a cycle side by side, metric by metric; the first is the baseline."""
+    evaluations = [Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs]
+    compared = Compared.read(store, [run["name"] for run in record.runs], evaluations)
+    groups = [
+        Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
+        for kind, metrics in compared.metrics().items()
+    ]
+    average = Row("average", "mean of the benchmarks' main metrics", _scores(*compared.average()))
+    arms = tuple(Arm(name, ABOUT.get(name, "")) for name in compared.names)
+    return Comparison(arms, average, tuple(groups), compared.names[0])
+
+
+def _row(compared: Compared, benchmark: str, metric: str) -> Row:
+    values, differences, items = compared.row(benchmark, metric)
+    return Row(benchmark, metric.replace("_", " "), _scores(values, differences), items)
+
+
+def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:
+    return tuple(
+        Score(value, Difference(*difference) if difference else None)
+        for value, difference in zip(values, differences, strict=True)
+    )
+
+
+def _samples(
+    store: Store, version: DatasetVersion, shards: Sequence[DatasetShard]
+) -> tuple[tuple[ShownSample, ...], Faults]:
+    """A few samples drawn at random, the same for the same data set, and a few of every fault."""
+    rng = np.random.default_rng(int(version.digest, 16))
+    shown: list[ShownSample] = []
+    examples: dict[str, list[FaultExample]] = {}
+    wanted = {s for s, n in version.counts.items() if s != Status.OK and n}
+    for number in rng.permutation(len(shards)).tolist():
+        for sample, row in _rows(store, shards[number], rng):
+            if row.status == Status.OK and len(shown) < SHOWN:
+                shown.append(ShownSample(sample, row.annotation, tuple(f.name.lower() for f in row.flags)))
+            elif row.status != Status.OK and len(examples.setdefault(row.status, [])) < EXAMPLES:
+                examples[row.status].append(FaultExample(sample))
+        if len(shown) == SHOWN and all(len(examples.get(status, [])) == EXAMPLES for status in wanted):
+            break
+    reasons = [Fault(s, n, tuple(examples.get(s, []))) for s, n in version.counts.items() if s != Status.OK]
+    return tuple(shown), Faults(version.rows, tuple(reasons))
+
+
+def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterator[tuple[Sample, Any]]:
+    """All faulty rows of a shard and a few others, with their pictures."""
+    index = read_index(store, shard.entry)
+    rows = read_curated(store, shard.curated, shard.entry)
+    good = [n for n, row in enumerate(rows) if row.status == Status.OK]
+    picked = rng.permutation(good)[:SHOWN].tolist() + [n for n, row in enumerate(rows) if row.status != Status.OK]
+    with ShardImages(store, shard.entry) as images:
+        for number in picked:
+            yield Sample(index.uids[number], images.read(number), index.texts[number]), rows[number]
+
+
+def _losses(store: Store, record: CycleRecord) -> tuple[LossChart, ...]:
+    lines = {
+        run["name"]: [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
+        for run in record.runs
+    }
+    charts = []
+    for part, (title, caption) in CHARTS.items():
+        curves = tuple(
+            Curve(name, tuple((int(line["step"]), float(line[part])) for line in steps))
+            for name, steps in lines.items()
+            if any(line[part] for line in steps) and _is_trained(store, record, name, part)
+        )
+        if curves:
+            charts.append(LossChart(title, curves, caption))
+    return tuple(charts)
+
+
+def _is_trained(store: Store, record: CycleRecord, name: str, part: str) -> bool:
+    """Whether a part of the loss has weight in this run; a curve that nothing pulls down would mislead."""
+    weight = {"negatives": "negative_weight", "tags": "tag_weight"}.get(part)
+    run = next(run["run"] for run in record.runs if run["name"] == name)
+    return weight is None or json.loads(store.read(f"{run}/config.json"))[weight] > 0
+
+
+def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: CycleRecord) -> Provenance:
+    prefix = f"cycles/{plan.cycle:06d}.stages/"
+    results = {
+        key.removeprefix(prefix).removesuffix(".json"): json.loads(store.read(key)) for key in store.list(prefix)
+    }
+    digests = {
+        "data set": version.digest,
+        "pool": version.pool,
+        "annotator": version.annotator,
+        "policy": version.policy,
+    }
+    digests |= {f"model {run['name']}": run["model_digest"] for run in record.runs}
+    if plan.champion:
+        digests["champion before"] = plan.champion["model_digest"]
+    counts = {"images": version.rows, "output tokens": results.get("annotate", {}).get("output_tokens", 0)}
+    return Provenance(
+        settings={**plan.settings, "points": {point["name"]: point["settings"] for point in plan.points}},
+        digests=digests,
+        seconds={stage: result["seconds"] for stage, result in results.items() if "seconds" in result},
+        counts={name: number for name, number in counts.items() if number},
+        code_version=__version__,
+    )

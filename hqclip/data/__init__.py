@@ -1,0 +1,1 @@
+"""What is on disk: shards, indexes, sidecars, data set versions, and the training loader."""

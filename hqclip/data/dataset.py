@@ -1,0 +1,86 @@
+"""A data set version: which shards with which curated texts, under the digest of their content."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hqclip.errors import DataError
+from hqclip.records import DatasetVersion, ShardEntry, digest_of
+from hqclip.store import Store
+
+
+@dataclass(frozen=True)
+class DatasetShard:
+    """One row of `shards.parquet`: a shard with its curated sidecar and its scores ("" without a champion)."""
+
+    key: str
+    index: str
+    size: int
+    crc32c: int
+    rows: int
+    curated: str
+    curated_crc32c: int
+    scores: str
+    usable_rows: int
+
+    @property
+    def entry(self) -> ShardEntry:
+        """The shard itself."""
+        return ShardEntry(self.key, self.index, self.size, self.crc32c, self.rows)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a version is made of, in shard order; `tags` counts every tag of usable rows."""
+
+    shards: tuple[DatasetShard, ...]
+    tags: Counter[str]
+
+
+def content_digest(contents: Contents, vocabulary: Sequence[str]) -> str:
+    """Covers what is trained on and nothing else: not names, places, times or runs."""
+    rows = [[s.size, s.crc32c, s.rows, s.curated_crc32c, s.usable_rows] for s in contents.shards]
+    return digest_of([rows, list(vocabulary)])
+
+
+def vocabulary(tags: Counter[str], size: int) -> dict[str, int]:
+    """The `size` most frequent tags with their counts, most frequent first, ties by text."""
+    return dict(sorted(tags.items(), key=lambda item: (-item[1], item[0]))[:size])
+
+
+def write_dataset(store: Store, contents: Contents, vocabulary: dict[str, int], version: DatasetVersion) -> str:
+    """Write the tables and, last, the manifest; its key."""
+    folder = f"datasets/{version.digest}"
+    columns = {f.name: [getattr(s, f.name) for s in contents.shards] for f in fields(DatasetShard)}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    store.write(f"{folder}/shards.parquet", buffer.getvalue())
+    store.write(f"{folder}/tags.json", json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n")
+    key = f"{folder}/dataset.json"
+    if not store.exists(key):
+        store.write(key, version.to_json())
+    return key
+
+
+def read_dataset(store: Store, key: str) -> tuple[DatasetVersion, tuple[DatasetShard, ...], dict[str, int]]:
+    """The manifest, its shards and its tag vocabulary (tag -> count). Raises `NotFoundError`, `DataError`."""
+    version = DatasetVersion.from_json(store.read(key), key)
+    folder = key.rpartition("/")[0]
+    table = pq.read_table(io.BytesIO(store.read(f"{folder}/shards.parquet")))
+    shards = tuple(DatasetShard(**row) for row in table.to_pylist())
+    tags: dict[str, int] = json.loads(store.read(f"{folder}/tags.json"))
+    if content_digest(Contents(shards, Counter()), list(tags)) != version.digest:
+        raise DataError(f"{key}: shards.parquet or tags.json are not those of this version; run `hqclip curate` again")
+    return version, shards, tags
+
+
+def describe(version: DatasetVersion) -> dict[str, object]:
+    """The manifest as plain values."""
+    return asdict(version)

@@ -1,0 +1,122 @@
+"""Shards from elsewhere in, verified and indexed shards in the store out, and a manifest that names them.
+
+A shard is copied as it is and then read from start to end: what is damaged is found here, not in the middle of
+training. Its index is written last, so a shard with an index is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hqclip.config import DownloadConfig
+from hqclip.data.index import read_about, write_index
+from hqclip.data.shards import REPAIRS, scan_shard
+from hqclip.data.sources import list_shards
+from hqclip.errors import ConflictError, DataError
+from hqclip.progress import Progress
+from hqclip.records import Pool, ShardEntry, digest_of
+from hqclip.store import ObjectInfo, Store, open_store
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One shard: its entry, what was refused in it and the first example of each, and where it is damaged, if it is."""
+
+    entry: ShardEntry
+    faults: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    damage: str = ""
+    already_done: bool = False
+
+
+def run(config: DownloadConfig) -> dict[str, Any]:
+    """Bring every shard that is missing, write the pool manifest. Raises `DataError` for damage or many faults."""
+    start = time.monotonic()
+    store = open_store(config.store)
+    sources = list_shards(config.shards)
+    with ThreadPoolExecutor(config.parallel) as pool, Progress("download", len(sources), "shards") as progress:
+        fetched = []
+        for one in pool.map(lambda source: fetch(store, *source), sources):
+            fetched.append(one)
+            progress.advance()
+    faults = sum((one.faults for one in fetched), Counter[str]())
+    _refuse_damage(fetched, config.skip_damaged)
+    _refuse_many_faults(fetched, faults, config.max_fault_rate)
+    entries = tuple(one.entry for one in fetched if one.entry.rows)
+    # names and places do not count: the same content is the same pool
+    digest = digest_of([[entry.size, entry.crc32c, entry.rows] for entry in entries])
+    key = f"pools/{digest}.json"
+    if not store.exists(key):
+        store.write(key, Pool(digest=digest, source=config.shards, shards=entries, refused=dict(faults)).to_json())
+    return {
+        "pool": key,
+        "num_shards": len(entries),
+        "rows": sum(entry.rows for entry in entries),
+        "faults": dict(faults),
+        "already_done": sum(one.already_done for one in fetched),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def fetch(store: Store, source: Store, info: ObjectInfo) -> Fetched:
+    """Copy one shard into the store and index it. Raises `ConflictError` if its name stands for other content there."""
+    key = f"shards/{info.key.rpartition('/')[2]}"
+    index = key.removesuffix(".tar") + ".index.parquet"
+    if store.exists(index):
+        about = read_about(store, index)
+        if about["crc32c"] != str(info.crc32c):
+            raise ConflictError(
+                f"{store.uri}/{key} is not {source.uri}/{info.key}, but has its name; rename one or use another store"
+            )
+        entry = ShardEntry(key, index, info.size, info.crc32c, int(about["rows"]))
+        return Fetched(
+            entry, Counter(json.loads(about["faults"])), json.loads(about["examples"]), about["damage"], True
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard.tar"
+        source.download(info.key, path)
+        stored = store.write(key, path)
+        scan = scan_shard(path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    about = {"faults": json.dumps(scan.faults), "examples": json.dumps(scan.examples), "damage": scan.damage}
+    write_index(store, index, scan.rows, stored, {**about, "sha256": sha256})
+    entry = ShardEntry(key, index, stored.size, stored.crc32c, len(scan.rows))
+    return Fetched(entry, scan.faults, scan.examples, scan.damage)
+
+
+def _refuse_damage(fetched: Sequence[Fetched], skip: bool) -> None:
+    damaged = [one for one in fetched if one.damage]
+    if damaged and not skip:
+        named = "\n".join(
+            f"  {one.entry.key}: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
+        )
+        raise DataError(
+            f"{len(damaged)} of {len(fetched)} shards are damaged, the others are done:\n{named}\n"
+            "fetch them again, or go on with what is whole: --skip-damaged true"
+        )
+
+
+def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit: float) -> None:
+    refused = sum(number for fault, number in faults.items() if fault not in REPAIRS)
+    total = refused + sum(one.entry.rows for one in fetched)
+    if not total:
+        raise DataError("the shards hold no sample at all")
+    if refused > limit * total:
+        first = {
+            fault: f"{one.entry.key}: {one.examples[fault]}" for one in reversed(fetched) for fault in one.examples
+        }
+        reasons = "; ".join(f"{number} {fault} (first: {first[fault]})" for fault, number in faults.most_common(3))
+        raise DataError(
+            f"{refused} of {total} samples cannot be used, more than {limit:.1%}: {reasons}; "
+            "mend the shards, or allow more with --max-fault-rate"
+        )

@@ -1,0 +1,129 @@
+"""Columns that belong to a shard's samples, row by row: annotations, their cleaned form, similarities.
+
+A sidecar has exactly one row a sample in the order of the shard's index, and names the content of its shard: a
+sidecar that exists is complete, and one for other content is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any
+
+import pyarrow as pa
+
+from hqclip.data.index import read_parquet, to_parquet
+from hqclip.errors import DataError
+from hqclip.records import FIELDS, AnnotatedRow, Annotation, ShardEntry, Status
+from hqclip.store import Store
+
+
+class Flag(IntFlag):
+    """What `curate` found in a row; the bits are on disk, so they never change meaning."""
+
+    DUPLICATE_TAGS = 1
+    NEGATIVE_TAG_TRUE = 2
+    NEGATIVE_REPEATS = 4
+    LOW_SIMILARITY = 8
+    WEAK_ALT_TEXT = 16
+    NEGATIVE_LOOKS_TRUE = 32
+    DUPLICATE_UID = 64
+
+
+UNUSABLE = Flag.LOW_SIMILARITY | Flag.DUPLICATE_UID
+
+ANNOTATIONS = pa.schema(
+    [
+        ("uid", pa.binary(16)),
+        *((name, pa.list_(pa.string())) for name in ("desc", "neg_desc", "tags", "neg_tags")),
+        ("status", pa.string()),
+        ("prompt_tokens", pa.uint32()),
+        ("output_tokens", pa.uint32()),
+        ("attempts", pa.uint8()),
+    ]
+)
+CURATED = ANNOTATIONS.append(pa.field("flags", pa.uint32()))
+SCORES = pa.schema([("uid", pa.binary(16)), *((f"sim_{name}", pa.float32()) for name in ("text", "desc", "neg_desc"))])
+
+
+@dataclass(frozen=True)
+class CuratedRow(AnnotatedRow):
+    """An annotated row with its texts cleaned and what was found in it."""
+
+    flags: Flag = Flag(0)
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """Cosines of an image with its texts; NaN where there is no such text."""
+
+    uid: str
+    sim_text: float
+    sim_desc: float
+    sim_neg_desc: float
+
+
+def write_annotations(store: Store, key: str, rows: Sequence[AnnotatedRow], entry: ShardEntry, annotator: str) -> None:
+    """Raises `DataError` unless there is one row a sample."""
+    _write(store, key, ANNOTATIONS, [_annotation_values(row) for row in rows], entry, {"annotator": annotator})
+
+
+def read_annotations(store: Store, key: str, entry: ShardEntry) -> list[AnnotatedRow]:
+    """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
+    return [AnnotatedRow(**_row(values)) for values in read_parquet(store, key, entry).to_pylist()]
+
+
+def write_curated(store: Store, key: str, rows: Sequence[CuratedRow], entry: ShardEntry, annotator: str) -> None:
+    """Raises `DataError` unless there is one row a sample."""
+    values = [{**_annotation_values(row), "flags": int(row.flags)} for row in rows]
+    _write(store, key, CURATED, values, entry, {"annotator": annotator})
+
+
+def read_curated(store: Store, key: str, entry: ShardEntry) -> list[CuratedRow]:
+    """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
+    table = read_parquet(store, key, entry)
+    return [CuratedRow(**_row(values), flags=Flag(values["flags"])) for values in table.to_pylist()]
+
+
+def write_scores(store: Store, key: str, rows: Sequence[ScoredRow], entry: ShardEntry, model: str) -> None:
+    """Raises `DataError` unless there is one row a sample."""
+    values = [{**vars(row), "uid": bytes.fromhex(row.uid)} for row in rows]
+    _write(store, key, SCORES, values, entry, {"model": model})
+
+
+def read_scores(store: Store, key: str, entry: ShardEntry) -> list[ScoredRow]:
+    """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
+    table = read_parquet(store, key, entry)
+    return [ScoredRow(**{**values, "uid": values["uid"].hex()}) for values in table.to_pylist()]
+
+
+def _write(
+    store: Store, key: str, schema: pa.Schema, values: list[dict[str, Any]], entry: ShardEntry, about: dict[str, str]
+) -> None:
+    if len(values) != entry.rows:
+        raise DataError(f"{key}: {len(values)} rows for the {entry.rows} samples of {entry.key}")
+    table = pa.Table.from_pylist(values, schema)
+    store.write(key, to_parquet(table, {"crc32c": entry.crc32c, "rows": entry.rows, **about}))
+
+
+def _annotation_values(row: AnnotatedRow) -> dict[str, Any]:
+    texts = {name: list(getattr(row.annotation, name)) if row.annotation else None for name in FIELDS}
+    return {
+        "uid": bytes.fromhex(row.uid),
+        **texts,
+        "status": str(row.status),
+        "prompt_tokens": row.prompt_tokens,
+        "output_tokens": row.output_tokens,
+        "attempts": row.attempts,
+    }
+
+
+def _row(values: dict[str, Any]) -> dict[str, Any]:
+    said = values["desc"] is not None
+    return {
+        "uid": values["uid"].hex(),
+        "status": Status(values["status"]),
+        "annotation": Annotation(**{name: tuple(values[name]) for name in FIELDS}) if said else None,
+        **{name: values[name] for name in ("prompt_tokens", "output_tokens", "attempts")},
+    }

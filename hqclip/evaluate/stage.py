@@ -1,0 +1,144 @@
+"""A model and a suite in, one evaluation out: how often the model is right, by benchmark, metric and kind of item."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hqclip.clip import ExportedClip
+from hqclip.config import EvaluateConfig
+from hqclip.data.images import decode
+from hqclip.data.outcomes import Outcomes, interval, write_outcomes
+from hqclip.data.shards import scan_shard
+from hqclip.errors import DataError
+from hqclip.evaluate.suite import Benchmark, Choice, Classification, Retrieval, Suite, read_suite
+from hqclip.records import BenchmarkScore, Evaluation
+from hqclip.store import open_store
+
+MAIN = {"classification": ("acc1",), "retrieval": ("image_to_text_r1", "text_to_image_r1"), "choice": ("accuracy",)}
+
+
+def run(config: EvaluateConfig) -> dict[str, Any]:
+    """Write the evaluation of `config.model` on `config.suite`, unless it is there already."""
+    store = open_store(config.store)
+    suite = read_suite(config.suite)
+    clip = ExportedClip(store, config.model, config.threads)
+    key = f"evaluations/{clip.digest}/{suite.digest}.json"
+    if store.exists(key):
+        return {**_summary(Evaluation.from_json(store.read(key), key), key), "already_done": True}
+    images = _embed_images(clip, suite, config.batch_size)
+    scores: list[BenchmarkScore] = []
+    values: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
+    for benchmark in suite.benchmarks:
+        measured, metrics = measure(benchmark, clip, images)
+        main = [f"{benchmark.name}/{name}" for name in MAIN[benchmark.kind]]
+        low_high = interval(measured, main, config.resamples)
+        main_value = float(np.mean([metrics[name.partition("/")[2]] for name in main]))
+        metrics = {**metrics, "main": main_value}
+        items = len(next(iter(measured.values.values())))
+        scores.append(BenchmarkScore(benchmark.name, benchmark.kind, metrics, "main", items, low_high))
+        values |= measured.values
+        groups |= measured.groups
+    outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
+    write_outcomes(store, outcomes, Outcomes(values, groups))
+    evaluation = Evaluation(
+        model=config.model,
+        model_digest=clip.digest,
+        suite=suite.name,
+        suite_digest=suite.digest,
+        benchmarks=tuple(scores),
+        average=float(np.mean([score.metrics["main"] for score in scores])),
+        outcomes=outcomes,
+    )
+    store.write(key, evaluation.to_json())
+    return {**_summary(evaluation, key), "already_done": False}
+
+
+def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
+    metrics = {f"{b.name}_{metric}": value for b in evaluation.benchmarks for metric, value in b.metrics.items()}
+    return {
+        "evaluation": key,
+        "model_digest": evaluation.model_digest,
+        "average": evaluation.average,
+        "metrics": metrics,
+    }
+
+
+def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor]) -> tuple[Outcomes, dict[str, float]]:
+    """What was right, item by item, and the metrics in CLIP_benchmark's names where it has one."""
+    missing = [uid for uid in benchmark.uids if uid not in images]
+    if missing:
+        raise DataError(f"benchmark {benchmark.name}: {len(missing)} images are not in the suite (first: {missing[0]})")
+    image_ND = torch.stack([images[uid] for uid in benchmark.uids])
+    if isinstance(benchmark, Classification):
+        return _classify(benchmark, clip, image_ND)
+    if isinstance(benchmark, Retrieval):
+        return _retrieve(benchmark, clip, image_ND)
+    return _choose(benchmark, clip, image_ND)
+
+
+def _classify(benchmark: Classification, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+    """The class whose prompts, averaged over templates, are nearest (Radford et al., 2021)."""
+    prompts = [template.format(name) for name in benchmark.classes for template in benchmark.templates]
+    text = clip.texts(prompts).reshape(len(benchmark.classes), len(benchmark.templates), -1).mean(1)
+    class_KD = torch.nn.functional.normalize(text, dim=-1)
+    right = (image_ND @ class_KD.T).argmax(1) == torch.tensor(benchmark.labels)
+    return _one_metric(benchmark, "acc1", right)
+
+
+def _retrieve(benchmark: Retrieval, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+    """Recall at 1 and 5: how many pairs outscore the right one; a tie counts against the model."""
+    text_ND = clip.texts(benchmark.captions)
+    values = {}
+    for direction, query, target in (("image_to_text", image_ND, text_ND), ("text_to_image", text_ND, image_ND)):
+        ranks = torch.cat([_ranks(query, target, start) for start in range(0, len(query), 1024)])
+        for k in (1, 5):
+            values[f"{benchmark.name}/{direction}_r{k}"] = (ranks < k).double().numpy()
+    group = np.full(len(image_ND), "all")
+    outcomes = Outcomes(values, dict.fromkeys(values, group))
+    return outcomes, {name.partition("/")[2]: outcomes.score(name) for name in values}
+
+
+def _ranks(query_ND: Tensor, target_ND: Tensor, start: int) -> Tensor:
+    """How many other targets score at least as high as the right one, for 1,024 queries from `start`."""
+    scores = query_ND[start : start + 1024] @ target_ND.T
+    right = scores[torch.arange(len(scores)), torch.arange(start, start + len(scores))]
+    return (scores >= right[:, None]).sum(1) - 1
+
+
+def _choose(benchmark: Choice, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+    """Whether the true caption scores strictly higher (SugarCrepe's rule): a tie is wrong, and counted."""
+    true_N = (image_ND * clip.texts(benchmark.positives)).sum(1)
+    false_N = (image_ND * clip.texts(benchmark.negatives)).sum(1)
+    outcomes, metrics = _one_metric(benchmark, "accuracy", true_N > false_N)
+    return outcomes, {**metrics, "ties": float((true_N == false_N).double().mean())}
+
+
+def _one_metric(benchmark: Classification | Choice, metric: str, right: Tensor) -> tuple[Outcomes, dict[str, float]]:
+    name = f"{benchmark.name}/{metric}"
+    outcomes = Outcomes({name: right.double().numpy()}, {name: np.asarray(benchmark.groups)})
+    by_group = {f"{metric} {group}": value for group, value in outcomes.by_group(name).items()}
+    return outcomes, {metric: outcomes.score(name), **by_group}
+
+
+def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
+    """Every image of the suite, by uid."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.tar"
+        suite.store.download(suite.images, path)
+        rows = scan_shard(path).rows
+        with path.open("rb") as shard:
+            embedded = clip.images((decode(_read(shard, r.image_offset, r.image_size)) for r in rows), batch_size)
+    return dict(zip([row.uid for row in rows], embedded, strict=True))
+
+
+def _read(file: Any, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    data: bytes = file.read(size)
+    return data

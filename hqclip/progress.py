@@ -1,0 +1,56 @@
+"""How far a stage is: a bar for a person at a terminal, a line now and then in a log. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+LOG_EVERY_S = 10.0
+
+
+class Progress:
+    """Counts up to `total` things of a kind while entered."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self._stage, self._total, self._unit = stage, total, unit
+        self._done = 0
+        self._start = self._logged = time.monotonic()
+        self._bar = self._new_bar() if sys.stderr.isatty() else None
+
+    def _new_bar(self) -> Bar:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+
+        bar = Bar(console=Console(stderr=True), transient=True)
+        self._task = bar.add_task(self._stage, total=self._total)
+        return bar
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._say()
+
+    def advance(self, number: int = 1) -> None:
+        """`number` more are done."""
+        self._done += number
+        if self._bar is not None:
+            self._bar.advance(self._task, number)
+        elif time.monotonic() - self._logged > LOG_EVERY_S:
+            self._say()
+
+    def _say(self) -> None:
+        self._logged = time.monotonic()
+        rate = self._done / max(self._logged - self._start, 1e-9)
+        print(f"{self._stage}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s", file=sys.stderr, flush=True)

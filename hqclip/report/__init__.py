@@ -1,0 +1,164 @@
+"""What a page is made of: frozen values in, and `hqclip.report.page.render` makes one HTML file of a `Report`.
+
+All texts are taken as data: whatever they hold is shown, never run. Shares and scores are fractions from 0 to 1.
+Every part but the title may be left out; the page then says so or does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hqclip.records import Annotation, Sample
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Score minus the baseline's, with its 95 % bootstrap interval; 0.031 reads `+3.1` percentage points."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one arm; no difference for the baseline itself or where none was measured."""
+
+    value: float
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one benchmark, a score an arm in the order of the arms (None: not measured); higher is better."""
+
+    benchmark: str
+    metric: str
+    scores: tuple[Score | None, ...]
+    items: int | None = None
+    guessing: float | None = None  # what a model that knows nothing scores
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind: `classification`, `retrieval` and `choice` are explained on the page, others stand as named."""
+
+    kind: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run or model that is compared; `about` says in a few words what sets it apart."""
+
+    name: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms as columns, metrics as rows; `baseline` names the arm that differences are taken to."""
+
+    arms: tuple[Arm, ...]
+    average: Row
+    groups: tuple[Group, ...] = ()
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One arm's loss: (step, value) in order of steps. Values that are not finite leave a gap."""
+
+    arm: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class LossChart:
+    """One part of the loss, a curve an arm; `guessing` is the loss of a model that knows nothing."""
+
+    name: str
+    curves: tuple[Curve, ...]
+    caption: str = ""
+    guessing: float | None = None
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """One image with what the web says (`sample.text`) and what the LVLM wrote.
+
+    Images are shown if they are JPEG or PNG, so re-encode others, to at most 256 pixels; leave the bytes empty
+    to withhold a picture.
+    """
+
+    sample: Sample
+    annotation: Annotation | None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FaultExample:
+    """One image whose answer was refused, and that answer as the LVLM gave it."""
+
+    sample: Sample
+    answer: str = ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One reason for refusal (a `Status` or your own word), how often, and a few examples."""
+
+    reason: str
+    count: int
+    examples: tuple[FaultExample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults among `samples` samples in all."""
+
+    samples: int
+    reasons: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """One data set version: `statuses` and `flags` count samples, `tags` maps tag to count (the top 20 are shown)."""
+
+    name: str
+    rows: int
+    usable_rows: int
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
+    tag_vocabulary: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    code_version: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One page. `verdict` is a sentence; `promoted` is None where nothing was to be decided."""
+
+    title: str
+    verdict: str = ""
+    promoted: bool | None = None
+    cycle: int | None = None
+    comparison: Comparison | None = None
+    samples: tuple[ShownSample, ...] = ()
+    data: DataSummary | None = None
+    faults: Faults | None = None
+    losses: tuple[LossChart, ...] = ()
+    run: Provenance | None = None

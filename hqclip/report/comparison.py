@@ -1,0 +1,160 @@
+"""Scores of several arms in, the headline and the table of differences out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from hqclip.report import Comparison, Difference, Group, Row, Score
+from hqclip.report.charts import Axis, axis, colour, interval_glyph, scale_glyph, swatch, zero_line
+from hqclip.report.markup import Html, join, percent, points, rounded_percent, tag, whole
+
+NOT_MEASURED = "not measured"
+KINDS = {
+    "classification": (
+        "Zero-shot classification",
+        "Each class is a sentence; the answer is the class whose sentence lies closest to the image.",
+    ),
+    "retrieval": (
+        "Retrieval",
+        "Image to text finds an image's own caption among all captions, text to image the reverse. "
+        "R@1 counts first places, R@5 a place among the first five.",
+    ),
+    "choice": (
+        "Compositional choice",
+        "One image, one true caption and the same caption with one thing made false, such as a colour or a position. "
+        "The true one must score strictly higher: a tie counts as wrong, and a coin gets 50\u202f%.",
+    ),
+}
+
+
+def headline(comparison: Comparison) -> Html:
+    """The average of every arm as a bar, with the difference to the baseline in words."""
+    average = comparison.average
+    rows = [
+        tag(
+            "li",
+            tag("div", tag("strong", arm.name), tag("small", arm.about), class_="who"),
+            *_headline_score(score, average.guessing, style, arm.name == comparison.baseline),
+        )
+        for style, (arm, score) in enumerate(zip(comparison.arms, average.scores, strict=True))
+    ]
+    return tag("ol", *rows, class_="headline")
+
+
+def _headline_score(score: Score | None, guessing: float | None, style: int, is_baseline: bool) -> Iterator[Html]:
+    value = _value(score)
+    yield _bar(value, guessing, style)
+    yield tag("div", NOT_MEASURED if value is None else percent(value), class_=f"value {_quiet(value)}")
+    difference = _difference(score)
+    yield _words(difference) if difference else tag("div", "baseline" if is_baseline else "", class_="words quiet")
+
+
+def table(comparison: Comparison) -> Html:
+    """Every metric of every benchmark; beside each score the difference to the baseline and its interval."""
+    scale = _scale(comparison)
+    bodies = [_body(group, comparison, scale) for group in comparison.groups]
+    average = tag("tbody", _row(comparison.average, comparison, scale), class_="average")
+    scores = tag(
+        "table", tag("caption", "Scores by benchmark", class_="hidden"), _head(comparison, scale), *bodies, average
+    )
+    return tag("div", scores, class_="scroll scores", role="region", aria_label="Scores by benchmark", tabindex=0)
+
+
+def outcome(difference: Difference) -> tuple[str, str]:
+    """What may be said of a difference: an arrow and a word. An interval that contains 0 says nothing."""
+    if round(difference.low, 4) <= 0 <= round(difference.high, 4):  # as printed
+        return "≈", "no clear difference"
+    return ("▲", "better") if difference.value > 0 else ("▼", "worse")
+
+
+def differences(comparison: Comparison) -> list[Difference]:
+    """All that were measured."""
+    rows = (comparison.average, *(row for group in comparison.groups for row in group.rows))
+    return [known for row in rows for score in row.scores if (known := _difference(score))]
+
+
+def _value(score: Score | None) -> float | None:
+    return score.value if score is not None and math.isfinite(score.value) else None
+
+
+def _difference(score: Score | None) -> Difference | None:
+    found = score.difference if score is not None else None
+    return found if found and all(map(math.isfinite, (found.value, found.low, found.high))) else None
+
+
+def _scale(comparison: Comparison) -> Axis | None:
+    ends = [end for d in differences(comparison) for end in (d.value, d.low, d.high)]
+    return axis([0.0, *ends], 6) if ends else None
+
+
+def _compared(comparison: Comparison, scale: Axis | None) -> list[bool]:
+    """Which arms have a column of differences."""
+    return [scale is not None and arm.name != comparison.baseline for arm in comparison.arms]
+
+
+def _head(comparison: Comparison, scale: Axis | None) -> Html:
+    arms, scales = [], []
+    for style, (arm, compared) in enumerate(zip(comparison.arms, _compared(comparison, scale), strict=True)):
+        is_baseline = arm.name == comparison.baseline
+        about = tag("small", "baseline" if is_baseline else arm.about)
+        span = 2 if compared else None
+        arms.append(tag("th", swatch(style), arm.name, about, scope="colgroup" if compared else "col", colspan=span))
+        scales.append(tag("th", "score", scope="col"))
+        if compared and scale:
+            name = tag("span", f"difference to {comparison.baseline or 'the baseline'}, points", class_="hidden")
+            scales.append(tag("th", name, scale_glyph(scale, style), scope="col", class_="difference"))
+    first = tag("tr", tag("th", "Benchmark", scope="col", rowspan=2 if scale else None, class_="corner"), *arms)
+    return tag("thead", first, tag("tr", *scales) if scale else "")
+
+
+def _body(group: Group, comparison: Comparison, scale: Axis | None) -> Html:
+    name, meaning = KINDS.get(group.kind, (group.kind, ""))
+    columns = 1 + len(comparison.arms) + sum(_compared(comparison, scale))
+    words = tag("div", tag("b", name), tag("span", meaning) if meaning else "", class_="kind")
+    head = tag("tr", tag("th", words, colspan=columns, scope="rowgroup"))
+    return tag("tbody", head, *(_row(row, comparison, scale) for row in group.rows))
+
+
+def _row(row: Row, comparison: Comparison, scale: Axis | None) -> Html:
+    facts = [row.metric] if row.metric else []
+    facts += [f"{whole(row.items)}\u00a0items"] if row.items is not None else []
+    facts += [f"guessing\u00a0{rounded_percent(row.guessing)}"] if row.guessing is not None else []
+    cells = [tag("th", row.benchmark, tag("small", join(facts, "\u00a0· ")), scope="row")]
+    for style, (score, compared) in enumerate(zip(row.scores, _compared(comparison, scale), strict=True)):
+        value = _value(score)
+        inside = [percent(value), _bar(value, row.guessing, style)] if value is not None else [NOT_MEASURED]
+        cells.append(tag("td", *inside, class_=f"value {_quiet(value)}"))
+        if compared and scale:
+            cells.append(_interval(_difference(score), scale, style))
+    return tag("tr", *cells)
+
+
+def _bar(value: float | None, guessing: float | None, style: int) -> Html:
+    """A score on the whole width from 0 to 100 %, with a notch where guessing stands."""
+    full = tag("i", class_="full", style=f"width:{_width(value)}") if value is not None else ""
+    notch = tag("i", class_="notch", style=f"left:{_width(guessing)}") if guessing is not None else ""
+    return tag("div", full, notch, class_=f"bar {colour(style)}", aria_hidden="true")
+
+
+def _width(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+
+
+def _quiet(value: float | None) -> str:
+    return "quiet" if value is None else ""
+
+
+def _interval(difference: Difference | None, scale: Axis, style: int) -> Html:
+    zero = f"--zero:{zero_line(scale):.1f}px"
+    if difference is None:
+        return tag("td", tag("span", "not compared", class_="hidden"), class_="difference", style=zero)
+    inside = tag("div", interval_glyph(difference, scale, style), _words(difference))
+    return tag("td", inside, class_="difference", style=zero)
+
+
+def _words(difference: Difference) -> Html:
+    arrow, word = outcome(difference)
+    said = tag("b", f"{arrow} {points(difference.value)} {word}")
+    interval = tag("small", f"{points(difference.low)} to {points(difference.high)}")
+    return tag("div", said, interval, class_=f"words {word.split()[0]}")  # better, worse, no

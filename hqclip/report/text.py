@@ -1,0 +1,27 @@
+"""A comparison in, a table for a terminal or a README out."""
+
+from __future__ import annotations
+
+from hqclip.report import Comparison, Score
+
+
+def text_table(comparison: Comparison, main_only: bool = True) -> str:
+    """Markdown: benchmarks as rows, arms as columns, differences to the baseline with their 95 % intervals."""
+    rows = [row for group in comparison.groups for row in group.rows if not main_only or ": " not in row.metric]
+    lines = [["", *(arm.name for arm in comparison.arms)]]
+    lines += [[f"{row.benchmark}: {row.metric}", *map(_cell, row.scores)] for row in [*rows, comparison.average]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in [lines[0], rule, *lines[1:]]
+    )
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    if score.difference is None:
+        return f"{score.value:.1%}"
+    d = score.difference
+    return f"{score.value:.1%} ({100 * d.value:+.1f}; {100 * d.low:+.1f} to {100 * d.high:+.1f})"

@@ -1,0 +1,140 @@
+"""Every stage by name: its settings and where its work is. A stage's code is imported only when it runs.
+
+Each stage is a function from frozen settings to a small result of plain values. The names in a result are the names
+of the settings that take them, so what one stage found is handed to the next as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hqclip.config import (
+    AnnotateConfig,
+    CurateConfig,
+    DownloadConfig,
+    EvaluateConfig,
+    PlanConfig,
+    PromoteConfig,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+)
+from hqclip.errors import HQClipError
+from hqclip.store import open_store
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """`module.run(settings)` does the work."""
+
+    module: str
+    settings: type[Settings]
+
+
+STAGES = {
+    "plan": Stage("hqclip.cycle.plan", PlanConfig),
+    "download": Stage("hqclip.data.download", DownloadConfig),
+    "annotate": Stage("hqclip.annotate.stage", AnnotateConfig),
+    "score": Stage("hqclip.cycle.score", ScoreConfig),
+    "curate": Stage("hqclip.cycle.curate", CurateConfig),
+    "train": Stage("hqclip.train.stage", TrainConfig),
+    "evaluate": Stage("hqclip.evaluate.stage", EvaluateConfig),
+    "promote": Stage("hqclip.cycle.promote", PromoteConfig),
+}
+
+
+def run_stage(name: str, settings: Settings) -> dict[str, Any]:
+    """Do the work of a stage in this process; its result. Raises what the stage raises."""
+    result: dict[str, Any] = importlib.import_module(STAGES[name].module).run(settings)
+    return result
+
+
+def run_planned(
+    name: str,
+    plan: str,
+    results: Sequence[str] = (),
+    *,
+    point: Mapping[str, Any] | None = None,
+    **outputs: Any,
+) -> dict[str, Any]:
+    """Run a stage as the plan says, inside a pipeline task.
+
+    `plan` and `results` are files with the results of `plan` and of earlier stages; `point` is the training run in
+    turn. `outputs` are those of `run_named`.
+    """
+    planned = json.loads(Path(plan).read_text())
+    earlier = [json.loads(Path(path).read_text()) for path in results]
+    known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
+    given = {**planned["settings"][name], **{k: v for result in earlier for k, v in result.items() if k in known}}
+    if "evaluations" in known:
+        given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
+    if point is not None:
+        given = {**given, **point["settings"], "run": f"{int(planned['cycle']):06d}-{point['name']}"}
+    result = run_named(name, given, **outputs)
+    _remember(given["store"], int(planned["cycle"]), given.get("run", name), result)
+    return result
+
+
+def _remember(store_uri: str, cycle: int, name: str, result: Mapping[str, Any]) -> None:
+    """Keep what a stage said when it finished first, for the report; a second run that did nothing changes nothing."""
+    store, key = open_store(store_uri), f"cycles/{cycle:06d}.stages/{name}.json"
+    if not store.exists(key):
+        store.write(key, json.dumps(result, indent=1).encode(), create_only=False)
+
+
+def run_named(
+    name: str,
+    given: Mapping[str, Any],
+    *,
+    write_to: str,
+    log: Callable[[str, float], None] | None = None,
+    page: str = "",
+) -> dict[str, Any]:
+    """Run a stage inside a pipeline task.
+
+    Its result goes to the file `write_to`, the numbers in it to `log`, its report to the file `page`.
+    A fault that a person can mend is printed without a traceback and ends the process with its exit code.
+    """
+    try:
+        settings = STAGES[name].settings.from_mapping(given, f"{name}.")
+        result = run_stage(name, settings)
+        if page:
+            Path(page).parent.mkdir(parents=True, exist_ok=True)
+            Path(page).write_bytes(open_store(given["store"]).read(result["report"]))
+    except HQClipError as error:
+        raise SystemExit(report(name, error)) from error
+    save_result(result, write_to, log)
+    return result
+
+
+def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:
+    """The result as a JSON file, and every number in it as a metric."""
+    Path(write_to).parent.mkdir(parents=True, exist_ok=True)
+    Path(write_to).write_text(json.dumps(result, indent=1) + "\n")
+    if log:
+        for metric, value in numbers(result).items():
+            log(metric, value)
+
+
+def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a result under flat names, as Kubeflow's run comparison wants them."""
+    flat: dict[str, float] = {}
+    for key, value in result.items():
+        name = f"{prefix}{key}".replace(" ", "_")
+        if isinstance(value, Mapping) and key not in ("settings", "points"):
+            flat |= numbers(value, f"{name}_")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[name] = float(value)
+    return flat
+
+
+def report(stage: str, error: HQClipError) -> int:
+    """Say on stderr what is wrong; the exit code."""
+    print(f"hqclip {stage}: {error}", file=sys.stderr, flush=True)
+    return error.exit_code

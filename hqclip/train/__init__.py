@@ -1,0 +1,1 @@
+"""Training CLIP with negative descriptions and tags as further supervision."""

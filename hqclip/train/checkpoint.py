@@ -1,0 +1,104 @@
+"""The whole state of a run in the store, so that a resumed run cannot be told from an undisturbed one.
+
+A checkpoint is a folder; `receipt.json` with sizes and checksums is written last and makes it count.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from hqclip.errors import NotFoundError, StorageError
+from hqclip.records import canonical_json
+from hqclip.store import Store
+
+PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
+KEPT = 2
+
+
+def save_checkpoint(store: Store, run: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write the state after `step` steps under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
+    folder = f"runs/{run}/checkpoints/step-{step:09d}"
+    contents = dict(
+        zip(
+            PARTS,
+            (
+                save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
+                save(_optimizer_tensors(optimizer)),
+                canonical_json({"step": step, "torch_rng": torch.get_rng_state().tolist()}),
+            ),
+            strict=True,
+        )
+    )
+    receipt = {}
+    for name, data in contents.items():
+        info = store.write(f"{folder}/{name}", data, create_only=False)
+        receipt[name] = {"size": info.size, "crc32c": info.crc32c}
+    store.write(f"{folder}/receipt.json", canonical_json(receipt), create_only=False)
+    # Later ones were passed over as damaged, so they are not among the newest to keep.
+    for old in [done for done in complete_steps(store, run) if done <= step][:-KEPT]:
+        _delete(store, f"runs/{run}/checkpoints/step-{old:09d}")
+
+
+def load_checkpoint(store: Store, run: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore the newest checkpoint that verifies; the steps that were done, 0 if there is none.
+
+    A damaged checkpoint is passed over with a warning that names it; a store that cannot be reached is no reason to
+    train again what was done, so its errors are raised.
+    """
+    for step in reversed(complete_steps(store, run)):
+        folder = f"runs/{run}/checkpoints/step-{step:09d}"
+        try:
+            contents = _verified(store, folder)
+        except (NotFoundError, StorageError, ValueError, KeyError) as error:
+            logging.getLogger(__name__).warning("checkpoint passed over, an older one is used: %s", error)
+            continue
+        model.load_state_dict(load(contents["model.safetensors"]))
+        _restore_optimizer(optimizer, load(contents["optimizer.safetensors"]))
+        state = json.loads(contents["state.json"])
+        torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
+        return int(state["step"])
+    return 0
+
+
+def complete_steps(store: Store, run: str) -> list[int]:
+    """Steps whose checkpoint has its receipt, ascending."""
+    pattern = re.compile(rf"runs/{re.escape(run)}/checkpoints/step-(\d+)/receipt\.json")
+    return sorted(int(m[1]) for key in store.list(f"runs/{run}/checkpoints/") if (m := pattern.fullmatch(key)))
+
+
+def _verified(store: Store, folder: str) -> dict[str, bytes]:
+    receipt = json.loads(store.read(f"{folder}/receipt.json"))
+    contents = {}
+    for name in PARTS:
+        info = store.stat(f"{folder}/{name}")
+        if info is None or {"size": info.size, "crc32c": info.crc32c} != receipt[name]:
+            raise ValueError(f"{folder}/{name} is not what its receipt says")
+        contents[name] = store.read(f"{folder}/{name}")
+    return contents
+
+
+def _delete(store: Store, folder: str) -> None:
+    """The receipt first: from then on it is no checkpoint."""
+    for name in ("receipt.json", *PARTS):
+        store.delete(f"{folder}/{name}")
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts, named by parameter number."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": value.contiguous() for number, slot in state.items() for name, value in slot.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    whole = optimizer.state_dict()
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        slots.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**whole, "state": slots})

@@ -1,0 +1,1 @@
+"""Composition only: components joined into pipelines, and `python -m pipelines` to compile and run them."""

@@ -1,0 +1,161 @@
+"""What an LVLM says becomes four texts, or a fault with a name; never an exception."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from hqclip.annotate.answer import MAX_TEXTS, read_answer
+from hqclip.annotate.engine import Answer
+from hqclip.annotate.stage import read_row
+from hqclip.records import FIELDS, Annotation, Status
+
+GOOD = {
+    "tags": ["brown dog", "grass"],
+    "neg_tags": ["black dog", "sand"],
+    "desc": ["A brown dog runs across the grass."],
+    "neg_desc": ["A black dog runs across the grass."],
+}
+TEXT = json.dumps(GOOD)
+LOOP = "the dog runs and " * 20
+
+
+def status(text: str, finished: bool = True) -> Status:
+    """What the answer is called; the texts are there if and only if it is ok."""
+    annotation, found = read_answer(text, finished)
+    assert (annotation is not None) == (found is Status.OK)
+    return found
+
+
+def other(**changed: object) -> str:
+    """The good answer with some fields changed; None takes one out."""
+    return json.dumps({name: value for name, value in {**GOOD, **changed}.items() if value is not None})
+
+
+def test_a_good_answer_is_four_texts() -> None:
+    annotation, found = read_answer(TEXT)
+    assert found is Status.OK
+    assert annotation == Annotation(**{name: tuple(texts) for name, texts in GOOD.items()})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{TEXT}\n```",
+        f"```\n{TEXT}```",
+        f"Sure, here it is:\n{TEXT}\nI hope this helps!",
+        f"\ufeff{TEXT}",
+        f"\n\n  {json.dumps(GOOD, indent=4)}  ",
+        TEXT.replace("runs across", "runs\\nacross"),
+        TEXT.replace("runs across", "runs\nacross"),
+        TEXT.replace("runs across", "  runs\\t across "),
+        other(confidence=0.9, notes=["x"]),
+        TEXT[:-1] + ', "tags": ["brown dog", "grass"]}',
+    ],
+)
+def test_what_stands_around_the_answer_does_not_matter(text: str) -> None:
+    assert read_answer(text) == read_answer(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", Status.NOT_JSON),
+        ("A brown dog on grass.", Status.NOT_JSON),
+        (TEXT[:-3], Status.NOT_JSON),
+        (TEXT.replace('"', "'"), Status.NOT_JSON),
+        ("}{", Status.NOT_JSON),
+        ("{" * 100_000, Status.NOT_JSON),
+        ("[" * 100_000 + "]" * 100_000, Status.NOT_JSON),
+        ('{"tags":' * 100_000 + "1" + "}" * 100_000, Status.NOT_JSON),
+        ('{"tags": ' + "9" * 10_000 + "}", Status.NOT_JSON),
+        ("[]", Status.WRONG_SHAPE),
+        ("42", Status.WRONG_SHAPE),
+        ('"tags"', Status.WRONG_SHAPE),
+        ("{}", Status.WRONG_SHAPE),
+        ("NaN", Status.WRONG_SHAPE),
+        (json.dumps([GOOD]), Status.WRONG_SHAPE),
+        *((other(**{name: None}), Status.WRONG_SHAPE) for name in FIELDS),
+        (other(tags="brown dog"), Status.WRONG_SHAPE),
+        (other(tags={"brown dog": 1}), Status.WRONG_SHAPE),
+        (other(tags=["brown dog", 3]), Status.WRONG_SHAPE),
+        (other(tags=["brown dog", None]), Status.WRONG_SHAPE),
+        (other(tags=[["brown dog"]]), Status.WRONG_SHAPE),
+        (other(tags=["dog"] * (MAX_TEXTS + 1)), Status.WRONG_SHAPE),
+        (other(tags=[f"tag {number}" for number in range(10_000)]), Status.WRONG_SHAPE),
+        (other(desc=["a dog \ud800"]), Status.WRONG_SHAPE),
+        *((other(**{name: []}), Status.EMPTY) for name in FIELDS),
+        *((other(**{name: ["", "x"]}), Status.EMPTY) for name in FIELDS),
+        (other(desc=[" \n\t "]), Status.EMPTY),
+        (other(desc=[LOOP]), Status.REPEATED),
+        (other(neg_desc=["A black dog.", LOOP]), Status.REPEATED),
+        (LOOP, Status.REPEATED),
+        (other(neg_desc=GOOD["desc"]), Status.NEGATIVE_EQUALS_POSITIVE),
+        (other(neg_desc=["a BROWN dog, runs across the grass"]), Status.NEGATIVE_EQUALS_POSITIVE),
+        ("I'm sorry, but I can't help with that.", Status.REFUSED),
+        ("I’m unable to see the image.", Status.REFUSED),
+        ("  I am sorry", Status.REFUSED),
+        ("I cannot describe people.", Status.REFUSED),
+        ("As an AI, I have no eyes.", Status.REFUSED),
+        (other(desc=["I can’t describe this image."]), Status.REFUSED),
+    ],
+    ids=lambda value: str(value)[:40].encode("ascii", "backslashreplace").decode(),
+)
+def test_every_fault_has_its_name(text: str, fault: Status) -> None:
+    assert status(text) is fault
+
+
+@pytest.mark.parametrize("cut", range(1, len(TEXT), 7))
+def test_an_answer_cut_at_its_token_limit_is_called_truncated(cut: int) -> None:
+    assert status(TEXT[:cut], finished=False) is Status.TRUNCATED
+
+
+def test_a_complete_answer_counts_even_if_the_limit_cut_what_followed() -> None:
+    assert status(TEXT + "\n\nAs you can", finished=False) is Status.OK
+
+
+def test_a_model_that_runs_in_circles_to_the_limit_is_not_merely_truncated() -> None:
+    assert status('{"tags": ["dog"], "desc": ["' + LOOP, finished=False) is Status.REPEATED
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Go go go go go go go!",
+        "The red ring is left of the blue cross and the blue cross is above the large green circle.",
+        "Ein Hund läuft über die Wiese.",
+        "一只棕色的狗在草地上奔跑。",
+        "I can see the sorry state of a wall.",
+    ],
+)
+def test_ordinary_sentences_are_no_fault(sentence: str) -> None:
+    assert status(other(desc=[sentence])) is Status.OK
+
+
+def test_one_true_sentence_among_the_negatives_does_not_spoil_the_rest() -> None:
+    assert status(other(desc=["A dog.", "Grass."], neg_desc=["A cat.", "Grass."])) is Status.OK
+
+
+def test_escaped_astral_letters_are_no_lone_surrogates() -> None:
+    annotation, _ = read_answer(other(desc=["a rocket \N{ROCKET}"]))
+    assert annotation is not None
+    assert annotation.desc == ("a rocket \N{ROCKET}",)
+    annotation.desc[0].encode()
+
+
+def test_a_megabyte_of_anything_is_read_in_a_moment() -> None:
+    start = time.perf_counter()
+    for text in ("{" * 10**6, "a " * 500_000, "x" * 10**6, '{"tags": ["' + "a" * 10**6 + '"]}', "\n" * 10**6):
+        assert status(text) is not Status.OK
+    assert time.perf_counter() - start < 3
+
+
+def test_a_row_keeps_the_tokens_that_an_unusable_answer_cost(tmp_path: Path) -> None:
+    bad = read_row("u", Answer("no", True, 300, 7))
+    assert (bad.status, bad.annotation, bad.prompt_tokens, bad.output_tokens) == (Status.NOT_JSON, None, 300, 7)
+    broken = read_row("u", Answer(TEXT, True, 0, 0, error="out of memory"))
+    assert (broken.status, broken.annotation) == (Status.ENGINE_ERROR, None)
+    assert read_row("u", Answer(TEXT, True, 300, 90)).annotation is not None

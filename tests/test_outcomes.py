@@ -1,0 +1,114 @@
+"""How sure a score is: intervals that cover the truth, differences judged on the same items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hqclip.data.outcomes import Outcomes, interval, read_outcomes, write_outcomes
+from hqclip.errors import ConflictError, NotFoundError
+from hqclip.store.local import LocalStore
+
+
+def outcomes(values: object, groups: object = None, name: str = "acc") -> Outcomes:
+    """One metric; a single group unless told."""
+    found = np.asarray(values, dtype=np.float64)
+    return Outcomes({name: found}, {name: np.asarray(["all"] * len(found) if groups is None else groups)})
+
+
+def tossed(seed: int, chance: float, count: int = 400) -> np.ndarray:
+    return (np.random.default_rng(seed).random(count) < chance).astype(float)
+
+
+def test_groups_count_alike_however_many_items_they_have() -> None:
+    judged = outcomes([1, 1, 1, 1, 1, 1, 0, 0], ["a"] * 6 + ["b"] * 2)
+    assert judged.by_group("acc") == {"a": 1.0, "b": 0.0}
+    assert judged.score("acc") == 0.5
+
+
+def test_the_interval_of_a_fair_coin_is_known() -> None:
+    low, high = interval(outcomes([0, 1] * 200), ["acc"], 4000)
+    assert (low, high) == (pytest.approx(0.5 - 1.96 * 0.025, abs=0.004), pytest.approx(0.5 + 1.96 * 0.025, abs=0.004))
+
+
+def test_the_interval_covers_the_truth_about_nineteen_times_in_twenty() -> None:
+    covered = 0
+    for seed in range(200):
+        low, high = interval(outcomes(tossed(seed, 0.3, 200)), ["acc"], 200)
+        covered += low <= 0.3 <= high
+    assert 180 <= covered <= 199
+
+
+def test_what_is_always_right_leaves_no_doubt() -> None:
+    assert interval(outcomes(np.ones(50)), ["acc"], 100) == (1.0, 1.0)
+    assert interval(outcomes(np.ones(50), ["a", "b"] * 25), ["acc"], 100) == (1.0, 1.0)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    judged = outcomes(tossed(0, 0.5), ["a", "b"] * 200)
+    assert interval(judged, ["acc"], 500, judged) == (0.0, 0.0)
+
+
+def test_the_same_score_on_other_items_is_no_certainty() -> None:
+    low, high = interval(outcomes([1, 0] * 100), ["acc"], 500, outcomes([0, 1] * 100))
+    assert low < 0 < high
+
+
+def test_pairing_sees_what_two_separate_intervals_would_not() -> None:
+    before = tossed(1, 0.5)
+    after = before.copy()
+    after[np.flatnonzero(before == 0)[:20]] = 1  # 5 points better, and nowhere worse
+    alone_before, alone_after = (interval(outcomes(v), ["acc"], 1000) for v in (before, after))
+    assert alone_after[0] < alone_before[1], "the two overlap"
+    low, high = interval(outcomes(after), ["acc"], 1000, outcomes(before))
+    assert 0 < low < 0.05 < high
+
+
+def test_a_difference_turned_round_changes_its_sign() -> None:
+    a, b = outcomes(tossed(2, 0.6)), outcomes(tossed(3, 0.4))
+    there, back = interval(a, ["acc"], 1000, b), interval(b, ["acc"], 1000, a)
+    assert there == pytest.approx((-back[1], -back[0]))
+
+
+def test_the_interval_of_several_metrics_is_that_of_their_mean() -> None:
+    both = Outcomes({"x": np.ones(30), "y": np.zeros(30)}, {"x": np.full(30, "all"), "y": np.full(30, "all")})
+    assert interval(both, ["x", "y"], 100) == pytest.approx((0.5, 0.5))
+
+
+def test_a_small_group_makes_the_score_less_sure() -> None:
+    values = [0, 1] * 200
+    low, high = interval(outcomes(values), ["acc"], 1000)
+    low_small, high_small = interval(outcomes(values, ["a"] * 396 + ["b"] * 4), ["acc"], 1000)
+    assert high_small - low_small > 3 * (high - low)
+
+
+def test_the_interval_is_the_same_whenever_it_is_asked_for() -> None:
+    judged = outcomes(tossed(4, 0.5))
+    assert interval(judged, ["acc"], 200) == interval(judged, ["acc"], 200)
+
+
+def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    judged = Outcomes(
+        {"b/r1": np.array([1.0, 0, 1]), "a/acc": np.array([0.0, 1])},
+        {"b/r1": np.array(["neu", "größe", "neu"]), "a/acc": np.array(["x", "x"])},
+    )
+    write_outcomes(store, "outcomes.parquet", judged)
+    read = read_outcomes(store, "outcomes.parquet")
+    assert set(read.values) == set(judged.values)
+    for metric in judged.values:
+        assert read.values[metric].tolist() == judged.values[metric].tolist()
+        assert read.groups[metric].tolist() == judged.groups[metric].tolist()
+        assert read.by_group(metric) == judged.by_group(metric)
+
+
+def test_outcomes_are_never_overwritten(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write_outcomes(store, "o", outcomes([0, 1]))
+    write_outcomes(store, "o", outcomes([0, 1]))
+    with pytest.raises(ConflictError):
+        write_outcomes(store, "o", outcomes([1, 1]))
+    with pytest.raises(NotFoundError):
+        read_outcomes(store, "p")
