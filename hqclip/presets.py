@@ -41,8 +41,8 @@ def _datacomp(model: str, samples_seen: int, batch_size: int, **more: Any) -> di
 
 
 _SHAPES: dict[str, dict[str, Any]] = {
-    "annotate": {"model": "demo", "prompt": "shapes-1", "batch_size": 128, "max_new_tokens": 320, "threads": 2},
-    "score": {"threads": 2},
+    "annotate": {"model": "demo", "prompt": "shapes-1", "batch_size": 256, "max_new_tokens": 320, "threads": 1},
+    "score": {"threads": 1},
     "curate": {"name": "shapes"},
     "train": {
         "model": "shapes",

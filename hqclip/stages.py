@@ -109,6 +109,8 @@ def run_named(
             Path(page).write_bytes(open_store(given["store"]).read(result["report"]))
     except HQClipError as error:
         raise SystemExit(report(name, error)) from error
+    if "reason" in result:
+        print(f"hqclip {name}: {result['reason']}", file=sys.stderr, flush=True)
     save_result(result, write_to, log)
     return result
 

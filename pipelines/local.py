@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hqclip.errors import ConfigError
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
+from pipelines.console import Console
 
 
 class Runner:
@@ -36,11 +39,15 @@ class Runner:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self._root), raise_on_error=True)
-        try:
-            self._pipeline(**inputs)
-        except RuntimeError as error:  # how the runner says that a task failed
-            print(f"pipelines: {error}", file=sys.stderr)
-            return 1
+        log = self._root / "log.txt"
+        with contextlib.closing(Console(sys.stdout, log)) as console, contextlib.redirect_stdout(console):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of settings that matter in a cluster only
+                    self._pipeline(**inputs)
+            except RuntimeError as error:  # how the runner says that a task failed
+                print(f"pipelines: {error}; all that was said is in {log}", file=sys.stderr)
+                return 1
         return 0
 
     def parse_inputs(self, assignments: list[str]) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""What Kubeflow gets: the compiled pipeline, and its execution by Kubeflow's own local runner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hqclip.config import DemoWorldConfig, PlanConfig
+from hqclip.demo.world import make_world
+from hqclip.records import CycleRecord
+from hqclip.store import open_store
+from pipelines.__main__ import compile_pipeline, main
+from pipelines.local import Runner
+from tests.cycle import TINY
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_pipeline("refine", tmp_path_factory.mktemp("compiled") / "refine.yaml")
+
+
+@pytest.fixture(scope="module")
+def spec(compiled: Path) -> dict[str, Any]:
+    return dict(next(yaml.safe_load_all(compiled.read_text())))
+
+
+def test_the_compiled_pipeline_is_the_one_that_was_reviewed(compiled: Path, golden: Callable[[str, str], None]):
+    golden("refine.yaml", compiled.read_text())
+
+
+def test_compiling_twice_gives_the_same_bytes(compiled: Path, tmp_path: Path):
+    assert compile_pipeline("refine", tmp_path / "again.yaml").read_bytes() == compiled.read_bytes()
+
+
+def test_the_pipeline_is_small_enough_for_a_workflow_object(compiled: Path):
+    assert compiled.stat().st_size < 100_000
+
+
+def test_every_input_is_described_and_named_after_its_stage(spec: dict[str, Any]):
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    assert len(inputs) <= 20
+    assert all(details.get("description") for details in inputs.values())
+    stages = ("plan_", "download_", "annotate_", "train_", "evaluate_", "promote_")
+    assert [name for name in inputs if not name.startswith(stages)] == ["store"]
+
+
+def test_no_task_installs_anything_or_is_served_from_a_cache(spec: dict[str, Any]):
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        assert "pip install" not in json.dumps(executor), name
+        assert not executor["container"]["image"].endswith(":latest"), name
+    groups = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
+    for tasks in (group["dag"]["tasks"] for group in groups):
+        for name, task in tasks.items():
+            inner = spec["components"][task["componentRef"]["name"]]
+            assert "dag" in inner or not task.get("cachingOptions", {}).get("enableCache"), name
+
+
+def test_the_plan_component_takes_every_setting_of_the_plan(spec: dict[str, Any]):
+    given = set(spec["components"]["comp-plan"]["inputDefinitions"]["parameters"])
+    assert given == set(PlanConfig.__dataclass_fields__)
+
+
+@pytest.mark.slow
+def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_do(
+    compiled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    world = make_world(DemoWorldConfig(store=str(tmp_path / "world"), images=30, scenes=8))
+    runner = Runner(compiled, tmp_path / "tasks")
+    inputs = {
+        "store": str(tmp_path / "store"),
+        "download_shards": world["shards"],
+        "evaluate_suite": world["suite"],
+        "plan_preset": "demo-quick",
+        "plan_overrides": json.dumps(TINY),
+        "train_points": "raw,hqclip",
+    }
+    assert runner.run(inputs) == 0
+    store = open_store(inputs["store"])
+    record = CycleRecord.from_json(store.read("cycles/000001.json"), "cycles/000001.json")
+    assert [run["name"] for run in record.runs] == ["raw", "hqclip"]
+    assert store.exists(record.report)
+    everything = list(store.list())
+    assert runner.run({**inputs, "plan_cycle": 1}) == 0
+    assert list(store.list()) == everything
+    said = capfd.readouterr().out
+    assert "cycle 1 is done" in said
+    assert "executor_input" not in said
+    assert "executor_input" in (tmp_path / "tasks" / "log.txt").read_text()
+
+
+def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    out = ["--out", str(tmp_path)]
+    assert main(["run", "refine", "--local", *out, "--set", "train_sed=1"]) == 64
+    assert "did you mean 'train_seed'" in capsys.readouterr().err
+    assert main(["run", "refine", "--local", *out, "--set", "train_seed=one"]) == 64
+    assert "train_seed is 'one'; give a number" in capsys.readouterr().err
+    assert main(["run", "refine", "--local", *out, "--preset", "small"]) == 64
+    assert "--set store=..." in capsys.readouterr().err
+    assert main(["run", "refine", "--local", "--preset", "dmeo"]) == 64
+    assert main(["compile", "refin"]) == 64
+    assert not (tmp_path / "store").exists()
