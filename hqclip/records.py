@@ -98,15 +98,17 @@ class Manifest:
         try:
             document = json.loads(data)
             kind, number = document.pop("kind"), document.pop("format")
-        except (ValueError, AttributeError, KeyError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise DataError(f"{where}: not a {cls.KIND} manifest ({error!r})") from error
         if kind != cls.KIND:
             raise DataError(f"{where}: this is a {kind} manifest; a {cls.KIND} manifest is needed here")
+        if not isinstance(number, int):
+            raise DataError(f"{where}: format {number!r} is no number; the manifest is damaged")
         if number > FORMAT:
             raise DataError(f"{where}: format {number} is newer than {FORMAT}; upgrade hqclip")
         try:
             return cls._from_document(document)
-        except TypeError as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{where}: damaged {cls.KIND} manifest ({error})") from error
 
     @classmethod

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from hqclip.demo.scenes import draw_scene, render
+from hqclip.records import Sample
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -27,3 +33,26 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"tests/golden/{name} differs; --update-golden rewrites it"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def scene_jpeg() -> Callable[[int], bytes]:
+    """`scene_jpeg(seed)`: a drawn picture of 56 x 56 pixels."""
+    return functools.cache(_scene_jpeg)
+
+
+def _scene_jpeg(seed: int) -> bytes:
+    rng = np.random.default_rng([507, seed])
+    buffer = io.BytesIO()
+    render(draw_scene(rng, (1, 2, 3)), rng).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def draw_samples(scene_jpeg: Callable[[int], bytes]) -> Callable[..., list[Sample]]:
+    """`draw_samples(count, first=0)`: samples whose uid and alt-text say their number."""
+
+    def draw(count: int, first: int = 0) -> list[Sample]:
+        return [Sample(f"{n:032x}", scene_jpeg(n % 8), f"alt-text {n}") for n in range(first, first + count)]
+
+    return draw

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from hqclip.data.outcomes import Outcomes, interval, read_outcomes, write_outcomes
-from hqclip.errors import ConflictError, NotFoundError
+from hqclip.data.index import to_parquet
+from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
+from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.store.local import LocalStore
 
 
@@ -29,30 +31,30 @@ def test_groups_count_alike_however_many_items_they_have() -> None:
 
 
 def test_the_interval_of_a_fair_coin_is_known() -> None:
-    low, high = interval(outcomes([0, 1] * 200), ["acc"], 4000)
+    low, high = interval(outcomes([0, 1] * 200), [["acc"]], 4000)
     assert (low, high) == (pytest.approx(0.5 - 1.96 * 0.025, abs=0.004), pytest.approx(0.5 + 1.96 * 0.025, abs=0.004))
 
 
 def test_the_interval_covers_the_truth_about_nineteen_times_in_twenty() -> None:
     covered = 0
     for seed in range(200):
-        low, high = interval(outcomes(tossed(seed, 0.3, 200)), ["acc"], 200)
+        low, high = interval(outcomes(tossed(seed, 0.3, 200)), [["acc"]], 200)
         covered += low <= 0.3 <= high
     assert 180 <= covered <= 199
 
 
 def test_what_is_always_right_leaves_no_doubt() -> None:
-    assert interval(outcomes(np.ones(50)), ["acc"], 100) == (1.0, 1.0)
-    assert interval(outcomes(np.ones(50), ["a", "b"] * 25), ["acc"], 100) == (1.0, 1.0)
+    assert interval(outcomes(np.ones(50)), [["acc"]], 100) == (1.0, 1.0)
+    assert interval(outcomes(np.ones(50), ["a", "b"] * 25), [["acc"]], 100) == (1.0, 1.0)
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
     judged = outcomes(tossed(0, 0.5), ["a", "b"] * 200)
-    assert interval(judged, ["acc"], 500, judged) == (0.0, 0.0)
+    assert interval(judged, [["acc"]], 500, judged) == (0.0, 0.0)
 
 
 def test_the_same_score_on_other_items_is_no_certainty() -> None:
-    low, high = interval(outcomes([1, 0] * 100), ["acc"], 500, outcomes([0, 1] * 100))
+    low, high = interval(outcomes([1, 0] * 100), [["acc"]], 500, outcomes([0, 1] * 100))
     assert low < 0 < high
 
 
@@ -60,33 +62,33 @@ def test_pairing_sees_what_two_separate_intervals_would_not() -> None:
     before = tossed(1, 0.5)
     after = before.copy()
     after[np.flatnonzero(before == 0)[:20]] = 1  # 5 points better, and nowhere worse
-    alone_before, alone_after = (interval(outcomes(v), ["acc"], 1000) for v in (before, after))
+    alone_before, alone_after = (interval(outcomes(v), [["acc"]], 1000) for v in (before, after))
     assert alone_after[0] < alone_before[1], "the two overlap"
-    low, high = interval(outcomes(after), ["acc"], 1000, outcomes(before))
+    low, high = interval(outcomes(after), [["acc"]], 1000, outcomes(before))
     assert 0 < low < 0.05 < high
 
 
 def test_a_difference_turned_round_changes_its_sign() -> None:
     a, b = outcomes(tossed(2, 0.6)), outcomes(tossed(3, 0.4))
-    there, back = interval(a, ["acc"], 1000, b), interval(b, ["acc"], 1000, a)
+    there, back = interval(a, [["acc"]], 1000, b), interval(b, [["acc"]], 1000, a)
     assert there == pytest.approx((-back[1], -back[0]))
 
 
 def test_the_interval_of_several_metrics_is_that_of_their_mean() -> None:
     both = Outcomes({"x": np.ones(30), "y": np.zeros(30)}, {"x": np.full(30, "all"), "y": np.full(30, "all")})
-    assert interval(both, ["x", "y"], 100) == pytest.approx((0.5, 0.5))
+    assert interval(both, [["x"], ["y"]], 100) == pytest.approx((0.5, 0.5))
 
 
 def test_a_small_group_makes_the_score_less_sure() -> None:
     values = [0, 1] * 200
-    low, high = interval(outcomes(values), ["acc"], 1000)
-    low_small, high_small = interval(outcomes(values, ["a"] * 396 + ["b"] * 4), ["acc"], 1000)
+    low, high = interval(outcomes(values), [["acc"]], 1000)
+    low_small, high_small = interval(outcomes(values, ["a"] * 396 + ["b"] * 4), [["acc"]], 1000)
     assert high_small - low_small > 3 * (high - low)
 
 
 def test_the_interval_is_the_same_whenever_it_is_asked_for() -> None:
     judged = outcomes(tossed(4, 0.5))
-    assert interval(judged, ["acc"], 200) == interval(judged, ["acc"], 200)
+    assert interval(judged, [["acc"]], 200) == interval(judged, [["acc"]], 200)
 
 
 def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -104,6 +106,17 @@ def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert read.by_group(metric) == judged.by_group(metric)
 
 
+def test_what_are_no_outcomes_is_named(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write_outcomes(store, "o", outcomes([0, 1]))
+    store.write("cut", store.read("o")[:-9])
+    with pytest.raises(DataError, match="cut: not a whole Parquet file"):
+        read_outcomes(store, "cut")
+    store.write("other", to_parquet(pa.table({"uid": ["a"]}), {}))
+    with pytest.raises(DataError, match="other has the columns uid; delete it and run `evaluate` again"):
+        read_outcomes(store, "other")
+
+
 def test_outcomes_are_never_overwritten(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     write_outcomes(store, "o", outcomes([0, 1]))
@@ -112,3 +125,27 @@ def test_outcomes_are_never_overwritten(tmp_path: Path) -> None:
         write_outcomes(store, "o", outcomes([1, 1]))
     with pytest.raises(NotFoundError):
         read_outcomes(store, "p")
+
+
+def test_metrics_of_one_benchmark_count_together_as_much_as_one_of_another():
+    judged = Outcomes(
+        {"retrieval/a": np.ones(8), "retrieval/b": np.ones(8), "choice/a": np.zeros(8)},
+        dict.fromkeys(("retrieval/a", "retrieval/b", "choice/a"), np.full(8, "all")),
+    )
+    benchmarks = [["retrieval/a", "retrieval/b"], ["choice/a"]]
+    assert average(judged, benchmarks) == 0.5
+    assert interval(judged, benchmarks, 100) == (0.5, 0.5)
+
+
+def test_the_middle_of_the_interval_of_a_difference_is_the_difference():
+    rng = np.random.default_rng(1)
+    names = ("a/x", "a/y", "b/z")
+
+    def judged(share: float) -> Outcomes:
+        values = {name: (rng.random(400) < share * (1 + names.index(name)) / 3).astype(float) for name in names}
+        return Outcomes(values, dict.fromkeys(names, np.full(400, "all")))
+
+    worse, better = judged(0.3), judged(0.9)
+    benchmarks = [["a/x", "a/y"], ["b/z"]]
+    low, high = interval(better, benchmarks, 1000, worse)
+    assert (low + high) / 2 == pytest.approx(average(better, benchmarks) - average(worse, benchmarks), abs=0.01)

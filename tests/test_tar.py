@@ -29,7 +29,7 @@ def read(data: bytes) -> list[Member]:
 
 
 def contents_of(data: bytes) -> list[tuple[str, bytes]]:
-    return [(member.name, data[member.offset : member.offset + member.size]) for member in read(data)]
+    return [(m.name, data[m.offset : m.offset + m.size]) for m in read(data) if m.is_file]
 
 
 def until_damage(data: bytes) -> tuple[list[str], str]:
@@ -211,15 +211,19 @@ def test_a_tail_that_was_never_written_is_not_padding():
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_passed_over(kind: bytes):
+def test_links_and_devices_are_named_but_are_no_files(kind: bytes):
     link = odd_header(kind, b"passwd.jpg")
     assert contents_of(link + archive()) == CONTENTS
-    assert contents_of(by_tarfile(["l" * 200], tarfile.GNU_FORMAT, type=kind, linkname="/x" * 90, size=0)) == []
+    assert read(link + archive())[0] == Member("passwd.jpg", BLOCK, 0, is_file=False)
+    for archive_format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        long = by_tarfile(["l" * 200], archive_format, type=kind, linkname="/x" * 90, size=0)
+        assert [(member.name, member.is_file) for member in read(long)] == [("l" * 200, False)]
 
 
 def test_folders_are_passed_over():
     folder = odd_header(b"5", b"folder/")
     assert contents_of(folder + archive()) == CONTENTS
+    assert read(folder + archive([])) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hqclip.data.outcomes import Outcomes, interval, read_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
 from hqclip.errors import DataError
 from hqclip.records import Evaluation
 from hqclip.store import Store
@@ -59,24 +59,25 @@ class Compared:
         name, _, group = metric.partition(": ")
         chosen = [_only(outcomes, f"{benchmark}/{name}", group) for outcomes in self.outcomes]
         values = [outcomes.score(f"{benchmark}/{name}") for outcomes in chosen]
-        differences = [self._difference(chosen[0], outcomes, [f"{benchmark}/{name}"]) for outcomes in chosen[1:]]
+        differences = [self._difference(chosen[0], outcomes, [[f"{benchmark}/{name}"]]) for outcomes in chosen[1:]]
         return values, [None, *differences], len(chosen[0].values[f"{benchmark}/{name}"])
 
     def average(self) -> tuple[list[float], list[Triple | None]]:
         """The mean of the main metrics of every model, and its differences to the first."""
-        mains = [metric for b in self.evaluations[0].benchmarks for metric in main_metrics(b.name, b.kind)]
+        mains = self._mains()
         differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
         return [evaluation.average for evaluation in self.evaluations], [None, *differences]
 
-    def interval_of_average(self) -> tuple[float, float]:
-        """95 % interval of how much the second model's average exceeds the first's."""
-        mains = [metric for b in self.evaluations[0].benchmarks for metric in main_metrics(b.name, b.kind)]
-        return interval(self.outcomes[1], mains, RESAMPLES, self.outcomes[0])
+    def gain(self) -> Triple:
+        """How much the average of the second model exceeds the first's, with its 95 % interval."""
+        return self._difference(self.outcomes[0], self.outcomes[1], self._mains())
 
-    def _difference(self, baseline: Outcomes, outcomes: Outcomes, metrics: list[str]) -> Triple:
-        low, high = interval(outcomes, metrics, RESAMPLES, baseline)
-        mean = sum(outcomes.score(m) - baseline.score(m) for m in metrics) / len(metrics)
-        return mean, low, high
+    def _mains(self) -> list[list[str]]:
+        return [main_metrics(benchmark.name, benchmark.kind) for benchmark in self.evaluations[0].benchmarks]
+
+    def _difference(self, baseline: Outcomes, outcomes: Outcomes, benchmarks: list[list[str]]) -> Triple:
+        low, high = interval(outcomes, benchmarks, RESAMPLES, baseline)
+        return average(outcomes, benchmarks) - average(baseline, benchmarks), low, high
 
 
 def _only(outcomes: Outcomes, name: str, group: str) -> Outcomes:

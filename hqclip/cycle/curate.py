@@ -25,7 +25,7 @@ from hqclip.data.sidecar import (
     write_curated,
 )
 from hqclip.errors import DataError
-from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, digest_of
+from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, Status, digest_of
 from hqclip.store import Store, open_store
 
 
@@ -124,6 +124,8 @@ def curate_shard(
             flags |= judge(scores[number], limits)
         if row.uid in seen:
             flags |= Flag.DUPLICATE_UID
+        if row.status is Status.UNREADABLE_IMAGE:
+            flags |= Flag.UNREADABLE_IMAGE
         curated.append(CuratedRow(**{**vars(row), "annotation": annotation, "flags": flags}))
     return curated
 

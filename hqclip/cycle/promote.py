@@ -56,8 +56,7 @@ def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -
             f"`hqclip evaluate --store {store.uri} --model {plan.champion['model']} --suite ...` and try again"
         )
     champion = Evaluation.from_json(store.read(key), key)
-    gain = candidate.average - champion.average
-    low, high = Compared.read(store, ["champion", "candidate"], [champion, candidate]).interval_of_average()
+    gain, low, high = Compared.read(store, ["champion", "candidate"], [champion, candidate]).gain()
     measured = (
         f"average {candidate.average:.1%} against {champion.average:.1%} of the champion, "
         f"difference {gain:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"

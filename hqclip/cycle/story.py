@@ -10,6 +10,7 @@ import numpy as np
 
 from hqclip import __version__
 from hqclip.cycle.compare import Compared
+from hqclip.cycle.plan import plan_key
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.sidecar import read_curated
@@ -70,9 +71,16 @@ def write_story(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
 
 
 def comparison(store: Store, record: CycleRecord) -> Comparison:
-    """The runs of a cycle side by side, metric by metric; the first is the baseline."""
-    evaluations = [Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs]
-    compared = Compared.read(store, [run["name"] for run in record.runs], evaluations)
+    """The champion before, if there was one, and the runs of a cycle, metric by metric; the first is the baseline."""
+    judged = {
+        run["name"]: Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs
+    }
+    before = CyclePlan.from_json(store.read(plan_key(record.cycle)), plan_key(record.cycle)).champion
+    if before:
+        suite = next(iter(judged.values())).suite_digest
+        key = f"evaluations/{before['model_digest']}/{suite}.json"
+        judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
+    compared = Compared.read(store, list(judged), list(judged.values()))
     groups = [
         Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
         for kind, metrics in compared.metrics().items()

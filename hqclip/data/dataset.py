@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hqclip.data.index import read_table
 from hqclip.errors import DataError
 from hqclip.records import DatasetVersion, ShardEntry, digest_of
 from hqclip.store import Store
@@ -56,16 +57,17 @@ def vocabulary(tags: Counter[str], size: int) -> dict[str, int]:
 
 
 def write_dataset(store: Store, contents: Contents, vocabulary: dict[str, int], version: DatasetVersion) -> str:
-    """Write the tables and, last, the manifest; its key."""
+    """Write the tables and, last, the manifest; its key. The version that exists is left as it is."""
     folder = f"datasets/{version.digest}"
+    key = f"{folder}/dataset.json"
+    if store.exists(key):
+        return key
     columns = {f.name: [getattr(s, f.name) for s in contents.shards] for f in fields(DatasetShard)}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd")
     store.write(f"{folder}/shards.parquet", buffer.getvalue())
     store.write(f"{folder}/tags.json", json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n")
-    key = f"{folder}/dataset.json"
-    if not store.exists(key):
-        store.write(key, version.to_json())
+    store.write(key, version.to_json())
     return key
 
 
@@ -73,9 +75,13 @@ def read_dataset(store: Store, key: str) -> tuple[DatasetVersion, tuple[DatasetS
     """The manifest, its shards and its tag vocabulary (tag -> count). Raises `NotFoundError`, `DataError`."""
     version = DatasetVersion.from_json(store.read(key), key)
     folder = key.rpartition("/")[0]
-    table = pq.read_table(io.BytesIO(store.read(f"{folder}/shards.parquet")))
-    shards = tuple(DatasetShard(**row) for row in table.to_pylist())
-    tags: dict[str, int] = json.loads(store.read(f"{folder}/tags.json"))
+    try:
+        shards = tuple(DatasetShard(**row) for row in read_table(store, f"{folder}/shards.parquet").to_pylist())
+        tags: dict[str, int] = json.loads(store.read(f"{folder}/tags.json"))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{key}: shards.parquet or tags.json are damaged ({error}); run `hqclip curate` again"
+        ) from error
     if content_digest(Contents(shards, Counter()), list(tags)) != version.digest:
         raise DataError(f"{key}: shards.parquet or tags.json are not those of this version; run `hqclip curate` again")
     return version, shards, tags

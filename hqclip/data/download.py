@@ -1,7 +1,8 @@
 """Shards from elsewhere in, verified and indexed shards in the store out, and a manifest that names them.
 
 A shard is copied as it is and then read from start to end: what is damaged is found here, not in the middle of
-training. Its index is written last, so a shard with an index is done.
+training. Its index is written last, so a shard with an index is done. A damaged shard stays out of the store unless
+its whole samples are wanted, so that a mended one can take its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from hqclip.config import DownloadConfig
 from hqclip.data.index import read_about, write_index
-from hqclip.data.shards import REPAIRS, scan_shard
+from hqclip.data.shards import CUT_OFF, REPAIRS, scan_shard
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
@@ -45,11 +46,12 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     sources = list_shards(config.shards)
     with ThreadPoolExecutor(config.parallel) as pool, Progress("download", len(sources), "shards") as progress:
         fetched = []
-        for one in pool.map(lambda source: fetch(store, *source), sources):
+        for one in pool.map(lambda source: fetch(store, *source, keep_damaged=config.skip_damaged), sources):
             fetched.append(one)
             progress.advance()
     faults = sum((one.faults for one in fetched), Counter[str]())
-    _refuse_damage(fetched, config.skip_damaged)
+    if not config.skip_damaged:
+        _refuse_damage(fetched)
     _refuse_many_faults(fetched, faults, config.max_fault_rate)
     entries = tuple(one.entry for one in fetched if one.entry.rows)
     # names and places do not count: the same content is the same pool
@@ -67,7 +69,7 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     }
 
 
-def fetch(store: Store, source: Store, info: ObjectInfo) -> Fetched:
+def fetch(store: Store, source: Store, info: ObjectInfo, *, keep_damaged: bool) -> Fetched:
     """Copy one shard into the store and index it. Raises `ConflictError` if its name stands for other content there."""
     key = f"shards/{info.key.rpartition('/')[2]}"
     index = key.removesuffix(".tar") + ".index.parquet"
@@ -83,22 +85,25 @@ def fetch(store: Store, source: Store, info: ObjectInfo) -> Fetched:
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.tar"
-        source.download(info.key, path)
-        stored = store.write(key, path)
+        info = source.download(info.key, path)
         scan = scan_shard(path)
+        entry = ShardEntry(key, index, info.size, info.crc32c, len(scan.rows))
+        fetched = Fetched(entry, scan.faults, scan.examples, scan.damage)
+        if scan.damage and not keep_damaged:
+            return fetched
+        stored = store.write(key, path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     about = {"faults": json.dumps(scan.faults), "examples": json.dumps(scan.examples), "damage": scan.damage}
     write_index(store, index, scan.rows, stored, {**about, "sha256": sha256})
-    entry = ShardEntry(key, index, stored.size, stored.crc32c, len(scan.rows))
-    return Fetched(entry, scan.faults, scan.examples, scan.damage)
+    return fetched
 
 
-def _refuse_damage(fetched: Sequence[Fetched], skip: bool) -> None:
+def _refuse_damage(fetched: Sequence[Fetched]) -> None:
     damaged = [one for one in fetched if one.damage]
-    if damaged and not skip:
+    if damaged:
         named = "\n".join(
-            f"  {one.entry.key}: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
+            f"  {one.entry.name}.tar: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
         )
         raise DataError(
             f"{len(damaged)} of {len(fetched)} shards are damaged, the others are done:\n{named}\n"
@@ -107,7 +112,7 @@ def _refuse_damage(fetched: Sequence[Fetched], skip: bool) -> None:
 
 
 def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit: float) -> None:
-    refused = sum(number for fault, number in faults.items() if fault not in REPAIRS)
+    refused = sum(number for fault, number in faults.items() if fault not in (*REPAIRS, CUT_OFF))
     total = refused + sum(one.entry.rows for one in fetched)
     if not total:
         raise DataError("the shards hold no sample at all")

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE, MIN_SIDE = 16_384, 16
 MAX_ASPECT = 8
-FORMATS = ("JPEG", "PNG", "WEBP")
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+TURNS = {  # of EXIF orientations
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -25,18 +35,25 @@ class ImageFault(Exception):
 
 
 def check_header(data: bytes) -> tuple[int, int]:
-    """(width, height) in pixels, as the header says. Raises `ImageFault`."""
+    """(width, height) in pixels, as the header says: of the picture as it lies. Raises `ImageFault`."""
     with _opened(data) as picture:
         return picture.size
 
 
+def extension(data: bytes) -> str:
+    """What a file of this kind of picture is called: jpg, png or webp. Raises `ImageFault`."""
+    with _opened(data) as picture:
+        return EXTENSIONS[str(picture.format)]
+
+
 def decode(data: bytes) -> Pixels:
-    """(height, width, 3) RGB. Transparency is laid on white; only the first picture of an animation counts."""
+    """(height, width, 3) RGB, upright. Transparency is laid on white; the first picture of an animation counts."""
     with _opened(data) as picture:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return np.asarray(_rgb(picture))
+                picture.load()  # here, where a fault of the pixels is not taken for one of the EXIF
+                return np.array(_upright(picture, _rgb(picture)))  # a copy: torch wants to be able to write
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
             raise ImageFault("damaged_image", str(error)) from error
 
@@ -46,7 +63,7 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bombs: the limits below are stricter; odd EXIF: nobody reads it
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(io.BytesIO(data), formats=tuple(EXTENSIONS))
     except Image.DecompressionBombError as error:
         raise ImageFault("too_many_pixels", str(error)) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -73,3 +90,12 @@ def _rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")
     return picture.convert("RGB")
+
+
+def _upright(picture: Image.Image, pixels: Image.Image) -> Image.Image:
+    """`pixels` turned as the EXIF of `picture` says: cameras and telephones store them as the sensor lay."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, struct.error):
+        return pixels  # the picture is whole, only what is said about it is not
+    return pixels.transpose(turn) if turn is not None else pixels

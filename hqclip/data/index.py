@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ from hqclip.data.shards import Row
 from hqclip.errors import DataError
 from hqclip.records import FORMAT, ShardEntry
 from hqclip.store import ObjectInfo, Store
+from hqclip.store.local import LocalStore, checksum, faults_at
 
 SCHEMA = pa.schema(
     [
@@ -59,7 +63,8 @@ def read_about(store: Store, key: str) -> dict[str, str]:
 def _about(schema: pa.Schema, key: str) -> dict[str, str]:
     """Raises `DataError` if this is of a newer format or not ours."""
     metadata = schema.metadata or {}
-    about = {name.decode().removeprefix("hqclip."): value.decode() for name, value in metadata.items()}
+    words = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in metadata.items()}
+    about = {name.removeprefix("hqclip."): value for name, value in words.items()}
     if not about.get("format", "").isdecimal() or "crc32c" not in about:
         raise DataError(f"{key}: not a table of hqclip; delete it and run the stage again")
     if int(about["format"]) > FORMAT:
@@ -69,7 +74,7 @@ def _about(schema: pa.Schema, key: str) -> dict[str, str]:
 
 def read_index(store: Store, entry: ShardEntry) -> ShardIndex:
     """The index of a shard. Raises `DataError` if it belongs to other content than `entry` names."""
-    table = read_parquet(store, entry.index, entry)
+    table = read_parquet(store, entry.index, entry, SCHEMA)
     return ShardIndex(
         [uid.hex() for uid in table["uid"].to_pylist()],
         table["text"].to_pylist(),
@@ -79,11 +84,24 @@ def read_index(store: Store, entry: ShardEntry) -> ShardIndex:
 
 
 class ShardImages:
-    """Images of one shard by row, read where they lie."""
+    """Images of one shard by row, for any number of threads; the shard is verified once, when it is opened.
 
-    def __init__(self, store: Store, entry: ShardEntry, index: ShardIndex | None = None) -> None:
+    A local shard is read where it lies. From a bucket it is fetched once: to `cache_dir`, where later openings find
+    it, or to a temporary place that is given back on closing. Raises `DataError` if it is not what `entry` names.
+    """
+
+    def __init__(
+        self, store: Store, entry: ShardEntry, index: ShardIndex | None = None, cache_dir: Path | None = None
+    ) -> None:
         self._index = index or read_index(store, entry)
-        self._file = store.open(entry.key)
+        self._where = f"{store.uri}/{entry.key}"
+        self._file = store.open(entry.key) if isinstance(store, LocalStore) else _local_copy(store, entry, cache_dir)
+        if checksum(self._file) != (entry.size, entry.crc32c):
+            self._file.close()
+            raise DataError(
+                f"{self._where} is not the shard that was indexed: it was damaged or replaced; "
+                "delete it and its index, and run `hqclip download` again"
+            )
 
     def __enter__(self) -> ShardImages:
         return self
@@ -95,8 +113,20 @@ class ShardImages:
 
     def read(self, row: int) -> bytes:
         """The bytes of one image, as they are in the tar."""
-        self._file.seek(self._index.offsets[row])
-        return self._file.read(self._index.sizes[row])
+        with faults_at(Path(self._where)):  # pread: threads share the file, but no place in it
+            return os.pread(self._file.fileno(), self._index.sizes[row], self._index.offsets[row])
+
+
+def _local_copy(store: Store, entry: ShardEntry, cache_dir: Path | None) -> BinaryIO:
+    if cache_dir is None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "shard.tar"
+            store.download(entry.key, path)
+            return path.open("rb")  # an open file outlives its name
+    path = cache_dir / f"{entry.name}-{entry.size}-{entry.crc32c:08x}.tar"
+    if not path.is_file():
+        store.download(entry.key, path)
+    return path.open("rb")
 
 
 def to_parquet(table: pa.Table, about: dict[str, Any]) -> bytes:
@@ -119,10 +149,12 @@ def read_table(store: Store, key: str) -> pa.Table:
     return table
 
 
-def read_parquet(store: Store, key: str, entry: ShardEntry) -> pa.Table:
+def read_parquet(store: Store, key: str, entry: ShardEntry, schema: pa.Schema) -> pa.Table:
     """A table that was written for the content of `entry`. Raises `DataError` if not, or if it is of a newer format."""
     table = read_table(store, key)
     about = _about(table.schema, key)
     if about["crc32c"] != str(entry.crc32c) or len(table) != entry.rows:
         raise DataError(f"{key} was made for another content of {entry.key}; delete it and run the stage again")
+    if not table.schema.equals(schema):
+        raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run the stage again")
     return table

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hqclip.data.dataset import DatasetShard
-from hqclip.data.images import decode
+from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.index import ShardImages, ShardIndex, read_index
 from hqclip.data.sidecar import UNUSABLE, CuratedRow, Flag, read_curated
 from hqclip.errors import DataError
@@ -74,7 +74,7 @@ class TrainingSet:
         return [self.sample(position) for position in range(step * batch_size, (step + 1) * batch_size)]
 
     def sample(self, position: int) -> TrainingSample:
-        """The sample at a place in the endless sequence of epochs."""
+        """The sample at a place in the endless sequence of epochs. Raises `DataError` if its image is damaged."""
         number, place = self.place(position)
         shard = self._open(number)
         row = int(shard.usable[place])
@@ -83,12 +83,22 @@ class TrainingSet:
         text, negative = choose_texts(curated, shard.index.texts[row], self._policy, draws)
         annotation = curated.annotation
         return TrainingSample(
-            decode(shard.images.read(row)),
+            self._image(number, row),
             text,
             negative,
             annotation.tags if annotation else (),
             annotation.neg_tags if annotation else (),
         )
+
+    def _image(self, number: int, row: int) -> Pixels:
+        shard = self._open(number)
+        try:
+            return decode(shard.images.read(row))
+        except ImageFault as fault:
+            where = f"{self._store.uri}/{self._shards[number].key}, sample {shard.index.uids[row]}"
+            raise DataError(
+                f"{where}: {fault}, though `annotate` could read it; run it again with this version"
+            ) from fault
 
     def place(self, position: int) -> tuple[int, int]:
         """(shard, n-th usable row) of a position."""
@@ -118,7 +128,10 @@ class TrainingSet:
         shard = self._shards[number]
         rows = read_curated(self._store, shard.curated, shard.entry)
         usable = np.array([n for n, row in enumerate(rows) if not row.flags & UNUSABLE])
-        return _OpenShard(read_index(self._store, shard.entry), ShardImages(self._store, shard.entry), rows, usable)
+        if len(usable) != shard.usable_rows:
+            raise DataError(f"{shard.curated}: {len(usable)} usable rows, not {shard.usable_rows}; run `curate` again")
+        index = read_index(self._store, shard.entry)
+        return _OpenShard(index, ShardImages(self._store, shard.entry, index), rows, usable)
 
 
 def choose_texts(row: CuratedRow, alt_text: str, policy: TextPolicy, draws: Any) -> tuple[str, str]:
@@ -130,7 +143,7 @@ def choose_texts(row: CuratedRow, alt_text: str, policy: TextPolicy, draws: Any)
     """
     annotation = row.annotation
     wanted = draws[0] < policy.generated_share or bool(row.flags & Flag.WEAK_ALT_TEXT and policy.generated_share)
-    if annotation is None or not wanted:
+    if annotation is None or not wanted or not any(sentence.split() for sentence in annotation.desc):
         return alt_text, ""
     words = np.cumsum([len(sentence.split()) for sentence in annotation.desc])
     start = int(np.searchsorted(words, draws[1] * words[-1], side="right"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hqclip.data.index import read_table
+from hqclip.errors import DataError
 from hqclip.store import Store
 
+COLUMNS = ("metric", "group", "value")
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -35,25 +39,34 @@ class Outcomes:
         return {str(g): float(self.values[metric][groups == g].mean()) for g in sorted(set(groups.tolist()))}
 
 
-def interval(
-    outcomes: Outcomes, metrics: list[str], resamples: int, baseline: Outcomes | None = None
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of `metrics`, or of its difference to `baseline` on the same items.
+Benchmarks = Sequence[Sequence[str]]  # for each benchmark the metrics whose mean is its main one
 
-    Items are drawn again with replacement within each group; with a baseline both models get the same draws
-    (paired). The draws are seeded, so the interval is reproducible. Source: Efron and Tibshirani, 1993.
+
+def average(outcomes: Outcomes, benchmarks: Benchmarks) -> float:
+    """The mean over benchmarks of the mean over their metrics, 0 to 1."""
+    return float(np.mean([np.mean([outcomes.score(metric) for metric in metrics]) for metrics in benchmarks]))
+
+
+def interval(
+    outcomes: Outcomes, benchmarks: Benchmarks, resamples: int, baseline: Outcomes | None = None
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the `average` of the benchmarks, or of its difference to `baseline`'s.
+
+    Items are drawn again with replacement within each group; the metrics of a benchmark share the draws, and with a
+    baseline both models do (paired). The draws are seeded, so the interval is reproducible. Source: Efron and
+    Tibshirani, 1993.
     """
     rng = np.random.default_rng(0)
     scores = np.zeros(resamples)
-    for metric in metrics:
-        values = outcomes.values[metric] - (baseline.values[metric] if baseline else 0.0)
-        groups = outcomes.groups[metric]
+    for metrics in benchmarks:
+        values = np.mean([outcomes.values[m] - (baseline.values[m] if baseline else 0.0) for m in metrics], axis=0)
+        groups = outcomes.groups[metrics[0]]
         names = sorted(set(groups.tolist()))
         for name in names:
             members = values[groups == name]
             for resample in range(resamples):
                 drawn = members[rng.integers(0, len(members), len(members))]
-                scores[resample] += drawn.mean() / len(names) / len(metrics)
+                scores[resample] += drawn.mean() / len(names) / len(benchmarks)
     low, high = np.quantile(scores, [0.025, 0.975])
     return float(low), float(high)
 
@@ -74,8 +87,10 @@ def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> None:
 
 
 def read_outcomes(store: Store, key: str) -> Outcomes:
-    """Raises `NotFoundError`."""
-    table = pq.read_table(io.BytesIO(store.read(key)))
+    """Raises `NotFoundError`, and `DataError` if the table is damaged or none of outcomes."""
+    table = read_table(store, key)
+    if table.column_names != list(COLUMNS):
+        raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run `evaluate` again")
     metric = np.asarray(table["metric"].to_pylist())
     group = np.asarray(table["group"].to_pylist())
     value = np.asarray(table["value"].to_pylist(), dtype=np.float64)

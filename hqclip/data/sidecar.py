@@ -29,9 +29,10 @@ class Flag(IntFlag):
     WEAK_ALT_TEXT = 16
     NEGATIVE_LOOKS_TRUE = 32
     DUPLICATE_UID = 64
+    UNREADABLE_IMAGE = 128
 
 
-UNUSABLE = Flag.LOW_SIMILARITY | Flag.DUPLICATE_UID
+UNUSABLE = Flag.LOW_SIMILARITY | Flag.DUPLICATE_UID | Flag.UNREADABLE_IMAGE
 
 ANNOTATIONS = pa.schema(
     [
@@ -71,7 +72,7 @@ def write_annotations(store: Store, key: str, rows: Sequence[AnnotatedRow], entr
 
 def read_annotations(store: Store, key: str, entry: ShardEntry) -> list[AnnotatedRow]:
     """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
-    return [AnnotatedRow(**_row(values)) for values in read_parquet(store, key, entry).to_pylist()]
+    return [AnnotatedRow(**_row(values)) for values in read_parquet(store, key, entry, ANNOTATIONS).to_pylist()]
 
 
 def write_curated(store: Store, key: str, rows: Sequence[CuratedRow], entry: ShardEntry, annotator: str) -> None:
@@ -82,7 +83,7 @@ def write_curated(store: Store, key: str, rows: Sequence[CuratedRow], entry: Sha
 
 def read_curated(store: Store, key: str, entry: ShardEntry) -> list[CuratedRow]:
     """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
-    table = read_parquet(store, key, entry)
+    table = read_parquet(store, key, entry, CURATED)
     return [CuratedRow(**_row(values), flags=Flag(values["flags"])) for values in table.to_pylist()]
 
 
@@ -94,7 +95,7 @@ def write_scores(store: Store, key: str, rows: Sequence[ScoredRow], entry: Shard
 
 def read_scores(store: Store, key: str, entry: ShardEntry) -> list[ScoredRow]:
     """Raises `NotFoundError`, and `DataError` if the sidecar belongs to other content."""
-    table = read_parquet(store, key, entry)
+    table = read_parquet(store, key, entry, SCORES)
     return [ScoredRow(**{**values, "uid": values["uid"].hex()}) for values in table.to_pylist()]
 
 

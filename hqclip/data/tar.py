@@ -16,16 +16,18 @@ MAX_NAME = 1024
 MAX_EXTENDED = 64 << 10  # bytes of a long name or of PAX records, which a Mac fills with attributes
 MAX_PADDING = 1 << 20  # zeros behind the end; more of them are a file of which the tail was never written
 MAX_MEMBERS = 4_000_000
-PLAIN, LONG_NAME, PAX = (b"0", b"\0", b"7"), b"L", (b"x", b"g")
+PLAIN, FOLDERS = (b"0", b"\0", b"7"), (b"5", b"D")
+LONG_NAME, LONG_LINK, PAX = b"L", b"K", (b"x", b"g")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One plain file of the archive."""
+    """One plain file of the archive; or a link or a device, which holds nothing that could be read."""
 
     name: str
     offset: int
     size: int
+    is_file: bool = True
 
 
 class Damage(Exception):
@@ -33,9 +35,9 @@ class Damage(Exception):
 
 
 def members(file: BinaryIO, size: int) -> Iterator[Member]:
-    """The plain files of a tar of `size` bytes, in order. Raises `Damage` where it is cut or altered.
+    """What is in a tar of `size` bytes, in order, folders left out. Raises `Damage` where it is cut or altered.
 
-    Folders, links and devices are passed over. Names are as they were given: see `is_safe`.
+    Links are not followed. Names are as they were given: see `is_safe`.
     """
     at, long_name = 0, ""
     for number in range(MAX_MEMBERS):
@@ -47,14 +49,14 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
         if data + length > size:
             raise Damage(f"cut at byte {size}: member {number} ({name}) should go on to byte {data + length}")
         at = data + -(-length // BLOCK) * BLOCK
-        if kind == LONG_NAME or kind in PAX:
+        if kind in (LONG_NAME, LONG_LINK, *PAX):
             if length > MAX_EXTENDED:
                 raise Damage(f"member {number} at byte {data} has an extended header of {length} bytes")
             long_name = _long_name(_read(file, data, length, size, "an extended header"), kind) or long_name
             continue
         name, long_name = long_name or name, ""
-        if kind in PLAIN:
-            yield Member(name.removeprefix("./"), data, length)
+        if kind not in FOLDERS:
+            yield Member(name.removeprefix("./"), data, length, kind in PLAIN)
     raise Damage(f"more than {MAX_MEMBERS} members")
 
 
@@ -86,7 +88,7 @@ def _octal(field: bytes) -> int | None:
 def _long_name(data: bytes, kind: bytes) -> str:
     if kind == LONG_NAME:
         return _decoded(data.rstrip(b"\0"))
-    match = re.search(rb"\d+ path=([^\n]*)\n", data)
+    match = re.search(rb"\d+ path=([^\n]*)\n", data) if kind in PAX else None
     return _decoded(match[1]) if match else ""
 
 

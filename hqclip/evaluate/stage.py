@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
-from hqclip.data.images import decode
+from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.outcomes import Outcomes, interval, write_outcomes
-from hqclip.data.shards import scan_shard
+from hqclip.data.shards import Row, scan_shard
 from hqclip.errors import DataError
 from hqclip.evaluate.suite import Benchmark, Choice, Classification, Retrieval, Suite, read_suite
 from hqclip.records import BenchmarkScore, Evaluation
@@ -38,7 +38,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     for benchmark in suite.benchmarks:
         measured, metrics = measure(benchmark, clip, images)
         main = [f"{benchmark.name}/{name}" for name in MAIN[benchmark.kind]]
-        low_high = interval(measured, main, config.resamples)
+        low_high = interval(measured, [main], config.resamples)
         main_value = float(np.mean([metrics[name.partition("/")[2]] for name in main]))
         metrics = {**metrics, "main": main_value}
         items = len(next(iter(measured.values.values())))
@@ -128,17 +128,21 @@ def _one_metric(benchmark: Classification | Choice, metric: str, right: Tensor) 
 
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
-    """Every image of the suite, by uid."""
+    """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.tar"
         suite.store.download(suite.images, path)
-        rows = scan_shard(path).rows
+        scan = scan_shard(path)
+        if scan.damage:
+            raise DataError(f"{suite.store.uri}/{suite.images}: {scan.damage}; fetch the suite again")
         with path.open("rb") as shard:
-            embedded = clip.images((decode(_read(shard, r.image_offset, r.image_size)) for r in rows), batch_size)
-    return dict(zip([row.uid for row in rows], embedded, strict=True))
+            embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
+    return dict(zip([row.uid for row in scan.rows], embedded, strict=True))
 
 
-def _read(file: Any, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    data: bytes = file.read(size)
-    return data
+def _picture(shard: BinaryIO, row: Row, suite: Suite) -> Pixels:
+    shard.seek(row.image_offset)
+    try:
+        return decode(shard.read(row.image_size))
+    except ImageFault as fault:
+        raise DataError(f"{suite.store.uri}/{suite.images}, image {row.uid}: {fault}; mend the suite") from fault

@@ -1,0 +1,74 @@
+"""The examples of docs/formats.md are what the code reads and writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hqclip.data import images, index, shards, sidecar
+from hqclip.data.shards import CUT_OFF, REPAIRS
+from hqclip.errors import DataError
+from hqclip.evaluate.suite import SuiteManifest
+from hqclip.records import Champion, CyclePlan, CycleRecord, DatasetVersion, Evaluation, Manifest, Pool, Status
+
+DOCS = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+EXAMPLES = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+SOURCES = "".join(inspect.getsource(module) for module in (shards, images))
+FAULTS = {*REPAIRS, CUT_OFF, *re.findall(r'(?:refuse|Fault|_content)\(.*?"([a-z_0-9]+)"[,)]', SOURCES)}
+KINDS: dict[str, type[Manifest]] = {
+    kind.KIND: kind for kind in (Pool, DatasetVersion, SuiteManifest, Evaluation, CyclePlan, CycleRecord, Champion)
+}
+
+
+def test_every_kind_of_manifest_has_an_example():
+    assert {json.loads(example)["kind"] for example in EXAMPLES} == set(KINDS)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
+def test_an_example_is_read_and_written_back_the_same(example: str):
+    document = json.loads(example)
+    manifest = KINDS[document["kind"]].from_json(example.encode(), "docs/formats.md")
+    assert json.loads(manifest.to_json()) == document
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
+def test_a_manifest_of_a_newer_format_another_kind_or_with_other_fields_is_refused(example: str):
+    document = json.loads(example)
+    kind = KINDS[document["kind"]]
+    with pytest.raises(DataError, match="format 2 is newer than 1; upgrade hqclip"):
+        kind.from_json(json.dumps({**document, "format": 2}).encode(), "somewhere")
+    with pytest.raises(DataError, match=f"somewhere: this is a mug manifest; a {kind.KIND} manifest is needed here"):
+        kind.from_json(json.dumps({**document, "kind": "mug"}).encode(), "somewhere")
+    with pytest.raises(DataError, match="damaged"):
+        kind.from_json(json.dumps({**document, "colour": "red"}).encode(), "somewhere")
+    for other in (b"<html>", b"[]", b'["kind"]', b'"kind"', b"7", b"null", b"{}", b"\xff"):
+        with pytest.raises(DataError, match=f"somewhere: not a {kind.KIND} manifest"):
+            kind.from_json(other, "somewhere")
+    for number in ("1", None, [1], 1.5):
+        with pytest.raises(DataError, match="somewhere: format .* is no number"):
+            kind.from_json(json.dumps({**document, "format": number}).encode(), "somewhere")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
+def test_a_manifest_that_lost_a_field_is_damaged(example: str):
+    document = json.loads(example)
+    kind = KINDS[document["kind"]]
+    needed = {f.name for f in dataclasses.fields(kind) if f.default_factory is dataclasses.MISSING}
+    for name in needed:
+        cut = {key: value for key, value in document.items() if key != name}
+        with pytest.raises(DataError, match=f"somewhere: damaged {kind.KIND} manifest .*{name}"):
+            kind.from_json(json.dumps(cut).encode(), "somewhere")
+
+
+def test_the_document_names_every_column_status_fault_and_flag():
+    columns = {name for schema in (index.SCHEMA, sidecar.CURATED, sidecar.SCORES) for name in schema.names}
+    assert {name for name in columns if f"`{name}`" not in DOCS} == set()
+    assert {status for status in Status if f"`{status}`" not in DOCS} == set()
+    assert {fault for fault in FAULTS if f"`{fault}`" not in DOCS} == set()
+    numbers = {int(number) for number in re.findall(r"\b(\d+) (?:duplicate|a negative|low|weak|unreadable)", DOCS)}
+    assert numbers == {int(flag) for flag in sidecar.Flag}
