@@ -1,6 +1,6 @@
 """Every setting of every stage: its help, its default and what is refused. Standard library only.
 
-Flags, pipeline parameters and `docs/settings.md` derive from these classes. A stage's settings are frozen; whatever
+Flags and pipeline parameters derive from these classes. A stage's settings are frozen; whatever
 is wrong with them is reported at once, together.
 """
 

@@ -34,16 +34,19 @@ def run(config: TrainConfig) -> dict[str, Any]:
     """Train until the budget is spent and export the model; a run that is done is not done again."""
     store = open_store(config.store)
     folder = f"runs/{config.run}"
-    _claim(store, f"{folder}/config.json", config)
+    settings = _settings(store, f"{folder}/config.json", config)
     if store.exists(f"{folder}/result.json"):
         return {**json.loads(store.read(f"{folder}/result.json")), "already_done": True}
     if config.threads:
         torch.set_num_threads(config.threads)
     version, shards, vocabulary = read_dataset(store, config.dataset)
     data = TrainingSet(store, shards, TextPolicy(config.generated_share, config.max_sentences, config.seed))
+    if config.batch_size > data.num_samples:
+        raise DataError(f"batch_size {config.batch_size} is more than the {data.num_samples} usable samples; give less")
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = HQClip(config.model, [count / data.num_samples for count in vocabulary.values()]).to(device)
+    store.write(f"{folder}/config.json", settings)  # from here on the name is taken
     steps = max(1, config.samples_seen // config.batch_size)
     start = time.monotonic()
     with Journal(store, config.run) as journal:
@@ -64,19 +67,18 @@ def run(config: TrainConfig) -> dict[str, Any]:
     return {**result, "already_done": False, "seconds": time.monotonic() - start}
 
 
-def _claim(store: Store, key: str, config: TrainConfig) -> None:
-    """A run's name stands for its settings. Raises `ConflictError` if it was used with others."""
+def _settings(store: Store, key: str, config: TrainConfig) -> bytes:
+    """What the name of a run stands for. Raises `ConfigError` for a bad name, `ConflictError` for one that is taken."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", config.run):
         raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9 and dashes")
     settings = {name: value for name, value in config.to_mapping().items() if name not in ("store", "threads")}
-    try:
-        store.write(key, canonical_json(settings))
-    except ConflictError as error:
-        taken = json.loads(store.read(key))
-        differing = sorted(name for name in settings if taken.get(name) != settings[name])
+    taken = json.loads(store.read(key)) if store.exists(key) else settings
+    differing = sorted(name for name in settings if taken.get(name) != settings[name])
+    if differing:
         raise ConflictError(
             f"run {config.run!r} exists with other settings ({', '.join(differing)}); give another --run"
-        ) from error
+        )
+    return canonical_json(settings)
 
 
 def _train(store: Store, config: TrainConfig, model: HQClip, batches: Batches, steps: int, journal: Journal) -> None:

@@ -1,0 +1,155 @@
+"""The loop: what it exports, how it stops, what it refuses. A small data set with a teacher's texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from hqclip.clip import ExportedClip, encode_text
+from hqclip.config import CurateConfig, DownloadConfig, TrainConfig
+from hqclip.cycle.curate import run as curate
+from hqclip.data.download import run as download
+from hqclip.data.index import read_index
+from hqclip.data.shards import write_shard
+from hqclip.data.sidecar import write_annotations
+from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
+from hqclip.store import open_store
+from hqclip.train import stage
+from hqclip.train.model import HQClip
+
+TEXTS = Annotation(("ring", "square"), ("cross",), ("a ring", "a square"), ("a cross", "a circle"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> TrainConfig:
+    """Settings for a tiny run on 24 samples, in a store of its own."""
+    folder = tmp_path_factory.mktemp("train")
+    write_shard(draw_samples(24), folder / "00000.tar")
+    root = str(folder / "store")
+    pool = download(DownloadConfig(store=root, shards=str(folder)))["pool"]
+    store = open_store(root)
+    for entry in Pool.from_json(store.read(pool), pool).shards:
+        rows = [AnnotatedRow(uid, Status.OK, TEXTS) for uid in read_index(store, entry).uids]
+        write_annotations(store, f"annotations/teacher/{entry.name}.parquet", rows, entry, "teacher")
+    dataset = curate(CurateConfig(store=root, pool=pool, annotations="annotations/teacher"))["dataset"]
+    return TrainConfig(
+        store=root,
+        dataset=dataset,
+        run="base",
+        model="shapes",
+        samples_seen=48,
+        batch_size=8,
+        warmup=2,
+        precision="fp32",
+        checkpoint_every=3,
+        log_every=2,
+        threads=1,
+    )
+
+
+def with_settings(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return replace(config, **changes)
+
+
+def test_the_exported_model_is_the_trained_one_in_stock_open_clip(config: TrainConfig, tmp_path: Path):
+    result = stage.run(config)
+    assert (result["steps"], result["samples_seen"]) == (6, 48)
+    store = open_store(config.store)
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        store.download(f"{result['model']}/{name}", tmp_path / name)
+    stock, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a small red ring", "a ring"])
+    ours = ExportedClip(store, result["model"])
+    with torch.no_grad():
+        expected = stock.eval().encode_text(tokens, normalize=True)
+    assert torch.allclose(ours.texts(["a small red ring", "a ring"]), expected, atol=1e-6)
+    assert preprocess is not None
+    assert ours.digest == result["model_digest"]
+    assert "samples seen" in store.read(f"{result['model']}/README.md").decode()
+    assert any("/tensorboard/events" in key for key in store.list(f"runs/{config.run}/"))
+    lines = [json.loads(line) for line in store.read(f"runs/{config.run}/metrics.jsonl").splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(config: TrainConfig):
+    digests = [
+        stage.run(with_settings(config, run=f"seed-{n}", seed=seed))["model_digest"] for n, seed in enumerate((1, 1, 2))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_trimming_the_padding_changes_no_feature():
+    model = HQClip("ViT-B-32", [0.5]).clip.eval()
+    tokens = open_clip.get_tokenizer("ViT-B-32")(["a ring", "a small red ring left of a large blue square"])
+    with torch.no_grad():
+        assert torch.allclose(encode_text(model, tokens), model.encode_text(tokens), atol=1e-5)
+
+
+def test_a_run_name_stands_for_its_settings(config: TrainConfig):
+    stage.run(with_settings(config, run="named", samples_seen=8))
+    assert stage.run(with_settings(config, run="named", samples_seen=8))["already_done"]
+    with pytest.raises(ConflictError, match=r"run 'named' exists with other settings \(learning_rate\); give another"):
+        stage.run(with_settings(config, run="named", samples_seen=8, learning_rate=0.1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"run": "../x"}, ConfigError, "1 to 63 of a-z, 0-9 and dashes"),
+        ({"model": "ViT-B-23"}, ConfigError, "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"),
+        ({"dataset": "datasets/no/dataset.json"}, NotFoundError, "datasets/no/dataset.json"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(
+    config: TrainConfig, changes: dict[str, Any], kind: type[Exception], message: str
+):
+    with pytest.raises(kind, match=message):
+        stage.run(with_settings(config, **{"run": "wrong", **changes}))
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(config: TrainConfig):
+    with pytest.raises(DataError, match="batch_size 32 is more than the 24 usable samples; give less"):
+        stage.run(with_settings(config, run="greedy", batch_size=32))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(config: TrainConfig):
+    with pytest.raises(DataError, match="the gradient is not finite"):
+        stage.run(with_settings(config, run="exploding", learning_rate=1e30, grad_clip=0.0))
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_a_checkpoint_and_the_same_command_ends_with_the_same_weights(config: TrainConfig):
+    expected = stage.run(with_settings(config, run="undisturbed", samples_seen=480, seed=5))["model_digest"]
+    stopped = with_settings(config, run="stopped", samples_seen=480, seed=5)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in stopped.to_mapping().items()]
+    words = [sys.executable, "-m", "hqclip.cli", "train", *flags]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    store = open_store(config.store)
+    deadline = time.monotonic() + 120
+    while not store.exists("runs/stopped/checkpoints/step-000000003/receipt.json") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said
+    assert "with a checkpoint; the same command continues" in said
+    assert stage.run(stopped)["model_digest"] == expected
+
+
+def test_learning_needs_no_tags_and_no_negatives(config: TrainConfig):
+    result = stage.run(with_settings(config, run="raw", generated_share=0.0, negative_weight=0.0, tag_weight=0.0))
+    assert np.isfinite(result["losses"]["loss"])
+    assert result["losses"]["negatives"] == 0.0
