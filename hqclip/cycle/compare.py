@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, main_metrics, read_outcomes
 from hqclip.errors import DataError
 from hqclip.records import Evaluation
 from hqclip.store import Store
 
 RESAMPLES = 1000
 Triple = tuple[float, float, float]
-
-
-def main_metrics(name: str, kind: str) -> list[str]:
-    """The outcomes whose mean is a benchmark's main metric."""
-    return {
-        "classification": [f"{name}/acc1"],
-        "retrieval": [f"{name}/image_to_text_r1", f"{name}/text_to_image_r1"],
-        "choice": [f"{name}/accuracy"],
-    }[kind]
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ from torch import Tensor
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.images import ImageFault, Pixels, decode
-from hqclip.data.outcomes import Outcomes, interval, write_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, main_metrics, write_outcomes
 from hqclip.data.shards import Row, scan_shard
 from hqclip.errors import DataError
 from hqclip.evaluate.suite import Benchmark, Choice, Classification, Retrieval, Suite, read_suite
 from hqclip.records import BenchmarkScore, Evaluation
 from hqclip.store import open_store
-
-MAIN = {"classification": ("acc1",), "retrieval": ("image_to_text_r1", "text_to_image_r1"), "choice": ("accuracy",)}
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -37,12 +35,10 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     for benchmark in suite.benchmarks:
         measured, metrics = measure(benchmark, clip, images)
-        main = [f"{benchmark.name}/{name}" for name in MAIN[benchmark.kind]]
-        low_high = interval(measured, [main], config.resamples)
-        main_value = float(np.mean([metrics[name.partition("/")[2]] for name in main]))
-        metrics = {**metrics, "main": main_value}
-        items = len(next(iter(measured.values.values())))
-        scores.append(BenchmarkScore(benchmark.name, benchmark.kind, metrics, "main", items, low_high))
+        main = [main_metrics(benchmark.name, benchmark.kind)]
+        metrics = {**metrics, "main": average(measured, main)}
+        low_high = interval(measured, main, config.resamples)
+        scores.append(BenchmarkScore(benchmark.name, benchmark.kind, metrics, "main", len(benchmark.uids), low_high))
         values |= measured.values
         groups |= measured.groups
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
