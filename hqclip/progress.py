@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ class Progress:
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self._stage, self._total, self._unit = stage, total, unit
         self._done = 0
-        self._start = self._logged = time.monotonic()
+        self._start = self._logged = monotonic()
         self._bar = self._new_bar() if sys.stderr.isatty() else None
 
     def _new_bar(self) -> Bar:
@@ -47,10 +47,10 @@ class Progress:
         self._done += number
         if self._bar is not None:
             self._bar.advance(self._task, number)
-        elif time.monotonic() - self._logged > LOG_EVERY_S:
+        elif monotonic() - self._logged > LOG_EVERY_S:
             self._say()
 
     def _say(self) -> None:
-        self._logged = time.monotonic()
+        self._logged = monotonic()
         rate = self._done / max(self._logged - self._start, 1e-9)
         print(f"{self._stage}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s", file=sys.stderr, flush=True)
