@@ -77,13 +77,15 @@ def run_planned(
     if point is not None:
         given = {**given, **point["settings"], "run": f"{int(planned['cycle']):06d}-{point['name']}"}
     result = run_named(name, given, **outputs)
-    _remember(given["store"], int(planned["cycle"]), given.get("run", name), result)
+    run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
+    point = run.partition("/")[0].partition("-")[2]
+    _remember(given["store"], int(planned["cycle"]), f"{name}-{point}" if point else name, result)
     return result
 
 
-def _remember(store_uri: str, cycle: int, name: str, result: Mapping[str, Any]) -> None:
-    """Keep what a stage said when it finished first, for the report; a second run that did nothing changes nothing."""
-    store, key = open_store(store_uri), f"cycles/{cycle:06d}.stages/{name}.json"
+def _remember(store_uri: str, cycle: int, task: str, result: Mapping[str, Any]) -> None:
+    """Keep what a task said when it finished first, for the report; a second run that did nothing changes nothing."""
+    store, key = open_store(store_uri), f"cycles/{cycle:06d}.stages/{task}.json"
     if not store.exists(key):
         store.write(key, json.dumps(result, indent=1).encode(), create_only=False)
 

@@ -89,14 +89,16 @@ def teacher_texts(scene: Scene) -> dict[str, list[str]]:
 
 
 def _contradiction(a: Thing, b: Thing, scene: Scene) -> str:
-    """The sentence about `a` and `b` with the relation turned round, the colours exchanged, or one object replaced."""
-    rule = (list(COLOURS).index(a.colour) + SHAPES.index(b.shape)) % 3
+    """The sentence about `a` and `b` with one object replaced, the colours exchanged, or the relation turned round.
+
+    The shape of `a` says which. Colours are not exchanged into a held-out pair: no text should teach that it is false.
+    """
     stated = relation(a, b)
-    if rule == 0:
-        return f"a {a.name} is {RELATIONS[stated]} a {b.name}"
-    if rule == 1:
+    if a.shape == "triangle":
+        return f"a {other_thing(a, scene).name} is {stated} a {b.name}"
+    if a.shape in ("circle", "cross") and not {(b.colour, a.shape), (a.colour, b.shape)} & HELD_OUT:
         return f"a {a.size} {b.colour} {a.shape} is {stated} a {b.size} {a.colour} {b.shape}"
-    return f"a {other_thing(a, scene).name} is {stated} a {b.name}"
+    return f"a {a.name} is {RELATIONS[stated]} a {b.name}"
 
 
 def other_thing(thing: Thing, scene: Scene) -> Thing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from hqclip.store import open_store
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
     """Write the evaluation of `config.model` on `config.suite`, unless it is there already."""
+    start = time.monotonic()
     store = open_store(config.store)
     suite = read_suite(config.suite)
     clip = ExportedClip(store, config.model, config.threads)
@@ -53,7 +55,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         outcomes=outcomes,
     )
     store.write(key, evaluation.to_json())
-    return {**_summary(evaluation, key), "already_done": False}
+    return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
