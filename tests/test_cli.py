@@ -247,7 +247,7 @@ def test_a_planned_stage_takes_its_settings_from_the_plan_and_from_what_came_bef
     promoted = run_planned("promote", plan, [curated, *judged], write_to=file("p", 0))
     assert (promoted["evaluations"], promoted["margin"]) == (("evaluations/0", "evaluations/1"), 0.25)
     kept = Path(f"{store}/cycles/000003.stages").glob("*.json")
-    assert {path.name for path in kept} == {"000003-raw.json", "promote.json"}
+    assert {path.name for path in kept} == {"train-raw.json", "promote.json"}
 
     again = run_planned("promote", plan, [curated, judged[0]], write_to=file("p", 0))
     assert again["evaluations"] == ("evaluations/0",)
