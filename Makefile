@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## a whole refinement cycle on this machine, ends with a report (CYCLES=2 adds the reinforcement cycle)
 	$(BIN)/python -m pipelines run refine --local --preset demo --cycles $(CYCLES) --out $(OUT)
 
-demo-quick: $(READY) ## the same in two minutes, too short to learn much
+demo-quick: $(READY) ## the same in a minute or two, too short to learn much
 	$(BIN)/python -m pipelines run refine --local --preset demo-quick --cycles $(CYCLES) --out $(OUT)-quick
 
 test: $(READY) ## run the tests

@@ -59,27 +59,25 @@ class MissingSoftwareError(HQClipError):
 
 
 class TerminatedError(HQClipError):
-    """SIGTERM was received and progress was saved: the same command continues."""
+    """SIGTERM was received: what was finished is kept, and the same command continues."""
 
     exit_code = 143
 
 
+_KINDS = (
+    ConfigError,
+    DataError,
+    NotFoundError,
+    UnavailableError,
+    ConflictError,
+    StorageError,
+    AccessError,
+    MissingSoftwareError,
+)
 EXIT_CODES = {
-    0: "done, or nothing to do",
-    1: "a bug in hqclip: please report the traceback",
-    **{
-        kind.exit_code: (kind.__doc__ or "").strip()
-        for kind in (
-            ConfigError,
-            DataError,
-            NotFoundError,
-            UnavailableError,
-            ConflictError,
-            StorageError,
-            AccessError,
-            MissingSoftwareError,
-            TerminatedError,
-        )
-    },
-    130: "interrupted from the keyboard; the same command continues",
+    0: "Done, or nothing to do.",
+    1: "A bug in hqclip: please report the traceback.",
+    **{kind.exit_code: (kind.__doc__ or "").strip() for kind in _KINDS},
+    130: "Interrupted from the keyboard; the same command continues.",
+    TerminatedError.exit_code: (TerminatedError.__doc__ or "").strip(),
 }

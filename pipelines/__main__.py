@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("pipeline", choices=PIPELINES)
     running.add_argument("--local", action="store_true", required=True, help="with Kubeflow's local runner")
     running.add_argument("--preset", default="demo", choices=PRESETS, help="named settings of all stages (demo)")
-    running.add_argument("--cycles", type=int, default=1, help="turns of a demo preset's cycle (1)")
+    running.add_argument(
+        "--cycles", type=int, default=1, choices=range(1, 100), metavar="N", help="turns of a demo (1)"
+    )
     running.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (demo-out)")
     running.add_argument("--set", action="append", default=[], metavar="INPUT=VALUE", help="a pipeline input")
     return parser

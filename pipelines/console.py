@@ -12,8 +12,14 @@ from typing import TextIO
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_OURS = re.compile(r"\s*(hqclip [\w ]+: .*|[a-z]+: \d+ of \d+ .*)")
-TAIL = 30  # lines shown of a task that failed
+_OURS = re.compile(r"\s*(hqclip [\w ]+: .*|[a-z][\w -]*: \d+ of \d+ .*)")
+_REASON = re.compile(r"\s*hqclip \w+: ")
+TAIL = 30  # lines shown of a task that failed without saying why
+
+
+def plain(text: str) -> str:
+    """The text without colours."""
+    return _COLOUR.sub("", text)
 
 
 class Console(io.TextIOBase):
@@ -31,7 +37,7 @@ class Console(io.TextIOBase):
         self._log.write(text)
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._look_at(_COLOUR.sub("", line))
+            self._look_at(plain(line))
         return len(text)
 
     def flush(self) -> None:
@@ -48,7 +54,7 @@ class Console(io.TextIOBase):
             self._say(f"{match[1]} ...")
         elif match := _ENDED.search(line):
             self._say(f"{match[1]} {'done' if match[2] == 'SUCCESS' else 'FAILED'}")
-            if match[2] != "SUCCESS":
+            if match[2] != "SUCCESS" and not any(_REASON.match(tail) for tail in self._tail):
                 self._shown.write("\n".join(f"    | {tail}" for tail in self._tail) + "\n")
         elif match := _OURS.fullmatch(line):
             self._say(f"    {match[1]}")

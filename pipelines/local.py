@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import os
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hqclip.errors import ConfigError
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
-from pipelines.console import Console
+from pipelines.console import Console, plain
 
 
 class Runner:
@@ -39,15 +41,23 @@ class Runner:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self._root), raise_on_error=True)
-        log = self._root / "log.txt"
-        with contextlib.closing(Console(sys.stdout, log)) as console, contextlib.redirect_stdout(console):
+        log, plain_print = self._root / "log.txt", builtins.print
+        with (
+            contextlib.closing(Console(sys.stdout, log)) as console,
+            contextlib.redirect_stdout(console),
+            tempfile.TemporaryDirectory(dir=self._root) as scratch,  # the runner leaves its scripts there
+        ):
+            os.environ["TMPDIR"] = str(Path(scratch).resolve())
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of settings that matter in a cluster only
                     self._pipeline(**inputs)
             except RuntimeError as error:  # how the runner says that a task failed
-                print(f"pipelines: {error}; all that was said is in {log}", file=sys.stderr)
+                print(f"pipelines: {plain(str(error))}; all that was said is in {log}", file=sys.stderr)
                 return 1
+            finally:
+                builtins.print = plain_print  # the runner leaves it indenting after a loop
+                del os.environ["TMPDIR"]
         return 0
 
     def parse_inputs(self, assignments: list[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hqclip.config import AnnotateConfig, DownloadConfig
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import read_annotations
-from hqclip.errors import ConfigError, DataError
+from hqclip.errors import ConfigError, DataError, UnavailableError
 from hqclip.records import Pool, Sample, Status
 from hqclip.store import open_store
 
@@ -125,7 +125,13 @@ def test_batch_size_and_threads_do_not_make_another_annotator():
     )
 
 
+def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UnavailableError, match="model 'nobody/nothing' is not a folder, and the hub does not give it"):
+        stage.model_folder("nobody/nothing")
+
+
 def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="model 'no/such folder' is neither a folder nor to be had from the hub"):
+    with pytest.raises(ConfigError, match="model 'no/such folder' is neither a folder nor on the hub"):
         stage.model_folder("no/such folder")

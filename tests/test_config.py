@@ -210,11 +210,18 @@ def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> Non
 def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
     from hqclip.cycle.plan import resolve
 
-    overrides = {"trian.seed": 1, "train.batchsize": 8, "annotate.batch_size": 0, "curate.drop_share": "most"}
+    overrides = {
+        "trian.seed": 1,
+        "train.store": "/etc",
+        "train.batchsize": 8,
+        "annotate.batch_size": 0,
+        "curate.drop_share": "most",
+    }
     with pytest.raises(ConfigError) as refused:
         resolve(plan(points=("raw", "hq-clip"), overrides=json.dumps(overrides)))
     assert str(refused.value).splitlines() == [
         "unknown stage in override 'trian.seed'; did you mean 'train'?",
+        "override 'train.store': the cycle sets this itself",
         "annotate.batch_size is 0; give 1 or more",
         "curate.drop_share must be a number, got 'most'",
         "unknown setting train.batchsize; did you mean 'batch_size'?",

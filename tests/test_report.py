@@ -266,7 +266,7 @@ def test_an_uneven_number_of_texts_loses_none():
 
 
 def test_no_faults_is_good_news():
-    assert "None: all 1\u202f000 answers could be used." in render(parts.Report(title="t", faults=parts.Faults(1000)))
+    assert "None: all 1\u202f000 samples could be used." in render(parts.Report(title="t", faults=parts.Faults(1000)))
 
 
 def test_a_title_is_enough():

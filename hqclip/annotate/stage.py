@@ -17,7 +17,7 @@ from hqclip.config import AnnotateConfig
 from hqclip.data.images import ImageFault, decode
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.sidecar import read_annotations, write_annotations
-from hqclip.errors import ConfigError, DataError
+from hqclip.errors import ConfigError, DataError, UnavailableError
 from hqclip.progress import Progress
 from hqclip.records import AnnotatedRow, Pool, ShardEntry, Status, canonical_json, digest_of
 from hqclip.store import Store, open_store
@@ -110,13 +110,21 @@ def model_folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ConfigError(f"model {name!r} is neither a folder nor to be had from the hub: {error}") from error
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ConfigError(f"model {name!r} is neither a folder nor on the hub: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UnavailableError(f"model {name!r} is not a folder, and the hub does not give it: {error}") from error
 
 
 def folder_digest(folder: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils.logging import disable_progress_bar
 
 from hqclip.annotate.engine import Answer, Request
 from hqclip.annotate.prompt import Prompt
@@ -19,6 +20,7 @@ class TransformersEngine:
     def __init__(self, model: str, prompt: Prompt, max_new_tokens: int, threads: int = 0) -> None:
         if threads:
             torch.set_num_threads(threads)
+        disable_progress_bar()
         try:
             self._processor = AutoProcessor.from_pretrained(model)
             self._model = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval()

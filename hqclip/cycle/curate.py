@@ -24,7 +24,7 @@ from hqclip.data.sidecar import (
     read_scores,
     write_curated,
 )
-from hqclip.errors import DataError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, Status, digest_of
 from hqclip.store import Store, open_store
 
@@ -64,6 +64,8 @@ def run(config: CurateConfig) -> dict[str, Any]:
     """Write the curated sidecars that are missing, and the version. Raises `DataError` if too little is left."""
     start = time.monotonic()
     store = open_store(config.store)
+    if config.parent and not store.exists(f"datasets/{config.parent}/dataset.json"):
+        raise NotFoundError(f"parent {config.parent!r}: there is no data set of that digest in {store.uri}")
     pool = Pool.from_json(store.read(config.pool), config.pool)
     annotator, scorer = config.annotations.rpartition("/")[2], config.scores.rpartition("/")[2]
     policy = digest_of([POLICY, config.drop_share, config.weak_alt_share, scorer, pool.digest])

@@ -14,13 +14,18 @@ from typing import Any
 
 from hqclip.config import PlanConfig, did_you_mean
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConfigError, ConflictError
+from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.presets import PLANNED, PRESETS, RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import Store, open_store, read_uri
 
 MAX_POINTS = 16
 LATER = "(from an earlier stage)"
+# what the plan itself or an earlier stage gives to a stage
+HANDED_ON = (
+    *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
+    *("dataset", "run", "evaluations", "plan"),
+)
 
 
 def run(config: PlanConfig) -> dict[str, Any]:
@@ -28,7 +33,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     store = open_store(config.store)
     settings, points = resolve(config)
     source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
-    suite = json.loads(read_uri(config.suite))["digest"]
+    suite = _suite_digest(config.suite)
 
     def fingerprint(champion: dict[str, Any] | None) -> str:
         return digest_of([source, suite, settings, points, champion and champion["model_digest"]])
@@ -48,12 +53,23 @@ def run(config: PlanConfig) -> dict[str, Any]:
         store.write(key, plan.to_json())
     elif plan.fingerprint != fingerprint(plan.champion):
         raise ConflictError(
-            f"cycle {number} was planned with other settings, shards or suite; "
-            "give --cycle 0 to open the next one, or another store"
+            f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
+            "plan_cycle=0) to open the next one, or another store"
         )
     done = store.exists(record_key(number))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
     return {"plan": key, "cycle": number, "has_work": not done, "reason": reason, **_runnable(config, plan)}
+
+
+def _suite_digest(uri: str) -> str:
+    """What identifies the suite. Raises `DataError` if this is none."""
+    try:
+        manifest = json.loads(read_uri(uri))
+        if manifest["kind"] == "suite":
+            return str(manifest["digest"])
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise DataError(f"{uri} is not the suite.json of a suite")
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
@@ -82,18 +98,7 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
         raise ConfigError(
             f"unknown preset {config.preset!r}{did_you_mean(config.preset, PRESETS)}; one of {', '.join(PRESETS)}"
         )
-    given: dict[str, dict[str, Any]] = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in PLANNED}
-    given["train"]["seed"] = config.train_seed
-    if config.annotate_model:
-        given["annotate"]["model"] = config.annotate_model
-    if config.train_samples_seen:
-        given["train"]["samples_seen"] = config.train_samples_seen
-    for name, value in _overrides(config.overrides).items():
-        stage, _, setting = name.partition(".")
-        if stage not in given:
-            problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
-        else:
-            given[stage][setting] = value
+    given = _given(config, problems)
     settings = {}
     for stage, kind in PLANNED.items():
         try:
@@ -106,6 +111,25 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, points
+
+
+def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """What preset, pipeline inputs and overrides say, the later winning."""
+    given: dict[str, dict[str, Any]] = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in PLANNED}
+    given["train"]["seed"] = config.train_seed
+    if config.annotate_model:
+        given["annotate"]["model"] = config.annotate_model
+    if config.train_samples_seen:
+        given["train"]["samples_seen"] = config.train_samples_seen
+    for name, value in _overrides(config.overrides).items():
+        stage, _, setting = name.partition(".")
+        if stage not in given:
+            problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
+        elif setting in HANDED_ON:
+            problems.append(f"override {name!r}: the cycle sets this itself")
+        else:
+            given[stage][setting] = value
+    return given
 
 
 def _complete(kind: Any, given: dict[str, Any], where: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
 def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -> tuple[bool, str]:
     """Whether the candidate beats the champion that was in force when the cycle was opened, and why."""
     if plan.champion is None:
-        return True, f"no champion yet; {candidate.model} has the best average, {candidate.average:.1%}"
+        return True, f"there was no champion before; {candidate.model} has the best average, {candidate.average:.1%}"
     key = f"evaluations/{plan.champion['model_digest']}/{candidate.suite_digest}.json"
     if not store.exists(key):
         raise NotFoundError(

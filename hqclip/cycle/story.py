@@ -13,8 +13,9 @@ from hqclip.cycle.compare import Compared
 from hqclip.cycle.plan import plan_key
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
+from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
-from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Sample, Status
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
 from hqclip.report import (
     Arm,
     Comparison,
@@ -119,7 +120,10 @@ def _samples(
         if len(shown) == SHOWN and all(len(examples.get(status, [])) == EXAMPLES for status in wanted):
             break
     reasons = [Fault(s, n, tuple(examples.get(s, []))) for s, n in version.counts.items() if s != Status.OK]
-    return tuple(shown), Faults(version.rows, tuple(reasons))
+    pool = Pool.from_json(store.read(f"pools/{version.pool}.json"), f"pools/{version.pool}.json")
+    refused = {fault: number for fault, number in pool.refused.items() if fault not in REPAIRS}
+    reasons += [Fault(f"{fault} (at download)", number) for fault, number in refused.items()]
+    return tuple(shown), Faults(version.rows + sum(refused.values()), tuple(reasons))
 
 
 def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterator[tuple[Sample, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -50,8 +51,11 @@ def run(config: DownloadConfig) -> dict[str, Any]:
             fetched.append(one)
             progress.advance()
     faults = sum((one.faults for one in fetched), Counter[str]())
-    if not config.skip_damaged:
+    damaged = {one.entry.name: one.damage for one in fetched if one.damage}
+    if damaged and not config.skip_damaged:
         _refuse_damage(fetched)
+    for name, damage in damaged.items():
+        print(f"hqclip download: only what is whole of {name}.tar is kept: {damage}", file=sys.stderr)
     _refuse_many_faults(fetched, faults, config.max_fault_rate)
     entries = tuple(one.entry for one in fetched if one.entry.rows)
     # names and places do not count: the same content is the same pool
@@ -64,6 +68,7 @@ def run(config: DownloadConfig) -> dict[str, Any]:
         "num_shards": len(entries),
         "rows": sum(entry.rows for entry in entries),
         "faults": dict(faults),
+        "damaged": damaged,
         "already_done": sum(one.already_done for one in fetched),
         "seconds": time.monotonic() - start,
     }
@@ -101,18 +106,18 @@ def fetch(store: Store, source: Store, info: ObjectInfo, *, keep_damaged: bool) 
 
 def _refuse_damage(fetched: Sequence[Fetched]) -> None:
     damaged = [one for one in fetched if one.damage]
-    if damaged:
-        named = "\n".join(
-            f"  {one.entry.name}.tar: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
-        )
-        raise DataError(
-            f"{len(damaged)} of {len(fetched)} shards are damaged, the others are done:\n{named}\n"
-            "fetch them again, or go on with what is whole: --skip-damaged true"
-        )
+    named = "\n".join(
+        f"  {one.entry.name}.tar: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
+    )
+    raise DataError(
+        f"{len(damaged)} of {len(fetched)} shards are damaged, the others are done:\n{named}\n"
+        "fetch them again, or go on with what is whole: --skip-damaged true"
+    )
 
 
 def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit: float) -> None:
-    refused = sum(number for fault, number in faults.items() if fault not in (*REPAIRS, CUT_OFF))
+    faults = Counter({fault: number for fault, number in faults.items() if fault not in (*REPAIRS, CUT_OFF)})
+    refused = faults.total()
     total = refused + sum(one.entry.rows for one in fetched)
     if not total:
         raise DataError("the shards hold no sample at all")
@@ -120,7 +125,7 @@ def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit:
         first = {
             fault: f"{one.entry.key}: {one.examples[fault]}" for one in reversed(fetched) for fault in one.examples
         }
-        reasons = "; ".join(f"{number} {fault} (first: {first[fault]})" for fault, number in faults.most_common(3))
+        reasons = "; ".join(f"{number} {fault} (first: {first[fault]})" for fault, number in faults.most_common(5))
         raise DataError(
             f"{refused} of {total} samples cannot be used, more than {limit:.1%}: {reasons}; "
             "mend the shards, or allow more with --max-fault-rate"

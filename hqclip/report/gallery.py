@@ -70,7 +70,8 @@ def _piece(piece: Piece) -> str:
 
 def fault_card(example: FaultExample) -> Html:
     """One refused answer beside its image."""
-    answer = tag("p", tag("span", "LVLM", class_="label"), _quoted("code", example.answer, MAX_ANSWER), class_="answer")
+    said = _quoted("code", example.answer, MAX_ANSWER) if example.answer else None
+    answer = tag("p", tag("span", "LVLM", class_="label"), said, class_="answer") if said else ""
     image = picture(example.sample.image, f"Sample {short_uid(example.sample)}", SMALL)
     return tag("li", image, tag("div", _alt_text(example.sample), answer))
 

@@ -114,10 +114,10 @@ def _data(data: DataSummary) -> Html:
 def _faults(faults: Faults) -> Html:
     total = sum(fault.count for fault in faults.reasons)
     if not total:
-        return _section("Faults", f"None: all {whole(faults.samples)} answers could be used.")
+        return _section("Faults", f"None: all {whole(faults.samples)} samples could be used.")
     caption = (
-        f"{whole(total)} of {whole(faults.samples)} answers ({share_of(total, faults.samples)}) could not be used. "
-        "They are counted by reason, never silently lost; bars show shares of all faults."
+        f"{whole(total)} of {whole(faults.samples)} samples ({share_of(total, faults.samples)}) could not be used. "
+        "They are counted by reason, never silently lost; bars are shares of all faults, numbers of all samples."
     )
     reasons = sorted(faults.reasons, key=lambda fault: (-fault.count, fault.reason))
     return _section("Faults", caption, *(_fault(fault, faults.samples, total) for fault in reasons if fault.count))

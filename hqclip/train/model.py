@@ -6,6 +6,7 @@ B: images, P: images with a negative, D: embedding width, T: tag vocabulary, L: 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,11 @@ def _create(name: str) -> Any:
     open_clip.add_model_config(MODELS)
     if name not in open_clip.list_models():
         raise ConfigError(f"unknown model {name!r}{did_you_mean(name, open_clip.list_models())}")
-    return open_clip.create_model(name, force_custom_text=False, output_dict=True)
+    logging.disable(logging.WARNING)  # that the weights are not pretrained is the point
+    try:
+        return open_clip.create_model(name, output_dict=True)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _sort_keys(path: Path) -> None:

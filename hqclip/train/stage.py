@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from hqclip.config import TrainConfig
 from hqclip.data.dataset import read_dataset
 from hqclip.data.loader import TextPolicy, TrainingSet
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
+from hqclip.progress import Progress
 from hqclip.records import canonical_json
 from hqclip.store import Store, open_store
 from hqclip.termination import Termination
@@ -87,12 +89,15 @@ def _train(store: Store, config: TrainConfig, model: HQClip, batches: Batches, s
     )
     first = load_checkpoint(store, config.run, model, optimizer)
     journal.resume(first)
+    if first:
+        print(f"hqclip train: {config.run} continues at step {first} of {steps}", file=sys.stderr, flush=True)
     model.train()
-    with Termination() as termination:
+    with Termination() as termination, Progress(f"train {config.run}", steps - first, "steps") as progress:
         for step, batch in enumerate(batches.ahead(first, steps), start=first):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, steps, config)
             losses = training_step(model, optimizer, batch.to(model.clip.logit_scale.device), config, step / steps)
+            progress.advance()
             journal.add(step, {**losses, "learning_rate": learning_rate(step, steps, config)})
             done = step + 1
             if (done % config.log_every == 0) or done == steps:

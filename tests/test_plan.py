@@ -1,0 +1,98 @@
+"""Whether there is anything to do, and what is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hqclip.config import DemoWorldConfig, PlanConfig
+from hqclip.cycle.plan import record_key, run
+from hqclip.demo.world import make_world
+from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from hqclip.records import Champion, CycleRecord
+from hqclip.store import open_store
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+
+
+def plan(root: Path, world: dict[str, Any], **more: Any) -> dict[str, Any]:
+    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick", **more}
+    return run(PlanConfig.from_mapping({"store": str(root / "store"), **given}))
+
+
+def close(root: Path, cycle: int, champion: str) -> None:
+    """Close a cycle as `promote` does, with this model in force."""
+    store = open_store(str(root / "store"))
+    planned = plan_of(root, cycle)
+    record = CycleRecord(
+        cycle=cycle,
+        parent=0,
+        fingerprint=planned["fingerprint"],
+        dataset="datasets/d/dataset.json",
+        runs=(),
+        candidate="",
+        verdict="promoted",
+        reason="",
+        report="",
+    )
+    crown = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation="", cycle=cycle)
+    store.write("champion.json", crown.to_json(), create_only=False)
+    store.write(record_key(cycle), record.to_json())
+
+
+def plan_of(root: Path, cycle: int) -> dict[str, Any]:
+    import json
+
+    return dict(json.loads((root / "store" / "cycles" / f"{cycle:06d}.plan.json").read_text()))
+
+
+def test_a_new_store_opens_the_first_cycle_and_a_second_call_continues_it(tmp_path: Path, world: dict[str, Any]):
+    first = plan(tmp_path, world)
+    assert (first["cycle"], first["has_work"]) == (1, True)
+    assert plan(tmp_path, world) == first
+
+
+def test_a_new_champion_opens_the_next_cycle_and_scores_its_data(tmp_path: Path, world: dict[str, Any]):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "strong")
+    second = plan(tmp_path, world)
+    assert (second["cycle"], second["has_work"]) == (2, True)
+    assert second["settings"]["score"]["champion"] == "runs/strong/model"
+    assert second["settings"]["curate"]["parent"] == "d"
+
+
+def test_the_same_data_settings_and_champion_have_nothing_to_do(tmp_path: Path, world: dict[str, Any]):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "strong")
+    plan(tmp_path, world)
+    close(tmp_path, 2, "strong")  # the second cycle's candidate was refused
+    again = plan(tmp_path, world)
+    assert (again["cycle"], again["has_work"]) == (2, False)
+    assert "cycle 2 is done" in again["reason"]
+    assert plan(tmp_path, world, train_seed=1)["cycle"] == 3
+
+
+def test_a_cycle_keeps_the_settings_it_was_opened_with(tmp_path: Path, world: dict[str, Any]):
+    plan(tmp_path, world, cycle=1)
+    with pytest.raises(ConflictError, match="cycle 1 was planned with other settings.*plan_cycle=0"):
+        plan(tmp_path, world, cycle=1, train_seed=7)
+
+
+def test_what_is_no_suite_is_said(tmp_path: Path, world: dict[str, Any]):
+    folder = world["suite"].removesuffix("suite.json")
+    for name in ("retrieval.json", "images.tar"):
+        with pytest.raises(DataError, match=f"{name} is not the suite.json of a suite"):
+            plan(tmp_path, world, suite=folder + name)
+    with pytest.raises(NotFoundError, match="nowhere.json"):
+        plan(tmp_path, world, suite=folder + "nowhere.json")
+
+
+def test_nothing_is_opened_when_a_setting_is_wrong(tmp_path: Path, world: dict[str, Any]):
+    with pytest.raises(ConfigError, match="points: give 1 to 16 different ones, got 2"):
+        plan(tmp_path, world, points="raw,raw")
+    assert not (tmp_path / "store").exists()
