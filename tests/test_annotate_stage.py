@@ -27,8 +27,6 @@ GOOD = json.dumps({"tags": ["a"], "neg_tags": ["b"], "desc": ["an a"], "neg_desc
 class Scripted:
     """Answers by alt-text; remembers what it was asked."""
 
-    description: dict[str, Any] = {}
-
     def __init__(self, answers: dict[str, Answer]) -> None:
         self.answers, self.asked = answers, []
 

@@ -36,8 +36,6 @@ class Answer:
 class Engine(Protocol):
     """Greedy and deterministic where the arithmetic allows: the same request gives the same answer."""
 
-    description: dict[str, Any]
-
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, in the order given. A request that fails has an `error`; it never raises for one."""
         ...

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.errors import ConfigError
+from hqclip.records import FIELDS
 
 MAX_ALT_TEXT = 256  # characters; longer alt-text is nearly always shop boilerplate
-FIELDS = ("tags", "neg_tags", "desc", "neg_desc")
 
 # Bounded arrays and unbounded strings: bounds on strings make grammar engines slow or wrong (xgrammar issue 800).
 SCHEMA: dict[str, Any] = {

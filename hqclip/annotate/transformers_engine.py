@@ -29,7 +29,6 @@ class TransformersEngine:
         self._prompt = prompt
         self._max_new_tokens = max_new_tokens
         self._end = set(_as_list(self._model.generation_config.eos_token_id))
-        self.description = {"engine": "transformers", "decoding": "greedy", "max_new_tokens": max_new_tokens}
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request. If a batch fails, its requests are tried alone, so one of them fails alone."""

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,8 +85,3 @@ def read_dataset(store: Store, key: str) -> tuple[DatasetVersion, tuple[DatasetS
     if content_digest(Contents(shards, Counter()), list(tags)) != version.digest:
         raise DataError(f"{key}: shards.parquet or tags.json are not those of this version; run `hqclip curate` again")
     return version, shards, tags
-
-
-def describe(version: DatasetVersion) -> dict[str, object]:
-    """The manifest as plain values."""
-    return asdict(version)
