@@ -39,6 +39,14 @@ from hqclip.store import Store
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
 ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
+NAMES = {
+    "acc1": "top-1 accuracy",
+    "accuracy": "accuracy",
+    "image_to_text_r1": "image to text, R@1",
+    "image_to_text_r5": "image to text, R@5",
+    "text_to_image_r1": "text to image, R@1",
+    "text_to_image_r5": "text to image, R@5",
+}
 CHARTS = {
     "loss": ("All parts together", "As weighted in training."),
     "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
@@ -86,14 +94,16 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
         for kind, metrics in compared.metrics().items()
     ]
-    average = Row("average", "mean of the benchmarks' main metrics", _scores(*compared.average()))
+    average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
     arms = tuple(Arm(name, ABOUT.get(name, "")) for name in compared.names)
     return Comparison(arms, average, tuple(groups), compared.names[0])
 
 
 def _row(compared: Compared, benchmark: str, metric: str) -> Row:
     values, differences, items = compared.row(benchmark, metric)
-    return Row(benchmark, metric.replace("_", " "), _scores(values, differences), items)
+    name, _, group = metric.partition(": ")
+    title, detail = (group, NAMES.get(name, name)) if group else (NAMES.get(name, name), benchmark)
+    return Row(title, detail, _scores(values, differences), items)
 
 
 def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:

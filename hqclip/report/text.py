@@ -5,11 +5,12 @@ from __future__ import annotations
 from hqclip.report import Comparison, Score
 
 
-def text_table(comparison: Comparison, main_only: bool = True) -> str:
+def text_table(comparison: Comparison) -> str:
     """Markdown: benchmarks as rows, arms as columns, differences to the baseline with their 95 % intervals."""
-    rows = [row for group in comparison.groups for row in group.rows if not main_only or ": " not in row.metric]
     lines = [["", *(arm.name for arm in comparison.arms)]]
-    lines += [[f"{row.benchmark}: {row.metric}", *map(_cell, row.scores)] for row in [*rows, comparison.average]]
+    for group in comparison.groups:
+        lines += [[f"{group.kind}: {row.benchmark}", *map(_cell, row.scores)] for row in group.rows]
+    lines.append([comparison.average.benchmark, *map(_cell, comparison.average.scores)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rule = ["-" * width for width in widths]
     return "\n".join(
