@@ -64,7 +64,7 @@ def annotate_shard(
     """One row a sample, in the shard's order. Batches are the same whenever a shard is done, so answers are too."""
     index = read_index(store, entry)
     rows: dict[str, AnnotatedRow] = {}
-    with ShardImages(store, entry) as images:
+    with ShardImages(store, entry, index) as images:
         requests = _requests(index, images, rows)
         while batch := list(islice(requests, batch_size)):
             for request, answer in zip(batch, engine.answer(batch), strict=True):

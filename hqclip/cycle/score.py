@@ -54,7 +54,7 @@ def score_shard(
     index = read_index(store, entry)
     texts = read_annotations(store, f"{annotations}/{entry.name}.parquet", entry)
     rows = []
-    with ShardImages(store, entry) as images:
+    with ShardImages(store, entry, index) as images:
         for start in range(0, entry.rows, batch_size):
             part = range(start, min(start + batch_size, entry.rows))
             pictures = [_picture(images, number) for number in part]

@@ -142,7 +142,7 @@ def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterat
     rows = read_curated(store, shard.curated, shard.entry)
     good = [n for n, row in enumerate(rows) if row.status == Status.OK]
     picked = rng.permutation(good)[:SHOWN].tolist() + [n for n, row in enumerate(rows) if row.status != Status.OK]
-    with ShardImages(store, shard.entry) as images:
+    with ShardImages(store, shard.entry, index) as images:
         for number in picked:
             yield Sample(index.uids[number], images.read(number), index.texts[number]), rows[number]
 

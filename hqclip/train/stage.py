@@ -94,11 +94,12 @@ def _train(store: Store, config: TrainConfig, model: HQClip, batches: Batches, s
     model.train()
     with Termination() as termination, Progress(f"train {config.run}", steps - first, "steps") as progress:
         for step, batch in enumerate(batches.ahead(first, steps), start=first):
+            rate = learning_rate(step, steps, config)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, config)
+                group["lr"] = rate
             losses = training_step(model, optimizer, batch.to(model.clip.logit_scale.device), config, step / steps)
             progress.advance()
-            journal.add(step, {**losses, "learning_rate": learning_rate(step, steps, config)})
+            journal.add(step, {**losses, "learning_rate": rate})
             done = step + 1
             if (done % config.log_every == 0) or done == steps:
                 journal.flush()
