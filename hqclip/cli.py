@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from hqclip import __version__
-from hqclip.config import DemoTeachConfig, DemoWorldConfig, LineageConfig, Settings, did_you_mean
+from hqclip.config import (
+    CompareConfig,
+    DemoTeachConfig,
+    DemoWorldConfig,
+    LineageConfig,
+    PilotConfig,
+    Settings,
+    TeachConfig,
+    did_you_mean,
+)
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.stages import STAGES, report, run_stage
 
@@ -27,6 +36,24 @@ def _lineage(settings: LineageConfig) -> dict[str, Any]:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _annotate_pilot(settings: PilotConfig) -> dict[str, Any]:
+    from hqclip.annotate.pilot import pilot
+
+    return pilot(settings)
+
+
+def _annotate_compare(settings: CompareConfig) -> dict[str, Any]:
+    from hqclip.annotate.pilot import compare
+
+    return compare(settings)
+
+
+def _teach(settings: TeachConfig) -> dict[str, Any]:
+    from hqclip.teach.stage import run
+
+    return run(settings)
 
 
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
@@ -47,6 +74,9 @@ def _stage(name: str) -> Command:
 
 COMMANDS: dict[str, Command] = {
     **{name: _stage(name) for name in STAGES},
+    "annotate pilot": Command(PilotConfig, _annotate_pilot),
+    "annotate compare": Command(CompareConfig, _annotate_compare),
+    "teach": Command(TeachConfig, _teach),
     "lineage": Command(LineageConfig, _lineage),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
@@ -69,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(__version__)
         return 0
-    name = " ".join(words[:2]) if words[0] == "demo" else words[0]
+    name = " ".join(words[:2]) if words[0] == "demo" or " ".join(words[:2]) in COMMANDS else words[0]
     try:
         if name not in COMMANDS:
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; `hqclip --help` lists them")

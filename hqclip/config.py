@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -73,8 +74,8 @@ class Settings:
         return cls(**values)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values, as JSON would give them back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -176,6 +177,7 @@ def _items(value: Any, item: Any) -> tuple[Any, ...]:
     return tuple(_coerce(part, item) for part in value)
 
 
+_PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
 STORE = "root of the store: gs://bucket/prefix or a folder"
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
@@ -199,15 +201,133 @@ class AnnotateConfig(Settings):
 
     store: str = setting(STORE)
     pool: str = setting("pool manifest, as printed by `hqclip download`")
-    model: str = setting("LVLM: a folder, or a hub name with its revision", "demo")
-    engine: str = setting("what runs the LVLM", "transformers", choices=("transformers",))
+    model: str = setting("LVLM: a folder, a hub name with its revision (name@revision), or a server's model", "demo")
+    engine: str = setting("what runs the LVLM", "transformers", choices=("transformers", "vllm", "openai", "replay"))
+    server: str = setting("for the openai engine: root of the server, e.g. http://host:8000/v1", "")
+    recording: str = setting("for the replay engine: file of recorded answers", "")
     prompt: str = setting("prompt: a built-in name or a text file", "web-1")
+    max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
+    max_sentences: int = setting("most sentences in each list of an answer", 4, minimum=1, maximum=32)
     max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16)
-    batch_size: int = setting("images handed to the engine at a time", 64, minimum=1)
+    max_alt_tokens: int = setting("tokens of alt-text shown to the LVLM", 64, minimum=1)
+    image_tokens: int = setting("tokens an image may cost; 0 leaves it to the model's family", 0, minimum=0)
+    grammar: str = setting(
+        "when the engine binds answers to the schema, if it can", "always", choices=("always", "on_retry", "off")
+    )
+    temperature: float = setting("of the first attempt; 0 is greedy", 0.0, minimum=0, maximum=2)
+    attempts: int = setting("times an image is asked about before its fault counts", 3, minimum=1, maximum=8)
+    timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
+    in_flight: int = setting("requests kept inside the engine; 0 means 1.1 times max_num_seqs", 0, minimum=0)
+    decode_threads: int = setting("threads that decode and shrink images", 4, minimum=1, maximum=64)
+    max_num_seqs: int = setting("for vllm: sequences the engine works on at a time", 512, minimum=1)
+    max_num_batched_tokens: int = setting("for vllm: tokens a step of the engine takes", 8192, minimum=64)
+    max_model_len: int = setting("for vllm: tokens of prompt, image and answer together", 2048, minimum=64)
+    tensor_parallel: int = setting("for vllm: GPUs that share one engine", 1, minimum=1)
+    gpu_memory: float = setting("for vllm: share of GPU memory to take", 0.9, above=0, maximum=1)
+    engine_options: str = setting('for vllm: further engine arguments as JSON, e.g. {"quantization": "fp8"}', "{}")
+    batch_size: int = setting("for transformers: images at a time", 64, minimum=1)
+    claims: bool = setting("share the shards with other replicas of this stage that run at the same time", False)
+    claim_stale_s: float = setting(
+        "seconds without a heartbeat after which a replica's shard is taken over", 300.0, above=0
+    )
+    max_restarts: int = setting("times a dead engine is started again", 10, minimum=0)
     max_fault_rate: float = setting(
         "share of samples without usable texts at which the stage fails", 0.03, minimum=0, maximum=1
     )
+    gpu_prices: tuple[str, ...] = setting(
+        "price table: USD per GPU-hour by a word of the device's name; the default is a figure to plan with",
+        ("H100=3.0",),
+    )
     threads: int = setting(THREADS, 0, minimum=0)
+
+    def conflicts(self) -> list[str]:
+        """An engine that lacks what it needs."""
+        problems = []
+        if self.engine == "openai" and not self.server.startswith(("http://", "https://")):
+            problems.append("the openai engine needs server, e.g. http://host:8000/v1")
+        if self.engine == "replay" and not self.recording:
+            problems.append("the replay engine needs recording, a file of recorded answers")
+        problems += [f"gpu_prices: {price!r} is not like H100=3.0" for price in self.gpu_prices if not _PRICE(price)]
+        try:
+            options = json.loads(self.engine_options)
+        except json.JSONDecodeError as error:
+            return [*problems, f"engine_options is not valid JSON at character {error.pos}: {error.msg}"]
+        if not isinstance(options, dict):
+            problems.append('engine_options must be a JSON object such as {"quantization": "fp8"}')
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotConfig(AnnotateConfig):
+    """Annotate a sample of a pool: what the LVLM writes, how fast, and what the whole pool will cost."""
+
+    samples: int = setting("images of the pool to annotate", 200, minimum=1, maximum=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(PilotConfig):
+    """Annotate the same sample with several LVLMs or prompts, side by side on one page."""
+
+    models: tuple[str, ...] = setting("LVLMs to compare, comma separated; empty: the one in model", ())
+    prompts: tuple[str, ...] = setting("prompts to compare, comma separated; empty: the one in prompt", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachConfig(Settings):
+    """Teach an LVLM to annotate as a teacher does, with LoRA, and judge it on images of no lesson."""
+
+    store: str = setting(STORE)
+    pool: str = setting("pool manifest, as printed by `hqclip download`")
+    teacher: str = setting("LVLM that teaches: what its server calls it, a folder, or a hub name")
+    teacher_engine: str = setting(
+        "what runs the teacher", "openai", choices=("transformers", "vllm", "openai", "replay")
+    )
+    server: str = setting("for the openai engine: root of the teacher's server, e.g. https://host/v1", "")
+    recording: str = setting("for the replay engine: file of the teacher's recorded answers", "")
+    model: str = setting("LVLM that is taught: a folder or a hub name with its revision", "Qwen/Qwen2-VL-7B-Instruct")
+    engine: str = setting("what runs the pupil when it is judged", "transformers", choices=("transformers", "vllm"))
+    out: str = setting("folder for the taught model; empty keeps it in the store, if that is a folder", "")
+    prompt: str = setting("prompt of teacher and pupil: a built-in name or a text file", "web-1")
+    max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
+    max_sentences: int = setting("most sentences in each list of an answer", 4, minimum=1, maximum=32)
+    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16)
+    max_alt_tokens: int = setting("tokens of alt-text shown to both", 64, minimum=1)
+    image_tokens: int = setting("tokens an image may cost the pupil; 0 leaves it to its family", 0, minimum=0)
+    samples: int = setting("images to learn from", 10_000, minimum=1, maximum=1_000_000)
+    held_out: int = setting("further images to judge on", 500, minimum=1, maximum=100_000)
+    in_flight: int = setting("requests kept inside the teacher's engine; 0 leaves it to the engine", 16, minimum=0)
+    timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
+    busy_s: float = setting("seconds to go on asking an engine that says it is busy", 600.0, minimum=0)
+    budget_usd: float = setting("what the teacher's answers may cost in all; 0 sets no limit", 0.0, minimum=0)
+    usd_per_million_input: float = setting("price of the teacher: USD per million tokens read", 0.0, minimum=0)
+    usd_per_million_output: float = setting("price of the teacher: USD per million tokens written", 0.0, minimum=0)
+    max_fault_rate: float = setting(
+        "share of the teacher's answers that may be unusable before nothing is taught", 0.2, minimum=0, maximum=1
+    )
+    rank: int = setting("of the LoRA matrices", 16, minimum=1, maximum=1024)
+    alpha: float = setting("of LoRA: the update is scaled by alpha / rank", 32.0, above=0)
+    learning_rate: float = setting("peak of the cosine schedule", 1e-4, above=0)
+    epochs: float = setting("times every answer is learned from", 2.0, above=0)
+    batch_size: int = setting("answers a step", 16, minimum=1)
+    micro_batch: int = setting("answers in memory at a time; divides batch_size", 4, minimum=1)
+    gradient_checkpointing: bool = setting("spend time to save memory", True)
+    seed: int = setting("decides the draw of images, the order of lessons and the initial LoRA weights", 0, minimum=0)
+    min_valid: float = setting(
+        "share of valid answers, without grammar, that the taught model must reach", 0.99, minimum=0, maximum=1
+    )
+    margin: float = setting(
+        "how much less than the untaught model it may agree with the teacher", 0.0, minimum=-1, maximum=1
+    )
+    threads: int = setting(THREADS, 0, minimum=0)
+
+    def conflicts(self) -> list[str]:
+        """A budget without prices, batches that do not add up."""
+        problems = []
+        if self.budget_usd and not self.usd_per_million_input + self.usd_per_million_output:
+            problems.append("budget_usd needs prices: give usd_per_million_input and usd_per_million_output")
+        if self.batch_size % self.micro_batch:
+            problems.append(f"micro_batch is {self.micro_batch}, which does not divide batch_size {self.batch_size}")
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +340,9 @@ class ScoreConfig(Settings):
     champion: str = setting("model folder of the champion; empty if there is none yet", "")
     batch_size: int = setting("images at a time", 256, minimum=1)
     threads: int = setting(THREADS, 0, minimum=0)
+
+
+_LIMIT = re.compile(r"[a-z_]+=(0(\.\d+)?|1(\.0+)?)").fullmatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +368,27 @@ class CurateConfig(Settings):
         minimum=0,
         maximum=1,
     )
+    language: str = setting("what descriptions are written in; any tests no language", "en", choices=("en", "any"))
+    negative_margin: float = setting(
+        "how much more similar to the image than its contradictions a description must be for these to be trained on "
+        "(needs scores)",
+        0.0,
+        minimum=-2,
+        maximum=2,
+    )
     max_drop_rate: float = setting("share of unusable samples at which the stage fails", 0.25, minimum=0, maximum=1)
+    limits: tuple[str, ...] = setting(
+        "own limits of rules and statuses: shares of rows at which the stage fails, e.g. easy_negative=0.3,refused=0.1",
+        (),
+    )
+    max_drift: float = setting(
+        "largest population stability index against the parent; 0 is no limit, 0.25 is a large change", 0.0, minimum=0
+    )
+    gate: str = setting("what an exceeded limit or drift does", "fail", choices=("fail", "warn"))
+
+    def conflicts(self) -> list[str]:
+        """Limits that are no shares."""
+        return [f"limits: {item!r} is not like easy_negative=0.3" for item in self.limits if not _LIMIT(item)]
 
 
 @dataclass(frozen=True, kw_only=True)

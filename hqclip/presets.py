@@ -36,8 +36,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+# The open LVLM of the size that the HQ-CLIP authors fine-tuned; `hqclip annotate compare` measures it against others.
+_LVLM: dict[str, Any] = {"engine": "vllm", "model": "Qwen/Qwen2.5-VL-7B-Instruct"}
+
+
 def _datacomp(model: str, samples_seen: int, batch_size: int, **more: Any) -> dict[str, dict[str, Any]]:
-    return {"train": {"model": model, "samples_seen": samples_seen, "batch_size": batch_size, **more}}
+    train = {"model": model, "samples_seen": samples_seen, "batch_size": batch_size, **more}
+    return {"annotate": dict(_LVLM), "train": train}
 
 
 _SHAPES: dict[str, dict[str, Any]] = {

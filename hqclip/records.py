@@ -31,6 +31,8 @@ class Status(StrEnum):
     REFUSED = "refused"
     NEGATIVE_EQUALS_POSITIVE = "negative_equals_positive"
     UNREADABLE_IMAGE = "unreadable_image"
+    TIMED_OUT = "timed_out"
+    QUARANTINED = "quarantined"
     ENGINE_ERROR = "engine_error"
     MISSING = "missing"
 
@@ -56,7 +58,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedRow:
-    """One row of an annotation sidecar: the four texts, or None and the fault."""
+    """One row of an annotation sidecar: the four texts, or None, the fault and what the LVLM said instead."""
 
     uid: str
     status: Status
@@ -64,6 +66,7 @@ class AnnotatedRow:
     prompt_tokens: int = 0
     output_tokens: int = 0
     attempts: int = 1
+    answer: str = ""
 
 
 @dataclass(frozen=True)

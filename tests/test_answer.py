@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import pytest
 
 from hqclip.annotate.answer import MAX_TEXTS, read_answer
-from hqclip.annotate.engine import Answer
-from hqclip.annotate.stage import read_row
 from hqclip.records import FIELDS, Annotation, Status
 
 GOOD = {
@@ -151,11 +148,3 @@ def test_a_megabyte_of_anything_is_read_in_a_moment() -> None:
     for text in ("{" * 10**6, "a " * 500_000, "x" * 10**6, '{"tags": ["' + "a" * 10**6 + '"]}', "\n" * 10**6):
         assert status(text) is not Status.OK
     assert time.perf_counter() - start < 3
-
-
-def test_a_row_keeps_the_tokens_that_an_unusable_answer_cost(tmp_path: Path) -> None:
-    bad = read_row("u", Answer("no", True, 300, 7))
-    assert (bad.status, bad.annotation, bad.prompt_tokens, bad.output_tokens) == (Status.NOT_JSON, None, 300, 7)
-    broken = read_row("u", Answer(TEXT, True, 0, 0, error="out of memory"))
-    assert (broken.status, broken.annotation) == (Status.ENGINE_ERROR, None)
-    assert read_row("u", Answer(TEXT, True, 300, 90)).annotation is not None

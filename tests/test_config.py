@@ -201,7 +201,7 @@ def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> Non
     for stage, kind in PLANNED.items():
         later = {f.name: "later" for f in dataclasses.fields(kind) if f.name not in settings[stage]}
         assert kind.from_mapping({**settings[stage], **later}).to_mapping() == {**settings[stage], **later} | (
-            {"evaluations": ("later",)} if "evaluations" in later else {}
+            {"evaluations": ["later"]} if "evaluations" in later else {}
         )
     for point in points:
         TrainConfig.from_mapping({**settings["train"], **point["settings"], "store": "s", "dataset": "d", "run": "r"})

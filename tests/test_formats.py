@@ -70,5 +70,5 @@ def test_the_document_names_every_column_status_fault_and_flag():
     assert {name for name in columns if f"`{name}`" not in DOCS} == set()
     assert {status for status in Status if f"`{status}`" not in DOCS} == set()
     assert {fault for fault in FAULTS if f"`{fault}`" not in DOCS} == set()
-    numbers = {int(number) for number in re.findall(r"\b(\d+) (?:duplicate|a negative|low|weak|unreadable)", DOCS)}
-    assert numbers == {int(flag) for flag in sidecar.Flag}
+    flags = {name: int(bit) for bit, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", DOCS, re.MULTILINE)}
+    assert flags == {str(flag.name).lower(): int(flag) for flag in sidecar.Flag}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hqclip.annotate.prompt import MAX_ALT_TEXT, PROMPTS, SCHEMA, Prompt, clean_alt_text, load_prompt
+from hqclip.annotate.prompt import MAX_ALT_TEXT, PROMPTS, Prompt, check_prompt, clean_alt_text, load_prompt, schema
 from hqclip.errors import ConfigError
 from hqclip.records import FIELDS
 
@@ -145,34 +145,87 @@ def test_another_wording_is_another_annotator() -> None:
     assert dataclasses.replace(PROMPT).digest == PROMPT.digest
 
 
-def test_another_schema_is_another_annotator(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = PROMPT.digest
-    monkeypatch.setitem(SCHEMA, "additionalProperties", True)
-    assert PROMPT.digest != before
+@pytest.mark.parametrize("bound", ["max_tags", "max_sentences"])
+def test_another_schema_is_another_annotator(bound: str) -> None:
+    assert dataclasses.replace(PROMPT, **{bound: 3}).digest != PROMPT.digest
+
+
+def test_the_schema_bounds_lists_and_never_strings() -> None:
+    answer = schema(10, 4)
+    for name, rule in answer["properties"].items():
+        assert (rule["minItems"], rule["maxItems"]) == (1, 10 if "tags" in name else 4)
+        assert rule["items"] == {"type": "string"}
+    assert answer["additionalProperties"] is False
 
 
 def test_the_example_in_the_instruction_is_an_answer_of_the_schema() -> None:
     example = json.loads(PROMPT.system[PROMPT.system.index('{"tags"') :])
-    assert list(example) == list(FIELDS) == SCHEMA["required"] == list(SCHEMA["properties"])
+    assert list(example) == list(FIELDS) == PROMPT.schema["required"] == list(PROMPT.schema["properties"])
     for name, texts in example.items():
-        rule = SCHEMA["properties"][name]
+        rule = PROMPT.schema["properties"][name]
         assert rule["minItems"] <= len(texts) <= rule["maxItems"]
     assert not set(example["tags"]) & set(example["neg_tags"])
     assert len(example["desc"]) == len(example["neg_desc"])
 
 
-def test_a_text_file_is_an_instruction(tmp_path: Path) -> None:
+MINE = 'Describe größe: tags, neg_tags, desc, neg_desc.\n{image}\n"{alt_text}" is the caption.\n'
+
+
+def test_a_text_file_is_a_prompt(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
-    path.write_text("Describe größe.\n", encoding="utf-8")
-    assert load_prompt(str(path)) == Prompt("mine", "Describe größe.")
+    path.write_text(MINE, encoding="utf-8")
+    prompt = load_prompt(str(path), max_tags=5)
+    assert prompt == Prompt(
+        "mine", "Describe größe: tags, neg_tags, desc, neg_desc.", '"', '" is the caption.', max_tags=5
+    )
+    check_prompt(prompt)
+    assert prompt.messages("a ring")[1]["content"] == [
+        {"type": "image"},
+        {"type": "text", "text": '"a ring" is the caption.'},
+    ]
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"\xff\xfe", "not UTF-8"), (b" \n", "is empty"), (None, "one of web-1, shapes-1 or a")]
+    ("content", "reason"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b" \n", r"has the mark \{image\} 0 times"),
+        (None, "one of web-1, shapes-1 or a"),
+        (b"Describe. {alt_text}", r"has the mark \{image\} 0 times"),
+        (b"Describe {image} or {image}. {alt_text}", r"has the mark \{image\} 2 times"),
+        (b"Describe. {image}", r"has the mark \{alt_text\} 0 times"),
+        (b"{alt_text} Describe. {image}", r"has \{alt_text\} before \{image\}"),
+        (b" {image} {alt_text}", r"no instruction before \{image\}"),
+    ],
 )
-def test_a_file_that_is_no_instruction_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "mine.txt"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=reason):
         load_prompt(str(path))
+
+
+@pytest.mark.parametrize(
+    ("system", "max_tags", "reason"),
+    [
+        ("Write tags, neg_tags and desc.", 10, "does not name neg_desc, but every answer must have all four fields"),
+        (PROMPTS["web-1"].system, 3, "has 4 tags, the schema allows 3: shorten it, or raise --max-tags"),
+        (PROMPTS["web-1"].system.replace('"frisbee"', "frisbee"), 10, "is not valid JSON"),
+        (
+            PROMPTS["web-1"].system.replace('"desc":["A', '"text":["A'),
+            10,
+            "has no list desc, which the schema requires",
+        ),
+    ],
+)
+def test_a_prompt_that_asks_for_something_else_than_the_schema_is_refused(
+    system: str, max_tags: int, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        check_prompt(Prompt("mine", system, max_tags=max_tags))
+
+
+def test_the_built_in_prompts_agree_with_the_schema() -> None:
+    for prompt in PROMPTS.values():
+        check_prompt(prompt)

@@ -92,8 +92,25 @@ def test_flags_keep_their_bits():
         "NEGATIVE_LOOKS_TRUE": 32,
         "DUPLICATE_UID": 64,
         "UNREADABLE_IMAGE": 128,
+        "REFUSAL_TEXT": 256,
+        "REPEATS_ITSELF": 512,
+        "PROMPT_ECHO": 1024,
+        "INJECTION": 2048,
+        "ALT_TEXT_INSTRUCTS": 4096,
+        "OTHER_SCRIPT": 8192,
+        "OTHER_LANGUAGE": 16384,
+        "LONG_TEXT": 32768,
+        "CUT_OFF_TEXT": 65536,
+        "NEGATIVE_NEARLY_EQUAL": 131072,
+        "NEGATIVE_IN_ALT_TEXT": 262144,
+        "EASY_NEGATIVE": 524288,
+        "UNEVEN_PAIRS": 1048576,
+        "DUPLICATE_SENTENCES": 2097152,
+        "TAG_TOO_LONG": 4194304,
+        "HIDDEN_CHARACTERS": 8388608,
+        "PERSONAL_DATA": 16777216,
     }
-    assert Flag(8 | 64 | 128) == UNUSABLE
+    assert Flag(8 | 64 | 128 | 2048) == UNUSABLE
 
 
 @every_kind
@@ -116,7 +133,7 @@ def test_a_sidecar_without_samples_is_one(store: Store, write: Any, read: Any, r
 @every_kind
 def test_one_row_a_sample_or_nothing_is_written(store: Store, write: Any, read: Any, rows: list[Any]):
     for wrong in (rows[1:], [*rows, rows[0]], []):
-        with pytest.raises(DataError, match=f"key: {len(wrong)} rows for the 13 samples of shards/00000.tar"):
+        with pytest.raises(DataError, match=f"key: {len(wrong)} rows for the {ENTRY.rows} samples of shards/00000.tar"):
             write(store, "key", wrong, ENTRY, "digest")
     assert list(store.list()) == []
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 
 from hqclip.records import FIELDS, Annotation, Status
 
 MAX_TEXTS = 32  # in one list; more is a runaway answer
 _REFUSAL = re.compile(r"\s*(i(['’]?m| am) (sorry|unable)|sorry,|i can(?:no|['’])t |as an ai\b)", re.I)
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # can be written in JSON but not in UTF-8
 
 
 def read_answer(text: str, finished: bool = True) -> tuple[Annotation | None, Status]:
@@ -54,13 +55,8 @@ def _is_texts(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= MAX_TEXTS
-        and all(isinstance(part, str) and _is_storable(part) for part in value)
+        and all(isinstance(part, str) and not _LONE_SURROGATE.search(part) for part in value)
     )
-
-
-def _is_storable(text: str) -> bool:
-    """Lone surrogates can be written in JSON but not in UTF-8."""
-    return not any(unicodedata.category(letter) == "Cs" for letter in text)
 
 
 def _repeats(text: str, words: int = 3, share: float = 0.5) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,27 @@ from hqclip.errors import ConfigError
 from hqclip.records import FIELDS
 
 MAX_ALT_TEXT = 256  # characters; longer alt-text is nearly always shop boilerplate
+IMAGE, ALT_TEXT = "{image}", "{alt_text}"  # marks in a prompt file
+_EXAMPLE = re.compile(r"\{\s*\"tags\".*?\]\s*\}", re.S)
 
-# Bounded arrays and unbounded strings: bounds on strings make grammar engines slow or wrong (xgrammar issue 800).
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        name: {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 10 if "tags" in name else 4}
-        for name in FIELDS
-    },
-    "required": list(FIELDS),
-    "additionalProperties": False,
-}
+
+def schema(max_tags: int, max_sentences: int) -> dict[str, Any]:
+    """The JSON schema of an answer: bounded arrays of unbounded strings.
+
+    Bounds on strings make grammar engines slow or wrong (xgrammar issue 800); their length is bounded by the prompt,
+    the token limit and the watch for repetition.
+    """
+    bounds = {name: max_tags if "tags" in name else max_sentences for name in FIELDS}
+    return {
+        "type": "object",
+        "properties": {
+            name: {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": bounds[name]}
+            for name in FIELDS
+        },
+        "required": list(FIELDS),
+        "additionalProperties": False,
+    }
+
 
 # The instruction that the HQ-CLIP authors used is unpublished; this one asks for the four published fields.
 _WEB = """You describe images for training a vision model. You get one image and the alt-text found beside it on \
@@ -50,17 +60,24 @@ Example for a photo with the alt-text "dog park 2019":
 
 @dataclass(frozen=True)
 class Prompt:
-    """One wording of the request. Its digest enters the annotator's: another wording is another annotator."""
+    """One wording of the request and the bounds of its answer; another digest is another annotator."""
 
     name: str
     system: str
     alt_open: str = "<alt_text>"
     alt_close: str = "</alt_text>"
+    max_tags: int = 10
+    max_sentences: int = 4
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema that answers keep to."""
+        return schema(self.max_tags, self.max_sentences)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the wording and the answer schema, hexadecimal."""
-        return hashlib.sha256(json.dumps([asdict(self), SCHEMA], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([asdict(self), self.schema], sort_keys=True).encode()).hexdigest()
 
     def messages(self, alt_text: str) -> list[dict[str, Any]]:
         """The chat of one request; the image takes the place of the `image` part."""
@@ -77,10 +94,10 @@ PROMPTS = {
 }
 
 
-def load_prompt(name: str) -> Prompt:
-    """A built-in prompt by name, or the text of a file as the instruction. Raises `ConfigError`."""
+def load_prompt(name: str, max_tags: int = 10, max_sentences: int = 4) -> Prompt:
+    """A built-in prompt by name, or a prompt file (see `read_prompt`). Raises `ConfigError`."""
     if name in PROMPTS:
-        return PROMPTS[name]
+        return replace(PROMPTS[name], max_tags=max_tags, max_sentences=max_sentences)
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)} or a text file")
@@ -88,9 +105,57 @@ def load_prompt(name: str) -> Prompt:
         text = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompt {name!r} is not UTF-8 text ({error})") from error
-    if not text:
-        raise ConfigError(f"prompt {name!r} is empty: write the instruction into it")
-    return Prompt(path.stem, text)
+    return replace(read_prompt(text, path.stem), max_tags=max_tags, max_sentences=max_sentences)
+
+
+def read_prompt(text: str, name: str) -> Prompt:
+    """A prompt from the text of a file: the instruction, `{image}`, and what follows it around `{alt_text}`.
+
+    Raises `ConfigError` if a mark is missing or twice, comes in another order, or nothing is asked.
+    """
+    for mark in (IMAGE, ALT_TEXT):
+        if text.count(mark) != 1:
+            raise ConfigError(
+                f"prompt {name!r} has the mark {mark} {text.count(mark)} times: write the instruction, then one "
+                f"{IMAGE} where the picture goes, then one {ALT_TEXT} where its alt-text goes"
+            )
+    system, _, user = text.partition(IMAGE)
+    if not system.strip():
+        raise ConfigError(
+            f"prompt {name!r} has no instruction before {IMAGE}; it comes first so that it is computed once"
+        )
+    if ALT_TEXT not in user:
+        raise ConfigError(
+            f"prompt {name!r} has {ALT_TEXT} before {IMAGE}: put it after, what comes first never changes"
+        )
+    alt_open, _, alt_close = user.strip().partition(ALT_TEXT)
+    return Prompt(name, system.strip(), alt_open, alt_close)
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """Refuse an instruction that asks for something else than the schema allows. Raises `ConfigError`.
+
+    An instruction without the name of any field is for a model that was taught its answers.
+    """
+    named = [field for field in FIELDS if re.search(rf"\b{field}\b", prompt.system)]
+    if named and len(named) < len(FIELDS):
+        missing = ", ".join(field for field in FIELDS if field not in named)
+        raise ConfigError(f"prompt {prompt.name!r} does not name {missing}, but every answer must have all four fields")
+    for example in _EXAMPLE.findall(prompt.system):
+        try:
+            answer = json.loads(example)
+        except ValueError as error:
+            raise ConfigError(f"the example in prompt {prompt.name!r} is not valid JSON: {error}") from error
+        for field, of_field in prompt.schema["properties"].items():
+            if not isinstance(answer.get(field), list):
+                raise ConfigError(
+                    f"the example in prompt {prompt.name!r} has no list {field}, which the schema requires"
+                )
+            if len(answer[field]) > of_field["maxItems"]:
+                raise ConfigError(
+                    f"the example in prompt {prompt.name!r} has {len(answer[field])} {field}, the schema allows "
+                    f"{of_field['maxItems']}: shorten it, or raise --max-{'tags' if 'tags' in field else 'sentences'}"
+                )
 
 
 # Whatever stands in angle brackets: chat tokens of every model family, HTML, and the marks around the alt-text.

@@ -58,6 +58,18 @@ def decode(data: bytes) -> Pixels:
             raise ImageFault("damaged_image", str(error)) from error
 
 
+def thumbnail(image: bytes, side: int) -> bytes:
+    """A JPEG of at most `side` pixels, without what else the file held; empty if it cannot be decoded."""
+    try:
+        picture = Image.fromarray(decode(image))
+    except ImageFault:
+        return b""
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
 def _opened(data: bytes) -> Image.Image:
     """The picture with only its header read, within the limits."""
     try:

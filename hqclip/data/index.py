@@ -149,11 +149,23 @@ def read_table(store: Store, key: str) -> pa.Table:
     return table
 
 
-def read_parquet(store: Store, key: str, entry: ShardEntry, schema: pa.Schema) -> pa.Table:
-    """A table that was written for the content of `entry`. Raises `DataError` if not, or if it is of a newer format."""
+def read_footer(store: Store, key: str) -> dict[str, str]:
+    """The metadata of a table, without its rows. Raises `NotFoundError`, and `DataError` if it is damaged."""
+    try:
+        with store.open(key) as file, faults_at(Path(f"{store.uri}/{key}")):
+            return _about(pq.read_schema(file), key)
+    except pa.ArrowException as error:
+        raise DataError(f"{key}: not a whole Parquet file ({error}); delete it and run the stage again") from error
+
+
+def read_parquet(store: Store, key: str, entry: ShardEntry, schema: pa.Schema, *, whole: bool = True) -> pa.Table:
+    """A table that was written for the content of `entry`, with all of its rows if it is `whole`.
+
+    Raises `DataError` if it was not, or if it is of a newer format.
+    """
     table = read_table(store, key)
     about = _about(table.schema, key)
-    if about["crc32c"] != str(entry.crc32c) or len(table) != entry.rows:
+    if about["crc32c"] != str(entry.crc32c) or (whole and len(table) != entry.rows):
         raise DataError(f"{key} was made for another content of {entry.key}; delete it and run the stage again")
     if not table.schema.equals(schema):
         raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run the stage again")

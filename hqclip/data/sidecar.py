@@ -6,21 +6,23 @@ sidecar that exists is complete, and one for other content is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
 import pyarrow as pa
 
-from hqclip.data.index import read_parquet, to_parquet
+from hqclip.data.index import read_footer, read_parquet, to_parquet
 from hqclip.errors import DataError
 from hqclip.records import FIELDS, AnnotatedRow, Annotation, ShardEntry, Status
 from hqclip.store import Store
 
 
 class Flag(IntFlag):
-    """What `curate` found in a row; the bits are on disk, so they never change meaning."""
+    """What `curate` found in a row, as its rules say; the bits are on disk, so they never change meaning."""
 
     DUPLICATE_TAGS = 1
     NEGATIVE_TAG_TRUE = 2
@@ -30,9 +32,26 @@ class Flag(IntFlag):
     NEGATIVE_LOOKS_TRUE = 32
     DUPLICATE_UID = 64
     UNREADABLE_IMAGE = 128
+    REFUSAL_TEXT = 256
+    REPEATS_ITSELF = 512
+    PROMPT_ECHO = 1024
+    INJECTION = 2048
+    ALT_TEXT_INSTRUCTS = 4096
+    OTHER_SCRIPT = 8192
+    OTHER_LANGUAGE = 16384
+    LONG_TEXT = 32768
+    CUT_OFF_TEXT = 65536
+    NEGATIVE_NEARLY_EQUAL = 131072
+    NEGATIVE_IN_ALT_TEXT = 262144
+    EASY_NEGATIVE = 524288
+    UNEVEN_PAIRS = 1048576
+    DUPLICATE_SENTENCES = 2097152
+    TAG_TOO_LONG = 4194304
+    HIDDEN_CHARACTERS = 8388608
+    PERSONAL_DATA = 16777216
 
 
-UNUSABLE = Flag.LOW_SIMILARITY | Flag.DUPLICATE_UID | Flag.UNREADABLE_IMAGE
+UNUSABLE = Flag.LOW_SIMILARITY | Flag.DUPLICATE_UID | Flag.UNREADABLE_IMAGE | Flag.INJECTION
 
 ANNOTATIONS = pa.schema(
     [
@@ -42,9 +61,10 @@ ANNOTATIONS = pa.schema(
         ("prompt_tokens", pa.uint32()),
         ("output_tokens", pa.uint32()),
         ("attempts", pa.uint8()),
+        ("answer", pa.string()),
     ]
 )
-CURATED = ANNOTATIONS.append(pa.field("flags", pa.uint32()))
+CURATED = ANNOTATIONS.remove(ANNOTATIONS.get_field_index("answer")).append(pa.field("flags", pa.uint32()))
 SCORES = pa.schema([("uid", pa.binary(16)), *((f"sim_{name}", pa.float32()) for name in ("text", "desc", "neg_desc"))])
 
 
@@ -53,6 +73,40 @@ class CuratedRow(AnnotatedRow):
     """An annotated row with its texts cleaned and what was found in it."""
 
     flags: Flag = Flag(0)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the rows of one sidecar, or of many, add up to; `retried` took more than one attempt."""
+
+    statuses: Mapping[str, int]
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    retried: int = 0
+
+    @classmethod
+    def of(cls, rows: Sequence[AnnotatedRow]) -> Tally:
+        """The tally of these rows."""
+        return cls(
+            dict(sorted(Counter(str(row.status) for row in rows).items())),
+            sum(row.prompt_tokens for row in rows),
+            sum(row.output_tokens for row in rows),
+            sum(row.attempts > 1 for row in rows),
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        statuses = Counter(self.statuses) + Counter(other.statuses)
+        return Tally(
+            dict(sorted(statuses.items())),
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+            self.retried + other.retried,
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(self.statuses.values())
 
 
 @dataclass(frozen=True)
@@ -66,8 +120,9 @@ class ScoredRow:
 
 
 def write_annotations(store: Store, key: str, rows: Sequence[AnnotatedRow], entry: ShardEntry, annotator: str) -> None:
-    """Raises `DataError` unless there is one row a sample."""
-    _write(store, key, ANNOTATIONS, [_annotation_values(row) for row in rows], entry, {"annotator": annotator})
+    """With their tally in the file's metadata. Raises `DataError` unless there is one row a sample."""
+    about = {"annotator": annotator, "tally": json.dumps(vars(Tally.of(rows)), sort_keys=True)}
+    _write(store, key, ANNOTATIONS, [_annotation_values(row) for row in rows], entry, about)
 
 
 def read_annotations(store: Store, key: str, entry: ShardEntry) -> list[AnnotatedRow]:
@@ -75,8 +130,37 @@ def read_annotations(store: Store, key: str, entry: ShardEntry) -> list[Annotate
     return [AnnotatedRow(**_row(values)) for values in read_parquet(store, key, entry, ANNOTATIONS).to_pylist()]
 
 
+def read_tally(store: Store, key: str, annotator: str) -> Tally:
+    """What the rows of a sidecar add up to, from its footer alone.
+
+    Raises `NotFoundError`, and `DataError` if the sidecar is damaged or another annotator's.
+    """
+    about = read_footer(store, key)
+    if about.get("annotator") != annotator:
+        raise DataError(
+            f"{key} was made by the annotator {about.get('annotator')}, not by {annotator} (another model, prompt or "
+            "setting): a folder holds the work of one annotator; move it away, or give another store"
+        )
+    try:
+        return Tally(**json.loads(about["tally"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{key} has no tally ({error!r}); delete it and run the stage again") from error
+
+
+def write_part(store: Store, key: str, rows: Sequence[AnnotatedRow], entry: ShardEntry) -> None:
+    """Some rows of a shard that is not finished, in any order."""
+    table = pa.Table.from_pylist([_annotation_values(row) for row in rows], ANNOTATIONS)
+    store.write(key, to_parquet(table, {"crc32c": entry.crc32c, "rows": len(rows)}))
+
+
+def read_part(store: Store, key: str, entry: ShardEntry) -> list[AnnotatedRow]:
+    """Raises `DataError` if the part is damaged or belongs to other content."""
+    table = read_parquet(store, key, entry, ANNOTATIONS, whole=False)
+    return [AnnotatedRow(**_row(values)) for values in table.to_pylist()]
+
+
 def write_curated(store: Store, key: str, rows: Sequence[CuratedRow], entry: ShardEntry, annotator: str) -> None:
-    """Raises `DataError` unless there is one row a sample."""
+    """Answers of the LVLM are left behind. Raises `DataError` unless there is one row a sample."""
     values = [{**_annotation_values(row), "flags": int(row.flags)} for row in rows]
     _write(store, key, CURATED, values, entry, {"annotator": annotator})
 
@@ -117,6 +201,7 @@ def _annotation_values(row: AnnotatedRow) -> dict[str, Any]:
         "prompt_tokens": row.prompt_tokens,
         "output_tokens": row.output_tokens,
         "attempts": row.attempts,
+        "answer": row.answer or None,
     }
 
 
@@ -127,4 +212,5 @@ def _row(values: dict[str, Any]) -> dict[str, Any]:
         "status": Status(values["status"]),
         "annotation": Annotation(**{name: tuple(values[name]) for name in FIELDS}) if said else None,
         **{name: values[name] for name in ("prompt_tokens", "output_tokens", "attempts")},
+        "answer": values.get("answer") or "",
     }

@@ -87,7 +87,7 @@ class LossChart:
 
 @dataclass(frozen=True)
 class ShownSample:
-    """One image with what the web says (`sample.text`) and what the LVLM wrote.
+    """One image with what the web says (`sample.text`) and what the LVLM wrote; `answer` is what it said instead.
 
     Images are shown if they are JPEG or PNG, so re-encode others, to at most 256 pixels; leave the bytes empty
     to withhold a picture.
@@ -96,6 +96,7 @@ class ShownSample:
     sample: Sample
     annotation: Annotation | None
     flags: tuple[str, ...] = ()
+    answer: str = ""
 
 
 @dataclass(frozen=True)

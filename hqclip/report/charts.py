@@ -94,15 +94,15 @@ def _finite(drawn: Points) -> Points:
 def _frame(horizontal: Axis, vertical: Axis, right: float) -> list[Html]:
     """Grid lines with their numbers, and what the axes mean."""
     bottom = HEIGHT - BOTTOM
-    parts = [_text(4, 11, "loss", "axis"), _text(right, HEIGHT - 4, "step", "axis", "end")]
+    parts = [writing(4, 11, "loss", "axis"), writing(right, HEIGHT - 4, "step", "axis", "end")]
     for mark in vertical.ticks:
         y = vertical.place(mark, bottom, TOP)
-        parts += [_line(LEFT, y, right, y, "grid"), _text(LEFT - 6, y + 4, number(mark), "tick", "end")]
+        parts += [stroke(LEFT, y, right, y, "grid"), writing(LEFT - 6, y + 4, number(mark), "tick", "end")]
     for mark in horizontal.ticks:
         if mark == int(mark):  # there are no half steps
             x = horizontal.place(mark, LEFT, right)
-            label = _text(x, bottom + 16, whole(int(mark)), "tick", "middle")
-            parts += [_line(x, bottom, x, bottom + 4, "grid"), label]
+            label = writing(x, bottom + 16, whole(int(mark)), "tick", "middle")
+            parts += [stroke(x, bottom, x, bottom + 4, "grid"), label]
     return parts
 
 
@@ -110,7 +110,7 @@ def _guessing(value: float | None, vertical: Axis, right: float) -> list[Html]:
     if value is None:
         return []
     y = vertical.place(value, HEIGHT - BOTTOM, TOP)
-    return [_line(LEFT, y, right, y, "guessing"), _text(right - 4, y - 5, "guessing", "tick", "end")]
+    return [stroke(LEFT, y, right, y, "guessing"), writing(right - 4, y - 5, "guessing", "tick", "end")]
 
 
 def _curve(drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: float) -> Html:
@@ -139,7 +139,7 @@ def _end_labels(
         heights[i] = min(heights[i], lowest)
         lowest = heights[i] - LINE_HEIGHT
     return [
-        _text(right + 8, height + 4, cut(arm, LABEL_LETTERS), f"end {colour(styles[arm])}")
+        writing(right + 8, height + 4, cut(arm, LABEL_LETTERS), f"end {colour(styles[arm])}")
         for height, (_, arm) in zip(heights, wanted, strict=True)
     ]
 
@@ -164,9 +164,9 @@ def interval_glyph(difference: Difference, scale: Axis, style: int) -> Html:
     """A dot on its interval; all rows share `scale`, so that a column reads as one chart around its zero line."""
     middle = GLYPH_HEIGHT / 2
     dot, low, high = (_across(v, scale) for v in (difference.value, difference.low, difference.high))
-    whiskers = (_line(x, middle - 6, x, middle + 6, "whisker") for x in (low, high))
+    whiskers = (stroke(x, middle - 6, x, middle + 6, "whisker") for x in (low, high))
     return _glyph(
-        _line(low, middle, high, middle, "whisker"),
+        stroke(low, middle, high, middle, "whisker"),
         *whiskers,
         tag("circle", cx=f"{dot:.1f}", cy=middle, r=3.5, class_="dot"),
         style=style,
@@ -176,11 +176,11 @@ def interval_glyph(difference: Difference, scale: Axis, style: int) -> Html:
 def scale_glyph(scale: Axis, style: int) -> Html:
     """The numbers above a column of intervals: its ends and zero, in percentage points."""
     zero = zero_line(scale)
-    labels = [_text(zero, 12, "0", "tick", "middle")]
+    labels = [writing(zero, 12, "0", "tick", "middle")]
     for mark in (scale.low, scale.high):
         x = _across(mark, scale)
         if abs(x - zero) > LABEL_GAP:
-            labels.append(_text(x, 12, f"{100 * mark:+g}".replace("-", "−"), "tick", "middle"))
+            labels.append(writing(x, 12, f"{100 * mark:+g}".replace("-", "−"), "tick", "middle"))
     return _glyph(*labels, style=style)
 
 
@@ -205,9 +205,11 @@ def _glyph(*parts: Html, style: int) -> Html:
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
+def stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
+    """A straight line from one point to another."""
     return tag("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=kind)
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> Html:
+def writing(x: float, y: float, text: str, kind: str, anchor: str = "start") -> Html:
+    """Text that starts, ends or is centred at a point."""
     return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=kind)

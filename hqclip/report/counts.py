@@ -20,7 +20,9 @@ REASONS = {
     Status.REFUSED: "the model declined to answer",
     Status.NEGATIVE_EQUALS_POSITIVE: "the false sentences are the true ones again",
     Status.UNREADABLE_IMAGE: "the image could not be decoded",
-    Status.ENGINE_ERROR: "the engine gave no answer",
+    Status.TIMED_OUT: "the engine gave no answer in time",
+    Status.QUARANTINED: "the engine died on this image again and again",
+    Status.ENGINE_ERROR: "the engine refused the request",
     Status.MISSING: "nothing was written for this sample",
 }
 

@@ -10,10 +10,12 @@ from itertools import zip_longest
 from hqclip.records import Sample
 from hqclip.report import FaultExample, ShownSample
 from hqclip.report.markup import Html, cut, join, tag, whole
+from hqclip.report.refinement import Finding
 from hqclip.report.words import Part, Piece, contradiction
 
 MAX_ALT_TEXT, MAX_SENTENCE, MAX_TAG, MAX_ANSWER = 160, 400, 60, 200  # characters shown
-LARGE, SMALL = 192, 112  # pixels a side on the page, at most
+MAX_FOUND = 160
+LARGE, SMALL, THUMBNAIL = 192, 112, 72  # pixels a side on the page, at most
 _MARKS = {Part.CHANGED: "mark", Part.LEFT_OUT: "del"}
 _JPEG_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 _JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x01}  # markers without a length
@@ -23,19 +25,13 @@ def sample_card(shown: ShownSample) -> Html:
     """One image: what the web says, and what the LVLM says is true and false of it."""
     annotation = shown.annotation
     described = f"The LVLM sees: {cut(annotation.desc[0], MAX_SENTENCE)}" if annotation and annotation.desc else ""
-    sentences = tag("p", "No usable texts.", class_="quiet")
-    tags = flags = Html()
-    if annotation:
-        sentences = _paired("sentences", annotation.desc, annotation.neg_desc, MAX_SENTENCE)
-        tags = _paired("tags", annotation.tags, annotation.neg_tags, MAX_TAG)
-    if shown.flags:
-        flags = tag("p", *(tag("span", flag.replace("_", " ")) for flag in shown.flags), class_="flags")
+    tags, sentences = written(shown)
     return tag(
         "article",
         tag(
             "div",
             picture(shown.sample.image, described or f"Sample {short_uid(shown.sample)}", LARGE),
-            tag("div", tag("h3", short_uid(shown.sample)), _alt_text(shown.sample), tags, flags),
+            tag("div", tag("h3", short_uid(shown.sample)), alt_text(shown.sample), tags, flags(shown)),
             class_="pictured",
         ),
         sentences,
@@ -43,12 +39,32 @@ def sample_card(shown: ShownSample) -> Html:
     )
 
 
+def written(shown: ShownSample) -> tuple[Html, Html]:
+    """The tags and the sentences, each true one above its contradiction; where there are none, the raw answer."""
+    annotation = shown.annotation
+    if annotation is None:
+        return Html(), join([tag("p", "No usable texts.", class_="quiet"), raw_answer(shown.answer)])
+    return (
+        _paired("tags", annotation.tags, annotation.neg_tags, MAX_TAG),
+        _paired("sentences", annotation.desc, annotation.neg_desc, MAX_SENTENCE),
+    )
+
+
+def flags(shown: ShownSample) -> Html:
+    """What was found in a sample, in words."""
+    if not shown.flags:
+        return Html()
+    return tag("p", *(tag("span", flag.replace("_", " ")) for flag in shown.flags), class_="flags")
+
+
 def _paired(kind: str, true: Iterable[str], false: Iterable[str], limit: int) -> Html:
     """Each text above its contradiction, in which the words that make it false are marked."""
     items = []
     for yes, no in zip_longest(true, false):
         lines = [_line("true", cut(yes, limit))] if yes is not None else []
-        if no is not None:
+        if no == "":
+            lines.append(tag("span", "no contradiction is kept", class_="emptied"))
+        elif no is not None:
             shown = cut(no, limit)
             pieces = contradiction(cut(yes, limit) if yes is not None else shown, shown)
             lines.append(_line("false", *(_piece(piece) for piece in pieces)))
@@ -70,14 +86,36 @@ def _piece(piece: Piece) -> str:
 
 def fault_card(example: FaultExample) -> Html:
     """One refused answer beside its image."""
-    said = _quoted("code", example.answer, MAX_ANSWER) if example.answer else None
-    answer = tag("p", tag("span", "LVLM", class_="label"), said, class_="answer") if said else ""
     image = picture(example.sample.image, f"Sample {short_uid(example.sample)}", SMALL)
-    return tag("li", image, tag("div", _alt_text(example.sample), answer))
+    return tag("li", image, tag("div", alt_text(example.sample), raw_answer(example.answer)))
 
 
-def _alt_text(sample: Sample) -> Html:
-    return tag("p", tag("span", "Alt-text", class_="label"), _quoted("q", sample.text, MAX_ALT_TEXT), class_="alt")
+def finding_card(finding: Finding) -> Html:
+    """One sample that breaks a rule beside its image: the texts in question."""
+    image = picture(finding.sample.image, f"Sample {short_uid(finding.sample)}", THUMBNAIL)
+    true = (cut(finding.true, MAX_FOUND),) if finding.true else ()
+    false = (cut(finding.false, MAX_FOUND),) if finding.false else ()
+    if false:
+        texts = _paired("sentences", true, false, MAX_FOUND)
+    else:
+        texts = tag("p", _label("LVLM"), _quoted("q", finding.true, MAX_FOUND), class_="answer") if true else Html()
+    return tag("li", image, tag("div", alt_text(finding.sample), texts, raw_answer(finding.answer)))
+
+
+def raw_answer(answer: str) -> Html:
+    """What the LVLM said, as it said it; nothing if it said nothing."""
+    if not answer:
+        return Html()
+    return tag("p", _label("LVLM"), _quoted("code", answer, MAX_ANSWER), class_="answer")
+
+
+def _label(who: str) -> Html:
+    return tag("span", who, class_="label")
+
+
+def alt_text(sample: Sample) -> Html:
+    """What the web says."""
+    return tag("p", _label("Alt-text"), _quoted("q", sample.text, MAX_ALT_TEXT), class_="alt")
 
 
 def _quoted(kind: str, text: str, limit: int) -> Html:

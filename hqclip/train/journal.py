@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
+from hqclip.board import Board
 from hqclip.store import Store
 
 
@@ -22,8 +18,7 @@ class Journal:
         self._lines: list[dict[str, float]] = []
         self._pending: list[dict[str, float]] = []
         self._step = 0
-        self._local = Path(tempfile.mkdtemp(prefix="hqclip-tensorboard-"))
-        self._board = SummaryWriter(str(self._local))
+        self._board = Board(store, f"{self._folder}/tensorboard")
 
     def __enter__(self) -> Journal:
         return self
@@ -32,7 +27,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._board.close()
-        shutil.rmtree(self._local, ignore_errors=True)
 
     @property
     def last(self) -> dict[str, float]:
@@ -57,14 +51,11 @@ class Journal:
             return
         means = {name: sum(v[name] for v in self._pending) / len(self._pending) for name in self._pending[0]}
         self._lines.append({"step": self._step, **means})
-        for name, value in means.items():
-            self._board.add_scalar(f"train/{name}", value, self._step)
+        self._board.add(self._step, {f"train/{name}": value for name, value in means.items()})
         self._pending.clear()
 
     def upload(self) -> None:
         """Bring lines and events to the store."""
         data = "".join(json.dumps(line) + "\n" for line in self._lines)
         self._store.write(f"{self._folder}/metrics.jsonl", data.encode(), create_only=False)
-        self._board.flush()
-        for path in self._local.iterdir():
-            self._store.write(f"{self._folder}/tensorboard/{path.name}", path, create_only=False)
+        self._board.upload()

@@ -1,0 +1,123 @@
+"""Who annotates: an LVLM, a prompt and a way of asking, under one digest that names the folder of the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hqclip.annotate.lvlm import UNKNOWN, Family, family_of
+from hqclip.annotate.prompt import Prompt, check_prompt, load_prompt
+from hqclip.config import AnnotateConfig
+from hqclip.errors import ConfigError, UnavailableError
+from hqclip.records import canonical_json, digest_of
+from hqclip.store import Store
+
+READER = 2  # raise it when alt-text is cleaned, images are shrunk or answers are read differently
+DEMO_MODEL = Path(__file__).parents[1] / "demo" / "lvlm"
+WITHOUT_FOLDER = ("openai", "replay")
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Everything that decides what is written about an image. Batch sizes, windows and threads do not."""
+
+    prompt: Prompt
+    model: str
+    folder: Path | None
+    family: Family
+    image_tokens: int
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: AnnotateConfig) -> Annotator:
+        """What the settings name, with the model's folder found or fetched.
+
+        Raises `ConfigError`, `NotFoundError` and `UnavailableError` for a prompt or a model that cannot be used.
+        """
+        prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
+        check_prompt(prompt)
+        folder = None if config.engine in WITHOUT_FOLDER else model_folder(config.model)
+        family = family_of(folder) if folder else UNKNOWN
+        image_tokens = config.image_tokens or family.image_tokens
+        about = {
+            "engine": config.engine,
+            "model_digest": folder_digest(folder) if folder else _named_digest(config),
+            "prompt": prompt.name,
+            "prompt_digest": prompt.digest,
+            "image_tokens": image_tokens,
+            **{name: getattr(config, name) for name in DECIDING},
+            "reader": READER,
+        }
+        return cls(prompt, config.model, folder, family, image_tokens, about)
+
+    @property
+    def digest(self) -> str:
+        """Names the annotator by content: where its model lies does not matter."""
+        return digest_of(self.about)
+
+    def write(self, store: Store) -> str:
+        """Spell the annotator out in `annotator.json`, the first time; the folder of its results."""
+        folder = f"annotations/{self.digest}"
+        if not store.exists(f"{folder}/annotator.json"):
+            about = {**self.about, "model": self.model, "instruction": self.prompt.system}
+            store.write(f"{folder}/annotator.json", canonical_json(about), create_only=False)
+        return folder
+
+
+DECIDING = (
+    *("max_new_tokens", "max_alt_tokens", "temperature", "attempts", "grammar", "max_model_len", "engine_options"),
+)
+
+
+def model_folder(name: str) -> Path:
+    """Where the LVLM lies: `demo` is the one of this package, a folder is itself, other names are of the hub."""
+    if name == "demo":
+        return DEMO_MODEL
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None))
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ConfigError(f"model {name!r} is neither a folder nor on the hub: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UnavailableError(f"model {name!r} is not a folder, and the hub does not give it: {error}") from error
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the files that make the model: weights, configs, tokenizer; not its README."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model"):
+            total.update(path.name.encode())
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _named_digest(config: AnnotateConfig) -> str:
+    """A served model is known by its name only; recorded answers are known by their content."""
+    if config.engine == "openai":
+        return f"served {config.model}"
+    try:
+        with Path(config.recording).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"recording {config.recording!r} cannot be read ({error.strerror})") from error
+
+
+def read_annotator(store: Store, annotations: str) -> dict[str, Any]:
+    """What `annotator.json` says. Raises `NotFoundError`."""
+    return dict(json.loads(store.read(f"{annotations}/annotator.json")))

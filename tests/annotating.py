@@ -1,0 +1,64 @@
+"""`annotate` with an engine that answers from a table, as a program that can be killed at any change of the store.
+
+`python -m tests.annotating SETTINGS KILL_AT DELAY_S` runs the stage with JSON settings and dies like kill -9 before the
+KILL_AT-th object is published or deleted (0: never); it prints how many changes there were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hqclip.annotate import parts, stage, worker
+from hqclip.annotate.engine import Answer, Request
+from hqclip.config import AnnotateConfig
+from hqclip.errors import HQClipError
+from hqclip.stages import report
+from hqclip.store import local
+from tests.fakes.engines import GOOD, ScriptedEngine, said
+
+PART_ROWS = 8
+
+
+class TellsUid(ScriptedEngine):
+    """Says of every picture which it is, so that a row in the wrong place is seen; faults every seventh for good."""
+
+    async def _answer(self, request: Request) -> Answer:
+        await super()._answer(request)
+        return said("no JSON" if int(request.uid, 16) % 7 == 3 else GOOD.replace("an a", f"picture {request.uid}"))
+
+
+def main(settings: str, kill_at: str, delay_s: str) -> int:
+    """Run the stage; its exit code."""
+    changes = 0
+
+    def or_die(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal changes
+            changes += 1
+            if changes == int(kill_at):
+                os._exit(137)
+            return change(*args, **kwargs)
+
+        return changed
+
+    local._publish = or_die(local._publish)
+    local.LocalStore.delete = or_die(local.LocalStore.delete)
+    parts.PART_ROWS = PART_ROWS
+    engine = TellsUid(delay_s=float(delay_s))
+    worker.make_engine = lambda *_: engine
+    try:
+        result = stage.run(AnnotateConfig.from_mapping(json.loads(settings)))
+    except HQClipError as error:
+        return report("annotate", error)
+    print(json.dumps({"changes": changes, "asked": len({r.uid for r in engine.asked}), **result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.exit(main(*sys.argv[1:]))
