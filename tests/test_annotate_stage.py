@@ -396,6 +396,11 @@ def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch):
         model_folder("no such folder!")
 
 
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path: Path):
+    with pytest.raises(NotFoundError, match=r"gone': there is no such folder; give the folder of an LVLM"):
+        model_folder(str(tmp_path / "gone"))
+
+
 def test_a_model_without_eyes_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "hidden_size": 8}))
     config = AnnotateConfig(store="s", pool="p", prompt="shapes-1", model=str(tmp_path))

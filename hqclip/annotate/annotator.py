@@ -11,7 +11,7 @@ from typing import Any
 from hqclip.annotate.lvlm import UNKNOWN, Family, family_of
 from hqclip.annotate.prompt import Prompt, check_prompt, load_prompt
 from hqclip.config import AnnotateConfig
-from hqclip.errors import ConfigError, UnavailableError
+from hqclip.errors import ConfigError, NotFoundError, UnavailableError
 from hqclip.records import canonical_json, digest_of
 from hqclip.store import Store
 
@@ -78,6 +78,8 @@ def model_folder(name: str) -> Path:
         return DEMO_MODEL
     if Path(name).is_dir():
         return Path(name)
+    if name.startswith(("/", "./", "../")) or name.count("/") > 1:
+        raise NotFoundError(f"model {name!r}: there is no such folder; give the folder of an LVLM, or a hub name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
