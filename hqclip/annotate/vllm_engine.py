@@ -16,7 +16,6 @@ from typing import Any
 
 from hqclip.annotate.engine import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
 from hqclip.annotate.lvlm import family_of
-from hqclip.annotate.orphans import Watcher
 from hqclip.annotate.prompt import Prompt
 from hqclip.config import AnnotateConfig, did_you_mean
 from hqclip.errors import ConfigError, HQClipError, MissingSoftwareError, UnavailableError
@@ -44,18 +43,23 @@ class VllmEngine:
         self._engine: Any = None
         self._numbers = itertools.count()
         self._running: set[asyncio.Task[Any]] = set()
-        self._watcher: Watcher | None = None
+        self._watcher: Any = None
 
     async def start(self) -> EngineInfo:
         """See `Engine.start`. Also raises `NotFoundError` if the folder holds no model."""
         family = family_of(self._model)
         vllm = _import_vllm()
+        from hqclip.annotate.orphans import Watcher
+
         on_cpu = _check_device(vllm)
         budget = self._config.image_tokens or family.image_tokens
         arguments = engine_arguments(self._config, self._model, family.processor_options(budget), on_cpu=on_cpu)
-        before = _children()
-        self._engine, arguments = await asyncio.to_thread(start_within_memory, _build, arguments)
-        self._watcher = Watcher(sorted(_children() - before))
+        self._watcher = watcher = Watcher()
+        try:
+            self._engine, arguments = await asyncio.to_thread(start_within_memory, _build, arguments)
+        except BaseException:
+            await asyncio.to_thread(watcher.finish)
+            raise
         self._chat = _Chat(self._model, self._prompt)
         scheduler = self._engine.vllm_config.scheduler_config
         settings = {
@@ -138,17 +142,17 @@ class VllmEngine:
     async def close(self) -> None:
         """See `Engine.close`."""
         engine, self._engine = self._engine, None
-        if engine is None:
-            return
-        for task in list(self._running):
-            task.get_loop().call_soon(_give_up, task)
+        watcher, self._watcher = self._watcher, None
         try:
-            await asyncio.wait_for(asyncio.to_thread(engine.shutdown, CLOSE_S), 2 * CLOSE_S)
+            if engine is not None:
+                for task in list(self._running):
+                    task.get_loop().call_soon(_give_up, task)
+                await asyncio.wait_for(asyncio.to_thread(engine.shutdown, CLOSE_S), 2 * CLOSE_S)
         except TimeoutError:
             pass  # it is stuck; its processes are killed
         finally:
-            if self._watcher is not None:
-                await asyncio.to_thread(self._watcher.finish)
+            if watcher is not None:  # also of an engine that is still starting, which then fails
+                await asyncio.to_thread(watcher.finish)
 
 
 def _give_up(task: asyncio.Task[Any]) -> None:
@@ -244,13 +248,6 @@ class _Chat:
     def render(self, alt_text: str) -> str:
         """The chat with a cleaned alt-text in it."""
         return f"{self._before}{alt_text}{self._after}"
-
-
-def _children() -> set[int]:
-    """The processes below this one."""
-    import psutil  # comes with vLLM
-
-    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def _picture(request: Request) -> Any:
