@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from transformers import (
+    GotOcr2ImageProcessor,
+    Idefics3ImageProcessor,
+    Qwen2VLImageProcessor,
+    SmolVLMImageProcessor,
+)
 
 from hqclip.annotate.lvlm import FAMILIES, MIN_TOKENS, UNKNOWN, family_of
 from hqclip.errors import ConfigError
@@ -43,8 +50,90 @@ def test_a_small_picture_is_never_enlarged():
 
 
 @pytest.mark.parametrize(("kind", "side"), [("internvl_chat", 448), ("smolvlm", 512)])
-def test_a_model_of_tiles_gets_one_tile(kind: str, side: int):
-    assert FAMILIES[kind].fit(np.zeros((600, 1200, 3), np.uint8), 256).shape == (side // 2, side, 3)
+def test_a_model_of_tiles_gets_one_tile_into_which_it_stretches_the_picture(kind: str, side: int):
+    family = FAMILIES[kind]
+    assert family.fit(np.zeros((600, 1200, 3), np.uint8), 256).shape == (side, side, 3)
+    assert family.fit(np.zeros((300, 1200, 3), np.uint8), 256).shape == (300, side, 3)
+
+
+SIZES = [(512, 512), (384, 512), (224, 224), (56, 56), (20, 30), (16, 128), (100, 75), (1200, 900), (300, 2400)]
+
+
+@pytest.mark.parametrize(("kind", "patch"), [("qwen2_vl", 14), ("qwen3_vl", 16)])
+@pytest.mark.parametrize("budget", [64, 256])
+def test_what_qwens_processor_makes_of_a_picture_costs_what_is_said(kind: str, patch: int, budget: int):
+    family = FAMILIES[kind]
+    processor = Qwen2VLImageProcessor(patch_size=patch, merge_size=2, **family.processor_options(budget))
+    for height, width in SIZES:
+        picture = family.fit(np.zeros((height, width, 3), np.uint8), budget)
+        grid = processor(picture, return_tensors="pt")["image_grid_thw"]
+        tokens = int(grid.prod()) // 4
+        assert tokens == family.tokens(*picture.shape[:2]) <= budget
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("kind", "processor"),
+    [
+        ("internvl", GotOcr2ImageProcessor(size={"height": 448, "width": 448}, crop_to_patches=True)),
+        ("smolvlm", SmolVLMImageProcessor(size={"longest_edge": 2048}, max_image_size={"longest_edge": 512})),
+        ("idefics3", Idefics3ImageProcessor(size={"longest_edge": 1456}, max_image_size={"longest_edge": 364})),
+    ],
+)
+def test_what_a_processor_of_tiles_makes_of_a_picture_is_one_tile(kind: str, processor: Any, size: tuple[int, int]):
+    family = FAMILIES[kind]
+    picture = family.fit(np.zeros((*size, 3), np.uint8), 256)
+    pixels = processor(picture, return_tensors="pt", **family.processor_options(256))["pixel_values"]
+    assert tuple(pixels.shape[-2:]) == (family.tile, family.tile)
+    assert pixels.numel() == 3 * family.tile**2
+
+
+@pytest.mark.parametrize(
+    ("config", "tile", "tokens"),
+    [
+        ({"model_type": "internvl", "downsample_ratio": 0.5, "vision_config": {"image_size": [448, 448]}}, 448, 256),
+        (
+            {
+                "model_type": "internvl_chat",
+                "downsample_ratio": 0.5,
+                "vision_config": {"image_size": 336, "patch_size": 14},
+            },
+            336,
+            144,
+        ),
+        (
+            {"model_type": "smolvlm", "scale_factor": 4, "vision_config": {"image_size": 512, "patch_size": 16}},
+            512,
+            64,
+        ),
+        (
+            {"model_type": "smolvlm", "scale_factor": 3, "vision_config": {"image_size": 384, "patch_size": 14}},
+            384,
+            81,
+        ),
+        ({"model_type": "idefics3", "vision_config": {"image_size": 364, "patch_size": 14}}, 364, 169),
+    ],
+)
+def test_the_tile_is_that_of_the_very_model(tmp_path: Path, config: dict[str, Any], tile: int, tokens: int):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    family = family_of(tmp_path)
+    assert (family.tile, family.image_tokens) == (tile, tokens)
+
+
+@pytest.mark.parametrize(
+    ("files", "tokens"),
+    [
+        ({"preprocessor_config.json": {"size": {"shortest_edge": 3136, "longest_edge": 12845056}}}, 256),
+        ({"preprocessor_config.json": {"min_pixels": 3136, "max_pixels": 100 * 28 * 28}}, 100),
+        ({"processor_config.json": {"image_processor": {"size": {"longest_edge": 3136}}}}, 4),
+        ({}, 256),
+    ],
+)
+def test_an_image_gets_no_more_tokens_than_the_model_knows(tmp_path: Path, files: dict[str, Any], tokens: int):
+    config = {"model_type": "qwen2_vl", "vision_config": {}}
+    for name, content in {"config.json": config, **files}.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert family_of(tmp_path).image_tokens == tokens
 
 
 def test_what_is_shrunk_still_looks_the_same():

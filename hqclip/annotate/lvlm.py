@@ -1,8 +1,8 @@
 """Which LVLM lies in a folder, and how many pixels its image tokens cover: pictures are shrunk before the engine.
 
 An image costs tokens by its area, and defaults allow up to 16,384 of them; 256 are enough for pictures of the web.
-Sizes of tokens are those of the models' own processors (Qwen2-VL, Qwen2.5-VL: 28 pixels a side; Qwen3-VL: 32;
-InternVL: 448-pixel tiles of 256 tokens; SmolVLM: 512-pixel tiles of 64 tokens).
+Qwen's models spend a token on a square of some pixels, InternVL and SmolVLM a fixed number on a square tile, into which
+the picture is stretched. The sizes are those in the model's own files; the ones below are the published models'.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from PIL import Image
 from hqclip.data.images import Pixels
 from hqclip.errors import ConfigError, NotFoundError
 
-MIN_TOKENS = 4  # what Qwen2-VL's processor asks for at least
+MIN_TOKENS = 4  # of an image of Qwen's: smaller pictures are enlarged by the processor
+ROUNDING = 1e-9  # 7.9999999999 tokens are 8
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of LVLMs: `side` pixels make a token; with `tile` the picture is one square tile of `image_tokens`.
+    """A family of LVLMs: `side` pixels make a token; with `tile` a picture is one tile of `image_tokens` instead.
 
-    `processor` is what the model's image processor is told; None: sizes in pixels, as Qwen's processors take them.
+    `image_tokens` are those of an image unless somebody wants others. `processor` is what the model's own image
+    processor is told beside the sizes, `told` which sizes it is told.
     """
 
     name: str
-    side: int
+    side: int = 28
     image_tokens: int = 256
     tile: int = 0
     processor: Mapping[str, Any] | None = None
+    told: str = ""
 
     def fit(self, image: Pixels, image_tokens: int) -> Pixels:
         """The picture, (height, width, 3), within the budget: shrunk if it must be, never enlarged."""
@@ -48,48 +51,54 @@ class Family:
     def size(self, height: int, width: int, image_tokens: int) -> tuple[int, int]:
         """(height, width) in pixels within the budget, in whole tokens where the picture must shrink."""
         if self.tile:
-            scale = min(1.0, self.tile / max(height, width))
-            return max(1, round(height * scale)), max(1, round(width * scale))
-        if self.tokens(height, width) <= image_tokens:
+            return min(height, self.tile), min(width, self.tile)
+        if round(height / self.side) * round(width / self.side) <= image_tokens:
             return height, width
         scale = math.sqrt(image_tokens * self.side**2 / (height * width))
-        rows = max(1, math.floor(height * scale / self.side + 1e-9))
-        columns = max(1, math.floor(width * scale / self.side + 1e-9))
+        rows = min(max(1, math.floor(height * scale / self.side + ROUNDING)), image_tokens)
+        columns = min(max(1, math.floor(width * scale / self.side + ROUNDING)), image_tokens // rows)
         return rows * self.side, columns * self.side
 
     def tokens(self, height: int, width: int) -> int:
         """What a picture of this size costs, rounded to whole tokens as the processors do."""
         if self.tile:
             return self.image_tokens
-        return max(MIN_TOKENS, max(1, round(height / self.side)) * max(1, round(width / self.side)))
+        count = round(height / self.side) * round(width / self.side)
+        if count >= MIN_TOKENS:
+            return count
+        scale = math.sqrt(MIN_TOKENS * self.side**2 / (height * width))
+        return math.ceil(height * scale / self.side) * math.ceil(width * scale / self.side)
 
     def processor_options(self, image_tokens: int) -> dict[str, Any]:
         """What the model's own image processor is told, so that it agrees with the budget."""
-        if self.processor is not None:
-            return dict(self.processor)
-        area = self.side**2
-        return {"size": {"shortest_edge": MIN_TOKENS * area, "longest_edge": image_tokens * area}}
+        options = dict(self.processor or {})
+        if self.told == "longest_edge":  # else it enlarges every picture to several tiles before it shrinks it to one
+            options["size"] = {"longest_edge": self.tile}
+        elif self.told == "area":
+            area = self.side**2
+            options["size"] = {"shortest_edge": MIN_TOKENS * area, "longest_edge": image_tokens * area}
+        return options
 
 
-_QWEN2, _QWEN3 = Family("Qwen2-VL", 28), Family("Qwen3-VL", 32)
-_INTERNVL = Family("InternVL", 28, 256, tile=448, processor={"max_dynamic_patch": 1})
-_SMOLVLM = Family("SmolVLM", 64, 64, tile=512, processor={"do_image_splitting": False, "size": {"longest_edge": 512}})
+_QWEN2, _QWEN3 = Family("Qwen2-VL", 28, told="area"), Family("Qwen3-VL", 32, told="area")
+_INTERNVL = Family("InternVL", tile=448)
+_SMOLVLM = Family("SmolVLM", image_tokens=64, tile=512, processor={"do_image_splitting": False}, told="longest_edge")
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": _QWEN2,
     "qwen2_5_vl": _QWEN2,
     "qwen3_vl": _QWEN3,
     "qwen3_vl_moe": _QWEN3,
-    "internvl": _INTERNVL,
-    "internvl_chat": _INTERNVL,
+    "internvl": replace(_INTERNVL, processor={"crop_to_patches": False, "max_patches": 1}),
+    "internvl_chat": replace(_INTERNVL, processor={"max_dynamic_patch": 1}),
     "smolvlm": _SMOLVLM,
-    "idefics3": _SMOLVLM,
+    "idefics3": replace(_SMOLVLM, name="Idefics3", image_tokens=169, tile=364),
 }
 # Any other model that the engine can serve: the picture is shrunk to an area, its processor does the rest as it likes.
-UNKNOWN = Family("other", 28, processor={})
+UNKNOWN = Family("other")
 
 
 def family_of(model: Path) -> Family:
-    """The family of the model in a folder, by its `config.json`.
+    """The family of the model in a folder, with the sizes of this very model, by its `config.json`.
 
     Raises `NotFoundError` (no such folder or no model in it) and `ConfigError` (a model that sees no images).
     """
@@ -105,4 +114,36 @@ def family_of(model: Path) -> Family:
         raise ConfigError(f"{path} is not the config of a model ({error!r}); give the folder of an LVLM") from error
     if not any("vision" in name or "image_token" in name for name in config):
         raise ConfigError(f"{model} is a {kind} model, which sees no images: give a vision-language model")
-    return FAMILIES.get(kind, replace(UNKNOWN, name=kind))
+    family = FAMILIES.get(kind, replace(UNKNOWN, name=kind))
+    if family.tile:
+        return _with_tile(family, config)
+    return _within_own_limit(family, model) if family.told else family
+
+
+def _with_tile(family: Family, config: Mapping[str, Any]) -> Family:
+    """The family with the tile of this model: how large it is, and how many tokens are made of its patches."""
+    vision = config.get("vision_config") or {}
+    side, patch = _first(vision.get("image_size")), _first(vision.get("patch_size"))
+    if not side or not patch:
+        return family
+    ratio = config.get("downsample_ratio") or 1 / config.get("scale_factor", 2)
+    return replace(family, tile=side, image_tokens=round(side // patch * ratio) ** 2)
+
+
+def _within_own_limit(family: Family, model: Path) -> Family:
+    """The family, with no more image tokens than this model was taught with, if its processor says so."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (model / name).is_file():
+            document = json.loads((model / name).read_text(encoding="utf-8"))
+            processor = document.get("image_processor", document)
+            limit = (processor.get("size") or {}).get("longest_edge") or processor.get("max_pixels")
+            if limit:
+                tokens = max(MIN_TOKENS, limit // family.side**2)
+                return replace(family, image_tokens=min(family.image_tokens, tokens))
+    return family
+
+
+def _first(size: Any) -> int:
+    """A length in pixels that a config gives as a number or as [height, width]."""
+    value = size[0] if isinstance(size, list) and size else size
+    return int(value) if isinstance(value, int | float) else 0
