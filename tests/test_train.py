@@ -19,50 +19,18 @@ import pytest
 import torch
 
 from hqclip.clip import ExportedClip, encode_text
-from hqclip.config import CurateConfig, DownloadConfig, TrainConfig
-from hqclip.cycle.curate import run as curate
-from hqclip.data.download import run as download
-from hqclip.data.index import read_index
-from hqclip.data.shards import write_shard
-from hqclip.data.sidecar import write_annotations
+from hqclip.config import TrainConfig
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
-from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
+from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
 from hqclip.train.model import HQClip
-
-TEXTS = Annotation(("ring", "square"), ("cross",), ("a ring", "a square"), ("a cross", "a circle"))
+from tests.training import tiny_run, words
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> TrainConfig:
-    """Settings for a tiny run on 24 samples, in a store of its own."""
-    folder = tmp_path_factory.mktemp("train")
-    write_shard(draw_samples(24), folder / "00000.tar")
-    root = str(folder / "store")
-    pool = download(DownloadConfig(store=root, shards=str(folder)))["pool"]
-    store = open_store(root)
-    for entry in Pool.from_json(store.read(pool), pool).shards:
-        rows = [AnnotatedRow(uid, Status.OK, TEXTS) for uid in read_index(store, entry).uids]
-        write_annotations(store, f"annotations/teacher/{entry.name}.parquet", rows, entry, "teacher")
-    dataset = curate(CurateConfig(store=root, pool=pool, annotations="annotations/teacher"))["dataset"]
-    return TrainConfig(
-        store=root,
-        dataset=dataset,
-        run="base",
-        model="shapes",
-        samples_seen=48,
-        batch_size=8,
-        warmup=2,
-        precision="fp32",
-        checkpoint_every=3,
-        log_every=2,
-        threads=1,
-    )
-
-
-def with_settings(config: TrainConfig, **changes: Any) -> TrainConfig:
-    return replace(config, **changes)
+    return tiny_run(tmp_path_factory.mktemp("train"), draw_samples(24))
 
 
 def test_the_exported_model_is_the_trained_one_in_stock_open_clip(config: TrainConfig, tmp_path: Path):
@@ -87,7 +55,7 @@ def test_the_exported_model_is_the_trained_one_in_stock_open_clip(config: TrainC
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(config: TrainConfig):
     digests = [
-        stage.run(with_settings(config, run=f"seed-{n}", seed=seed))["model_digest"] for n, seed in enumerate((1, 1, 2))
+        stage.run(replace(config, run=f"seed-{n}", seed=seed))["model_digest"] for n, seed in enumerate((1, 1, 2))
     ]
     assert digests[0] == digests[1] != digests[2]
 
@@ -100,10 +68,10 @@ def test_trimming_the_padding_changes_no_feature():
 
 
 def test_a_run_name_stands_for_its_settings(config: TrainConfig):
-    stage.run(with_settings(config, run="named", samples_seen=8))
-    assert stage.run(with_settings(config, run="named", samples_seen=8))["already_done"]
+    stage.run(replace(config, run="named", samples_seen=8))
+    assert stage.run(replace(config, run="named", samples_seen=8))["already_done"]
     with pytest.raises(ConflictError, match=r"run 'named' exists with other settings \(learning_rate\); give another"):
-        stage.run(with_settings(config, run="named", samples_seen=8, learning_rate=0.1))
+        stage.run(replace(config, run="named", samples_seen=8, learning_rate=0.1))
 
 
 @pytest.mark.parametrize(
@@ -118,26 +86,24 @@ def test_what_cannot_work_is_said_at_once(
     config: TrainConfig, changes: dict[str, Any], kind: type[Exception], message: str
 ):
     with pytest.raises(kind, match=message):
-        stage.run(with_settings(config, **{"run": "wrong", **changes}))
+        stage.run(replace(config, **{"run": "wrong", **changes}))
 
 
 def test_a_batch_larger_than_the_data_set_is_refused(config: TrainConfig):
     with pytest.raises(DataError, match="batch_size 32 is more than the 24 usable samples; give less"):
-        stage.run(with_settings(config, run="greedy", batch_size=32))
+        stage.run(replace(config, run="greedy", batch_size=32))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(config: TrainConfig):
     with pytest.raises(DataError, match="the gradient is not finite"):
-        stage.run(with_settings(config, run="exploding", learning_rate=1e30, grad_clip=0.0))
+        stage.run(replace(config, run="exploding", learning_rate=1e30, grad_clip=0.0))
 
 
 @pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_ends_with_the_same_weights(config: TrainConfig):
-    expected = stage.run(with_settings(config, run="undisturbed", samples_seen=480, seed=5))["model_digest"]
-    stopped = with_settings(config, run="stopped", samples_seen=480, seed=5)
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in stopped.to_mapping().items()]
-    words = [sys.executable, "-m", "hqclip.cli", "train", *flags]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    expected = stage.run(replace(config, run="undisturbed", samples_seen=480, seed=5))["model_digest"]
+    stopped = replace(config, run="stopped", samples_seen=480, seed=5)
+    process = subprocess.Popen([sys.executable, *words(stopped)], stderr=subprocess.PIPE, text=True)
     store = open_store(config.store)
     deadline = time.monotonic() + 120
     while not store.exists("runs/stopped/checkpoints/step-000000003/receipt.json") and time.monotonic() < deadline:
@@ -150,6 +116,6 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_ends_with_the_same_wei
 
 
 def test_learning_needs_no_tags_and_no_negatives(config: TrainConfig):
-    result = stage.run(with_settings(config, run="raw", generated_share=0.0, negative_weight=0.0, tag_weight=0.0))
+    result = stage.run(replace(config, run="raw", generated_share=0.0, negative_weight=0.0, tag_weight=0.0))
     assert np.isfinite(result["losses"]["loss"])
     assert result["losses"]["negatives"] == 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,55 +16,80 @@ from hqclip.config import TrainConfig
 from hqclip.data.loader import TrainingSet
 from hqclip.train.losses import tag_targets
 from hqclip.train.model import HQClip
+from hqclip.train.ranks import Line, Ranks
 
 AHEAD = 4  # steps prepared in advance
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B: images, the first P of which have a negative; T: tag vocabulary; L: tokens."""
+    """What one rank sees of a step. B: its images, the first P of which have a negative; T: tag vocabulary; L: tokens.
+
+    `num_negatives` and `num_tags` (true tags) are means over the ranks: what sums over a rank are divided by, so that
+    the mean of the ranks' losses is the loss of the whole step.
+    """
 
     pixels_B3HW: Tensor
     text_BL: Tensor
     negative_PL: Tensor
     target_BT: Tensor
     weight_BT: Tensor
+    num_negatives: float
+    num_tags: float
 
     def to(self, device: torch.device) -> Batch:
         """The batch on the device of the model."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
 
 
 class Batches:
-    """The batches of a run; what a step holds depends on its number alone."""
+    """The batches of a run; what a step holds depends on its number alone, and each rank takes its share of it."""
 
-    def __init__(self, data: TrainingSet, model: HQClip, vocabulary: Sequence[str], config: TrainConfig) -> None:
+    def __init__(
+        self, data: TrainingSet, model: HQClip, vocabulary: Sequence[str], config: TrainConfig, ranks: Ranks
+    ) -> None:
         self._data = data
         self._model = model
         self._tag_ids = {tag: number for number, tag in enumerate(vocabulary)}
         self._config = config
+        self._ranks = ranks
 
-    def ahead(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` up to, not including, `last`."""
+    def ahead(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """The batches of steps `first` up to, not including, `last`. A fault on one rank is raised on all."""
+        line = Line(self._ranks.world)  # the thread's own: the steps it talks about are not those of the main thread
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
             waiting: deque[Future[Batch]] = deque()
             for step in range(first, last):
-                waiting.append(pool.submit(self.batch, step))
+                waiting.append(pool.submit(self._agreed, step, line))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
+    def _agreed(self, step: int, line: Line) -> Batch:
+        own = line.together(lambda: self.batch(step))
+        num_negatives, num_tags = line.mean([own.num_negatives, own.num_tags])
+        return replace(own, num_negatives=num_negatives, num_tags=num_tags)
+
     def batch(self, step: int) -> Batch:
-        """Samples with a negative come first; the order within a batch carries no information."""
-        samples = sorted(self._data.batch(step, self._config.batch_size), key=lambda sample: not sample.negative)
+        """This rank's share of a step, counted by itself: rank r of W takes the r-th of W runs of neighbours.
+
+        Samples with a negative come first; the order within a batch carries no information.
+        """
+        ranks, config = self._ranks, self._config
+        share = self._data.batch(step * ranks.world + ranks.rank, config.batch_size // ranks.world)
+        samples = sorted(share, key=lambda sample: not sample.negative)
         negatives = [sample.negative for sample in samples if sample.negative]
         tokens = self._model.tokenizer([sample.text for sample in samples] + negatives)
         target, weight = tag_targets(
             [self._ids(sample.tags) for sample in samples],
             [self._ids(sample.neg_tags) for sample in samples],
             len(self._tag_ids),
-            self._config.false_tag_weight,
+            config.false_tag_weight,
         )
         return Batch(
             torch.stack([fit(sample.image, self._model.image_size) for sample in samples]),
@@ -71,6 +97,8 @@ class Batches:
             tokens[len(samples) :],
             target,
             weight,
+            len(negatives),
+            float(target.sum()),
         )
 
     def _ids(self, tags: Sequence[str]) -> list[int]:

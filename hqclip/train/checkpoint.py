@@ -58,18 +58,32 @@ def load_checkpoint(store: Store, run: str, model: nn.Module, optimizer: torch.o
         except (NotFoundError, StorageError, ValueError, KeyError) as error:
             logging.getLogger(__name__).warning("checkpoint passed over, an older one is used: %s", error)
             continue
-        model.load_state_dict(load(contents["model.safetensors"]))
-        _restore_optimizer(optimizer, load(contents["optimizer.safetensors"]))
-        state = json.loads(contents["state.json"])
-        torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
-        return int(state["step"])
+        return _restore(contents, model, optimizer)
     return 0
+
+
+def load_step(store: Store, run: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore the checkpoint of `step`, which another rank found good; `step`. Raises `StorageError` if it is not."""
+    folder = f"runs/{run}/checkpoints/step-{step:09d}"
+    try:
+        contents = _verified(store, folder)
+    except (ValueError, KeyError) as error:
+        raise StorageError(f"another rank could read {folder}, this one cannot: {error}; start again") from error
+    return _restore(contents, model, optimizer)
 
 
 def complete_steps(store: Store, run: str) -> list[int]:
     """Steps whose checkpoint has its receipt, ascending."""
     pattern = re.compile(rf"runs/{re.escape(run)}/checkpoints/step-(\d+)/receipt\.json")
     return sorted(int(m[1]) for key in store.list(f"runs/{run}/checkpoints/") if (m := pattern.fullmatch(key)))
+
+
+def _restore(contents: dict[str, bytes], model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    model.load_state_dict(load(contents["model.safetensors"]))
+    _restore_optimizer(optimizer, load(contents["optimizer.safetensors"]))
+    state = json.loads(contents["state.json"])
+    torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
+    return int(state["step"])
 
 
 def _verified(store: Store, folder: str) -> dict[str, bytes]:

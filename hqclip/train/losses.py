@@ -1,4 +1,7 @@
-"""The losses of HQ-CLIP. B: images, P: images with a negative, D: embedding width, T: tag vocabulary.
+"""The losses of HQ-CLIP. B: images of this rank, N: of all ranks, P: images of this rank with a negative,
+D: embedding width, T: tag vocabulary.
+
+Each is this rank's share of a loss of the whole step, scaled so that the mean over the ranks is that loss.
 
 The paper (Wei et al., ICCV 2025, arXiv 2507.22431) names three parts: contrast on mixed text, hard-negative
 identification, short-tag classification. Its equations are not published with its data; the forms here are the
@@ -12,41 +15,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def contrastive(image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Tensor:
-    """Every image finds its text among the batch and the other way round; ln B for random embeddings.
+def contrastive(image_ND: Tensor, text_ND: Tensor, scale: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Every image finds its text among the texts of all and the other way round; ln N for random embeddings.
 
-    Unit-length rows. Radford et al., 2021.
+    Unit-length rows, of which this rank asks for `rows`; so no rank holds more than B x N similarities.
+    Radford et al., 2021.
     """
-    logits_BB = scale * image_BD @ text_BD.T
-    target_B = torch.arange(len(logits_BB), device=logits_BB.device)
-    return (F.cross_entropy(logits_BB, target_B) + F.cross_entropy(logits_BB.T, target_B)) / 2
+    target_B = torch.arange(len(image_ND), device=image_ND.device)[rows]
+    to_text_BN = scale * image_ND[rows] @ text_ND.T
+    to_image_BN = scale * text_ND[rows] @ image_ND.T
+    return (F.cross_entropy(to_text_BN, target_B) + F.cross_entropy(to_image_BN, target_B)) / 2
 
 
 def hard_negative_identification(
-    image_PD: Tensor, positive_PD: Tensor, negative_PD: Tensor, scale: Tensor
+    image_PD: Tensor, positive_PD: Tensor, negative_PD: Tensor, scale: Tensor, number: float
 ) -> tuple[Tensor, Tensor]:
     """How surely an image tells its own description from the false one, and how often; ln 2 is a coin toss.
 
-    A softmax over each image's own two texts, as FG-CLIP does for regions (Xie et al., 2025); 0 if P is 0.
+    A softmax over each image's own two texts, as FG-CLIP does for regions (Xie et al., 2025); 0 if there are none.
+    `number` is P, its mean over the ranks if there are more.
     Only images whose text is generated take part: else the model would learn the style of the annotator.
     """
-    if not len(image_PD):
-        return scale.new_zeros(()), scale.new_zeros(())
     margin_P = scale * ((image_PD * positive_PD).sum(-1) - (image_PD * negative_PD).sum(-1))
-    return F.softplus(-margin_P).mean(), (margin_P > 0).float().mean()
+    each = number or 1.0
+    return F.softplus(-margin_P).sum() / each, (margin_P > 0).float().sum() / each
 
 
-def short_tag_classification(logits_BT: Tensor, target_BT: Tensor, weight_BT: Tensor) -> Tensor:
+def short_tag_classification(logits_BT: Tensor, target_BT: Tensor, weight_BT: Tensor, number: float) -> Tensor:
     """Which tags of the vocabulary belong to the image, each by itself.
 
     Binary cross-entropy summed over the vocabulary and divided by the number of true tags, so that it is of the
     order of 1 whatever the vocabulary's size; images without a tag in the vocabulary take no part; 0 if there are none.
+    `number` is that of the true tags, its mean over the ranks if there are more.
     """
-    has_tags_B = target_BT.any(1)
-    if not has_tags_B.any():
-        return logits_BT.sum() * 0
-    each_BT = F.binary_cross_entropy_with_logits(logits_BT, target_BT, weight_BT, reduction="none")
-    return each_BT[has_tags_B].sum() / target_BT[has_tags_B].sum()
+    weight_BT = weight_BT * target_BT.any(1, keepdim=True)
+    return F.binary_cross_entropy_with_logits(logits_BT, target_BT, weight_BT, reduction="sum") / (number or 1.0)
 
 
 def tag_targets(

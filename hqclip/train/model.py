@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -26,8 +25,7 @@ from hqclip.errors import ConfigError
 MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's
 
 
-@dataclass(frozen=True)
-class Embeddings:
+class Embeddings(NamedTuple):  # of a kind that DistributedDataParallel looks into
     """What the losses want: unit-length rows, tag logits, and the scale of the similarities."""
 
     image_BD: Tensor
