@@ -17,6 +17,7 @@ def plan(
     train_samples_seen: int,
     train_seed: int,
     overrides: str,
+    launch: str,
     planned: dsl.Output[dsl.Dataset],
 ) -> bool:
     """Open a cycle: check every setting, and say whether there is anything to do."""
@@ -33,5 +34,6 @@ def plan(
         "train_samples_seen": train_samples_seen,
         "train_seed": train_seed,
         "overrides": overrides,
+        "launch": launch,
     }
     return run_named("plan", given, write_to=planned.path)["has_work"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from hqclip import __version__
 from hqclip.config import (
@@ -21,6 +20,16 @@ from hqclip.config import (
     did_you_mean,
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
+from hqclip.flags import read_flags
+from hqclip.launch.spec import (
+    JobsCancelConfig,
+    JobsGcConfig,
+    JobsListConfig,
+    JobsLogsConfig,
+    LaunchRenderConfig,
+    LaunchRunConfig,
+    ProfilesConfig,
+)
 from hqclip.stages import STAGES, report, run_stage
 
 
@@ -30,6 +39,7 @@ class Command:
 
     settings: type[Settings]
     run: Callable[[Any], dict[str, Any]]
+    takes_stage: bool = False  # words for a stage of its own follow: `run(words)` reads them itself
 
 
 def _lineage(settings: LineageConfig) -> dict[str, Any]:
@@ -56,6 +66,34 @@ def _teach(settings: TeachConfig) -> dict[str, Any]:
     return run(settings)
 
 
+def _launch_run(words: Sequence[str]) -> dict[str, Any]:
+    from hqclip.launch.commands import run
+
+    return run(words)
+
+
+def _launch_render(words: Sequence[str]) -> dict[str, Any]:
+    from hqclip.launch.commands import show
+
+    return show(words)
+
+
+def _launch_profiles(_: ProfilesConfig) -> dict[str, Any]:
+    from hqclip.launch.profiles import read_profiles
+
+    return read_profiles()
+
+
+def _jobs(name: str) -> Callable[[Any], dict[str, Any]]:
+    def run(settings: Any) -> dict[str, Any]:
+        from hqclip.launch import jobs
+
+        result: dict[str, Any] = getattr(jobs, name)(settings)
+        return result
+
+    return run
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -78,33 +116,40 @@ COMMANDS: dict[str, Command] = {
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "teach": Command(TeachConfig, _teach),
     "lineage": Command(LineageConfig, _lineage),
+    "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
+    "launch render": Command(LaunchRenderConfig, _launch_render, takes_stage=True),
+    "launch profiles": Command(ProfilesConfig, _launch_profiles),
+    "jobs list": Command(JobsListConfig, _jobs("list_jobs")),
+    "jobs logs": Command(JobsLogsConfig, _jobs("print_logs")),
+    "jobs cancel": Command(JobsCancelConfig, _jobs("cancel_jobs")),
+    "jobs gc": Command(JobsGcConfig, _jobs("collect_garbage")),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Faults in flags end like every other fault in settings: one message, exit code 64."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+GROUPS = ("demo", "launch", "jobs")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if " ".join(words) in ("", "-h", "--help", "demo", "demo -h", "demo --help"):
+    if [word for word in words[:2] if word not in GROUPS][:1] in ([], ["-h"], ["--help"]):
         print(overview())
         return 0
     if words[0] == "--version":
         print(__version__)
         return 0
-    name = " ".join(words[:2]) if words[0] == "demo" or " ".join(words[:2]) in COMMANDS else words[0]
+    name = " ".join(words[:2]) if words[0] in GROUPS or " ".join(words[:2]) in COMMANDS else words[0]
     try:
         if name not in COMMANDS:
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; `hqclip --help` lists them")
-        settings, dry_run = parse(name, words[len(name.split()) :])
-        result = settings.to_mapping() if dry_run else COMMANDS[name].run(settings)
+        command, words = COMMANDS[name], words[len(name.split()) :]
+        if command.takes_stage:
+            result = command.run(words)
+        else:
+            settings, dry_run = parse(name, words)
+            result = settings.to_mapping() if dry_run else command.run(settings)
     except HQClipError as error:
         return report(name, error)
     except KeyboardInterrupt:
@@ -117,32 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(name: str, words: Sequence[str]) -> tuple[Settings, bool]:
     """The settings that flags give, and whether only they are wanted. Raises `ConfigError`."""
     kind = COMMANDS[name].settings
-    flags = {"--" + field.name.replace("_", "-"): field for field in dataclasses.fields(kind)}
-    parser = _Parser(
-        prog=f"hqclip {name}",
-        description=(kind.__doc__ or "").strip(),
-        epilog="`hqclip --help` lists the exit codes.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    for flag, field in flags.items():
-        parser.add_argument(flag, dest=field.name, metavar="VALUE", help=_help(field))
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as JSON and stop")
-    known, unknown = parser.parse_known_args(list(words))
-    given = vars(known)
-    dry_run = given.pop("dry_run", False)
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        raise ConfigError(f"unknown flag {unknown[0]!r}{did_you_mean(flag, flags)}; `hqclip {name} --help` lists them")
-    return kind.from_mapping(given), dry_run
-
-
-def _help(field: dataclasses.Field[Any]) -> str:
-    text = str(field.metadata["help"])
-    if field.metadata["choices"]:
-        text += f"; one of {', '.join(field.metadata['choices'])}"
-    default = "required" if field.default is dataclasses.MISSING else f"default {field.default!r}"
-    return f"{text} ({default})".replace("%", "%%")
+    (given,), dry_run = read_flags(name, [kind], words)
+    return kind.from_mapping(given), bool(dry_run)
 
 
 def overview() -> str:

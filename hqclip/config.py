@@ -460,6 +460,11 @@ class PlanConfig(Settings):
     train_samples_seen: int = setting("training budget of each point; 0 leaves it to the preset", 0, minimum=0)
     train_seed: int = setting("seed of the training runs", 0, minimum=0)
     overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
+    launch: str = setting(
+        "machines: a YAML file, local or gs://; a stage with a section in it is launched on them, the others run where "
+        "they are called; empty for none",
+        "",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

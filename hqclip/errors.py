@@ -34,6 +34,12 @@ class UnavailableError(HQClipError):
     exit_code = 69
 
 
+class CrashLoopError(HQClipError):
+    """The same work failed again without getting further. Trying again does not help."""
+
+    exit_code = 70
+
+
 class ConflictError(HQClipError):
     """The place is taken by something else: nothing is ever overwritten."""
 
@@ -44,6 +50,12 @@ class StorageError(HQClipError):
     """Reading or writing failed: disk full, checksum mismatch, I/O error."""
 
     exit_code = 74
+
+
+class StoppedError(HQClipError):
+    """Stopped on purpose: what was finished is kept, and the same command continues."""
+
+    exit_code = 75
 
 
 class AccessError(HQClipError):
@@ -69,8 +81,10 @@ _KINDS = (
     DataError,
     NotFoundError,
     UnavailableError,
+    CrashLoopError,
     ConflictError,
     StorageError,
+    StoppedError,
     AccessError,
     MissingSoftwareError,
 )

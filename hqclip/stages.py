@@ -25,7 +25,7 @@ from hqclip.config import (
     Settings,
     TrainConfig,
 )
-from hqclip.errors import HQClipError
+from hqclip.errors import HQClipError, MissingSoftwareError
 from hqclip.store import open_store
 
 
@@ -51,7 +51,16 @@ STAGES = {
 
 def run_stage(name: str, settings: Settings) -> dict[str, Any]:
     """Do the work of a stage in this process; its result. Raises what the stage raises."""
-    result: dict[str, Any] = importlib.import_module(STAGES[name].module).run(settings)
+    try:
+        module = importlib.import_module(STAGES[name].module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "hqclip":
+            raise
+        raise MissingSoftwareError(
+            f"{name} needs the package {error.name}, which is not here: install the extra of hqclip for it, or run it "
+            "in its image"
+        ) from error
+    result: dict[str, Any] = module.run(settings)
     return result
 
 
@@ -76,7 +85,7 @@ def run_planned(
         given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
     if point is not None:
         given = {**given, **point["settings"], "run": f"{int(planned['cycle']):06d}-{point['name']}"}
-    result = run_named(name, given, **outputs)
+    result = run_named(name, given, machines=planned.get("machines", {}).get(name), **outputs)
     run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
     point = run.partition("/")[0].partition("-")[2]
     _remember(given["store"], int(planned["cycle"]), f"{name}-{point}" if point else name, result)
@@ -94,18 +103,19 @@ def run_named(
     name: str,
     given: Mapping[str, Any],
     *,
+    machines: Mapping[str, Any] | None = None,
     write_to: str,
     log: Callable[[str, float], None] | None = None,
     page: str = "",
 ) -> dict[str, Any]:
-    """Run a stage inside a pipeline task.
+    """Run a stage inside a pipeline task, or on the `machines` of a launch spec.
 
     Its result goes to the file `write_to`, the numbers in it to `log`, its report to the file `page`.
     A fault that a person can mend is printed without a traceback and ends the process with its exit code.
     """
     try:
         settings = STAGES[name].settings.from_mapping(given, f"{name}.")
-        result = run_stage(name, settings)
+        result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
         if page:
             Path(page).parent.mkdir(parents=True, exist_ok=True)
             Path(page).write_bytes(open_store(given["store"]).read(result["report"]))
@@ -115,6 +125,13 @@ def run_named(
         print(f"hqclip {name}: {result['reason']}", file=sys.stderr, flush=True)
     save_result(result, write_to, log)
     return result
+
+
+def _run_on(machines: Mapping[str, Any], name: str, settings: Settings) -> dict[str, Any]:
+    from hqclip.launch.run import launch
+    from hqclip.launch.spec import LaunchSpec
+
+    return launch(LaunchSpec.from_mapping(machines, "launch."), name, settings.to_mapping())
 
 
 def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:

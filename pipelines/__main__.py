@@ -6,14 +6,17 @@ import argparse
 import importlib
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
-from kfp import compiler
+from kfp import compiler, dsl
 
+from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.presets import PRESETS
 from pipelines.demo import SIZES, demo_inputs
+from pipelines.hardware import LAUNCHABLE, launching
 from pipelines.local import Runner, show_cycle
 
 PIPELINES = ("refine",)
@@ -29,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = _parser().parse_args(argv)
         if given.verb == "compile":
-            print(compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml")))
+            output = given.output or Path(f"{given.pipeline}.yaml")
+            print(compile_pipeline(given.pipeline, output, _stages(given.launched)))
             return 0
         return _run(given)
     except HQClipError as error:
@@ -43,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     compiling = verbs.add_parser("compile", help="write the YAML that Kubeflow takes")
     compiling.add_argument("pipeline", choices=PIPELINES)
     compiling.add_argument("-o", "--output", type=Path, help="YAML file (default: PIPELINE.yaml)")
+    compiling.add_argument(
+        "--launched",
+        default="",
+        metavar="STAGES",
+        help=f"stages that start a job and wait for it, out of {','.join(LAUNCHABLE)}: runs want the input plan_launch",
+    )
     running = verbs.add_parser("run", help="execute a pipeline on this machine, one process a task")
     running.add_argument("pipeline", choices=PIPELINES)
     running.add_argument("--local", action="store_true", required=True, help="with Kubeflow's local runner")
@@ -69,9 +79,23 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def compile_pipeline(name: str, output: Path) -> Path:
-    """Write the compiled pipeline; the same source gives the same bytes."""
-    pipeline = getattr(importlib.import_module(f"pipelines.{name}"), name)
+def _stages(text: str) -> list[str]:
+    """Stages of a comma separated list. Raises `ConfigError`."""
+    stages = [stage.strip() for stage in text.split(",") if stage.strip()]
+    for stage in stages:
+        if stage not in LAUNCHABLE:
+            known = ", ".join(LAUNCHABLE)
+            raise ConfigError(
+                f"--launched: {stage!r} cannot be launched{did_you_mean(stage, LAUNCHABLE)}; one of {known}"
+            )
+    return stages
+
+
+def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) -> Path:
+    """Write the compiled pipeline; the same source gives the same bytes. The stages `launched` start jobs."""
+    module = importlib.import_module(f"pipelines.{name}")
+    with launching(launched):
+        pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))
     compiler.Compiler().compile(pipeline, str(output))
     return output
 

@@ -1,8 +1,28 @@
 """What tasks run on: the only place that touches task settings."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from kfp import dsl
 
+from components import images
+
 GPU = "nvidia.com/gpu"
+LAUNCHABLE = ("annotate", "score", "train", "evaluate")
+_launched: ContextVar[frozenset[str]] = ContextVar("launched", default=frozenset())
+
+
+@contextmanager
+def launching(stages: Collection[str]) -> Iterator[None]:
+    """While entered, these stages are composed as tasks that start a job and wait for it, without a GPU themselves."""
+    token = _launched.set(frozenset(stages))
+    try:
+        yield
+    finally:
+        _launched.reset(token)
 
 
 def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -17,7 +37,10 @@ def on_cpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
 
 
 def on_gpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """A pod with one accelerator."""
+    """A pod with one accelerator; for a stage that is launched, one that only waits (benchmarks/launch_memory.md)."""
+    if task.component_spec.name in _launched.get():
+        waiting = uncached(task).set_container_image(images.ref("launch"))
+        return waiting.set_cpu_request("250m").set_memory_request("256Mi").set_memory_limit("1Gi")
     return (
         uncached(task)
         .set_accelerator_type(GPU)

@@ -14,10 +14,10 @@ from components.score import score
 from components.train import train
 from pipelines.hardware import on_cpu, on_gpu, uncached
 
+NAME = "hqclip-refine"
+DESCRIPTION = "Refine image-text data with an LVLM, train CLIP on it, promote the better model."
 
-@dsl.pipeline(
-    name="hqclip-refine", description="Refine image-text data with an LVLM, train CLIP on it, promote the better model."
-)
+
 def refine(
     store: str,
     download_shards: str,
@@ -25,6 +25,7 @@ def refine(
     plan_preset: str = "small",
     plan_cycle: int = 0,
     plan_overrides: str = "{}",
+    plan_launch: str = "",
     annotate_model: str = "",
     train_points: str = "hqclip",
     train_samples_seen: int = 0,
@@ -39,6 +40,7 @@ def refine(
         plan_preset: Named settings of all stages (small, medium, large, xlarge, demo, demo-quick).
         plan_cycle: Number of the cycle; 0 continues the open one or opens the next.
         plan_overrides: Further settings as JSON, e.g. {"train.learning_rate": 0.001}.
+        plan_launch: Machines, a YAML file at gs:// with a section for each stage that is launched; empty for none.
         annotate_model: LVLM, a folder or a hub name; empty leaves it to the preset.
         train_points: Training runs of the cycle, comma separated recipes out of raw, mixed, hqclip.
         train_samples_seen: Training budget of each point; 0 leaves it to the preset.
@@ -58,6 +60,7 @@ def refine(
                 train_samples_seen=train_samples_seen,
                 train_seed=train_seed,
                 overrides=plan_overrides,
+                launch=plan_launch,
             )
         )
         the_plan = planned.outputs["planned"]

@@ -65,6 +65,20 @@ def test_the_plan_component_takes_every_setting_of_the_plan(spec: dict[str, Any]
     assert given == set(PlanConfig.__dataclass_fields__)
 
 
+def test_a_stage_that_is_launched_waits_without_a_gpu(tmp_path: Path, spec: dict[str, Any]):
+    launched = compile_pipeline("refine", tmp_path / "launched.yaml", ["annotate", "train"])
+    executors = next(yaml.safe_load_all(launched.read_text()))["deploymentSpec"]["executors"]
+    for stage in ("annotate", "train"):
+        container = executors[f"exec-{stage}"]["container"]
+        assert container["image"] == "hqclip/launch:0.1.0"
+        assert "accelerator" not in container["resources"]
+    for name, executor in executors.items():
+        if name not in ("exec-annotate", "exec-train"):
+            assert executor == spec["deploymentSpec"]["executors"][name]
+    assert main(["compile", "refine", "--launched", "trian", "-o", str(tmp_path / "no.yaml")]) == 64
+    assert not (tmp_path / "no.yaml").exists()
+
+
 @pytest.mark.slow
 def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_do(
     compiled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

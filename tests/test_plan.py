@@ -96,3 +96,32 @@ def test_nothing_is_opened_when_a_setting_is_wrong(tmp_path: Path, world: dict[s
     with pytest.raises(ConfigError, match="points: give 1 to 16 different ones, got 2"):
         plan(tmp_path, world, points="raw,raw")
     assert not (tmp_path / "store").exists()
+
+
+def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tmp_path: Path, world: dict[str, Any]):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("retries: 1\nenv: {A: b}\ntrain: {nproc: 2}\nannotate: {nodes: 4, retries: 5}\n")
+    planned = plan(tmp_path, world, launch=str(machines))["machines"]
+    assert sorted(planned) == ["annotate", "train"]
+    assert (planned["train"]["nproc"], planned["train"]["retries"], planned["train"]["env"]) == (2, 1, ["A=b"])
+    assert (planned["annotate"]["nodes"], planned["annotate"]["retries"]) == (4, 5)
+    assert plan(tmp_path, world)["machines"] == {}  # the same cycle goes on without them
+
+
+def test_machines_that_do_not_fit_are_refused_all_at_once(tmp_path: Path, world: dict[str, Any]):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("train: {nproc: 3}\nevaluate: {nodes: 2}\nannotate: {nproc: 2}\nplan: {}\n")
+    with pytest.raises(ConfigError) as refusal:
+        plan(tmp_path, world, launch=str(machines))
+    said = str(refusal.value)
+    assert "batch_size 64 is of all ranks together and is not divisible by 3" in said
+    assert "nodes is 2, but evaluate runs on one" in said
+    assert "nproc is 2, but annotate is no gang" in said
+    assert "plan runs where it is called" in said
+    machines.write_text("scheduler: volcano\nimage: a/b:1\ntrain: {nodess: 2}\n")
+    with pytest.raises(ConfigError, match="unknown nodess; did you mean 'nodes'"):
+        plan(tmp_path, world, launch=str(machines))
+    machines.write_text("scheduler: volcano\nimage: a/b:1\ntrain: {nodes: 2}\n")
+    with pytest.raises(ConfigError, match="is a folder: pods of other machines do not see it"):
+        plan(tmp_path, world, launch=str(machines))
+    assert not (tmp_path / "store" / "cycles").exists()

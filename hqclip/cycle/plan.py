@@ -15,6 +15,7 @@ from typing import Any
 from hqclip.config import PlanConfig, did_you_mean
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
+from hqclip.launch.order import plan_machines
 from hqclip.presets import PLANNED, PRESETS, RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import Store, open_store, read_uri
@@ -32,6 +33,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     """Write `cycles/{n:06d}.plan.json`, or find that the work is done. Raises `ConfigError` listing every problem."""
     store = open_store(config.store)
     settings, points = resolve(config)
+    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
+    machines = plan_machines(config.launch, known) if config.launch else {}
     source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
     suite = _suite_digest(config.suite)
 
@@ -58,7 +61,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
         )
     done = store.exists(record_key(number))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
-    return {"plan": key, "cycle": number, "has_work": not done, "reason": reason, **_runnable(config, plan)}
+    runnable = {**_runnable(config, plan), "machines": machines}
+    return {"plan": key, "cycle": number, "has_work": not done, "reason": reason, **runnable}
 
 
 def _suite_digest(uri: str) -> str:

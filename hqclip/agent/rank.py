@@ -1,0 +1,101 @@
+"""One process of a job: `python -m hqclip.agent.rank STORE_URI KEY` runs its stage and says how that ended.
+
+Started by an agent, as one rank of a gang or as a replica. The result goes to `launch/{key}/result.json`, a fault to
+the error file that the agent named.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from hqclip.agent.orphan import when_orphaned
+from hqclip.agent.verdict import publish
+from hqclip.errors import ConfigError, HQClipError
+from hqclip.launch.ending import Ending, write_error_file
+from hqclip.launch.job import Job, folder
+from hqclip.stages import STAGES, report, run_stage
+from hqclip.store import open_store
+
+AGENT_PID, AGENT_NAME = "HQCLIP_AGENT_PID", "HQCLIP_AGENT_NAME"  # set by the agent; the name is `{node}-{n}`
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage of a job in this process; the exit code."""
+    store_uri, key = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
+    try:
+        job = read_job(store_uri, key)
+        when_orphaned(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
+        _run(job, store_uri, key)
+    except HQClipError as error:
+        if _leave_word(error).is_permanent:
+            _share(store_uri, key, error)
+        return report(key, error)
+    except Exception as error:  # nothing is hidden: it is told to the agent, printed, and ends the process
+        _leave_word(error)
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def read_job(store_uri: str, key: str) -> Job:
+    """What to run. Raises `NotFoundError` and `DataError`."""
+    there = f"{folder(key)}/job.json"
+    return Job.from_json(open_store(store_uri).read(there), there)
+
+
+def _run(job: Job, store_uri: str, key: str) -> None:
+    if job.stage not in STAGES:
+        raise ConfigError(f"stage {job.stage!r} of job {job.name}: this version of hqclip has no such stage")
+    settings = STAGES[job.stage].settings.from_mapping(job.settings, f"{job.stage}.")
+    result = run_stage(job.stage, settings)
+    if os.environ.get("RANK", "0") == "0":
+        said = (json.dumps(result, indent=1) + "\n").encode()
+        open_store(store_uri).write(f"{folder(key)}/result.json", said, create_only=False)
+
+
+def _leave_word(error: Exception) -> Ending:
+    ending = Ending.of(error, int(os.environ.get("RANK", "0")))
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        write_error_file(Path(path), ending)
+    return ending
+
+
+def _share(store_uri: str, key: str, error: HQClipError) -> None:
+    """Tell the other agents of a gang at once: this rank's own may wait long for ranks that hang."""
+    agent = os.environ.get(AGENT_NAME)
+    if agent and "RANK" in os.environ:
+        try:
+            publish(open_store(store_uri), key, agent, error.exit_code)
+        except HQClipError as fault:
+            print(f"hqclip {key}: the verdict was not shared: {fault}", file=sys.stderr, flush=True)
+
+
+def _end_without_agent(grace_s: float) -> None:
+    """What becomes of a rank whose agent was killed: left alone it would keep its GPU."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    if grace_s:
+        time.sleep(grace_s)
+        os._exit(143)
+
+
+def leave(code: int) -> None:
+    """End this process with the code, at once if it is one of several that broke: its threads may wait for others."""
+    if code and "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,82 @@
+"""Words of a command line in, what they give to settings out: `--name value`, with help, and refusals that help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from hqclip.config import Settings, did_you_mean
+from hqclip.errors import ConfigError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Faults in flags end like every other fault in settings: one message, exit code 64."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def read_flags(
+    command: str,
+    kinds: Sequence[type[Settings]],
+    words: Sequence[str],
+    *,
+    dry_runs: Sequence[str] = ("settings",),
+    description: str = "",
+) -> tuple[list[dict[str, Any]], str]:
+    """What is given to each kind of settings, and the kind of dry run that is wanted, empty for none.
+
+    Raises `ConfigError`. No two kinds have a flag of the same name.
+    """
+    parser = _Parser(
+        prog=f"hqclip {command}",
+        description=description or (kinds[0].__doc__ or "").strip(),
+        epilog="`hqclip --help` lists the exit codes.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    flags: dict[str, dataclasses.Field[Any]] = {}
+    for kind in kinds:
+        group = parser.add_argument_group("settings of the stage") if kind is not kinds[0] else parser
+        for field in dataclasses.fields(kind):
+            flag = "--" + field.name.replace("_", "-")
+            flags[flag] = field
+            group.add_argument(flag, dest=field.name, metavar="VALUE", help=_help(field))
+    _add_dry_run(parser, dry_runs)
+    known, unknown = parser.parse_known_args(list(words))
+    given = vars(known)
+    dry_run = given.pop("dry_run", "")
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise ConfigError(
+            f"unknown flag {unknown[0]!r}{did_you_mean(flag, flags)}; `hqclip {command} --help` lists them"
+        )
+    return [{f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given} for kind in kinds], dry_run
+
+
+def _add_dry_run(parser: argparse.ArgumentParser, dry_runs: Sequence[str]) -> None:
+    if len(dry_runs) == 1:
+        parser.add_argument(
+            "--dry-run",
+            action="store_const",
+            const=dry_runs[0],
+            help="print the resolved settings as JSON and stop",
+        )
+    else:
+        parser.add_argument(
+            "--dry-run",
+            nargs="?",
+            const=dry_runs[0],
+            choices=dry_runs,
+            help="print the object that would be created and stop; with =server the cluster checks it first",
+        )
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    text = str(field.metadata["help"])
+    if field.metadata["choices"]:
+        text += f"; one of {', '.join(field.metadata['choices'])}"
+    default = "required" if field.default is dataclasses.MISSING else f"default {field.default!r}"
+    return f"{text} ({default})".replace("%", "%%")

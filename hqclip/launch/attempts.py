@@ -1,0 +1,164 @@
+"""Every beginning and end of every agent of a job, below `launch/{key}/attempts/`, and what they say together."""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hqclip.errors import ConflictError, CrashLoopError, DataError, UnavailableError
+from hqclip.launch.ending import Ending, broke_first
+from hqclip.launch.job import folder
+from hqclip.records import canonical_json
+from hqclip.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One agent from its beginning; `ending` is None while it works, and if it was killed.
+
+    `number` counts the agents of this node; `attempt` is what the scheduler calls it, empty if that is unknown.
+    """
+
+    node: int
+    number: int
+    attempt: str
+    pod: str
+    begun: float  # seconds since 1970
+    progress: str  # the last key of the job's progress when it began
+    ending: Ending | None = None
+    progress_after: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """`{node}-{n}`, as its records are called."""
+        return f"{self.node}-{self.number:04d}"
+
+
+def begin(store: Store, key: str, *, node: int, attempt: str, pod: str, progress: str) -> Attempt:
+    """Write that an agent of this node begins, under the next free number."""
+    number = 1 + max((number for _, number, _ in _names(store, key, node)), default=0)
+    now = time.time()
+    said = {"node": node, "attempt": attempt, "pod": pod, "time": now, "progress": progress}
+    while True:
+        begun = Attempt(node=node, number=number, attempt=attempt, pod=pod, begun=now, progress=progress)
+        try:
+            store.write(f"{folder(key)}/attempts/{begun.name}.json", canonical_json(said))
+            return begun
+        except ConflictError:
+            number += 1
+
+
+def end_record(begun: Attempt | None, ending: Ending, progress: str, seconds: float) -> dict[str, Any]:
+    """The end of an agent as plain values: what is stored, and what the termination message says.
+
+    `begun` is None for an agent that found no job to begin.
+    """
+    return {
+        "node": begun.node if begun else None,
+        "attempt": begun.attempt if begun else "",
+        "exit_code": ending.exit_code,
+        "rank": ending.rank,
+        "message": ending.message,
+        "traceback": ending.traceback,
+        "timestamp": ending.timestamp,
+        "progress": progress,
+        "seconds": round(seconds, 3),
+    }
+
+
+def end(store: Store, key: str, begun: Attempt, record: dict[str, Any]) -> None:
+    """Write how it ended."""
+    store.write(f"{folder(key)}/attempts/{begun.name}.end.json", canonical_json(record))
+
+
+def progress_mark(store: Store, prefix: str) -> str:
+    """The last key below the prefix; empty if there is none, or no prefix."""
+    last = collections.deque(store.list(prefix) if prefix else (), maxlen=1)
+    return last[0] if last else ""
+
+
+def refuse_crash_loop(store: Store, key: str, node: int, limit: int, progress: str) -> None:
+    """Raises `CrashLoopError` if the last `limit` ends of this node all failed at the same mark; never with 0.
+
+    An agent that waited in vain for the others, before any rank began, has not failed itself.
+    """
+    ends = [attempt for attempt in read_attempts(store, key, node) if attempt.ending and not _in_vain(attempt.ending)]
+    last = ends[-limit:] if limit else []
+    if not last or len(last) < limit:
+        return
+    marks = {progress, *(attempt.progress_after for attempt in last)}
+    failures = [attempt.ending for attempt in last if attempt.ending is not None and attempt.ending.failed]
+    if len(failures) < limit or len(marks) > 1:
+        return
+    why = next((f for f in reversed(failures) if f.exit_code != CrashLoopError.exit_code), failures[-1])
+    where = f"after {progress}" if progress else "before anything was done"
+    raise CrashLoopError(
+        f"node {node} failed {limit} times in a row {where}, and is not tried again; "
+        f"the last time with exit code {why.exit_code}: {why.message}"
+    )
+
+
+def _in_vain(ending: Ending) -> bool:
+    return ending.exit_code == UnavailableError.exit_code and ending.rank is None
+
+
+def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attempt]:
+    """All of a job, or those of a node, by number and then by node. Raises `DataError`."""
+    names = _names(store, key, node)
+    ended = {(of, number) for of, number, is_end in names if is_end}
+    begun = sorted((number, of) for of, number, is_end in names if not is_end)
+    return [_read(store, key, of, number, (of, number) in ended) for number, of in begun]
+
+
+def root_cause(attempts: list[Attempt]) -> Attempt | None:
+    """Of the newest attempt, the agent whose failure caused those of the others; None if none is known to have failed.
+
+    Nodes count for themselves, so the newest attempt is what began after all earlier ends.
+    """
+    by_node: dict[int, list[Attempt]] = {}
+    for attempt in sorted(attempts, key=lambda attempt: attempt.number):
+        by_node.setdefault(attempt.node, []).append(attempt)
+    latest = [of_node[-1] for of_node in by_node.values()]
+    before = [a.ending.timestamp for of_node in by_node.values() for a in of_node[:-1] if a.ending is not None]
+    newest = [attempt for attempt in latest if attempt.begun >= max(before, default=0.0)]
+    for group in (newest, latest):
+        cause = broke_first(attempt.ending for attempt in group if attempt.ending is not None)
+        if cause is not None:
+            return next(attempt for attempt in group if attempt.ending is cause)
+    return None
+
+
+def _names(store: Store, key: str, node: int | None) -> list[tuple[int, int, bool]]:
+    """Node, number and whether it is an end, of every record."""
+    prefix = f"{folder(key)}/attempts/" + ("" if node is None else f"{node}-")
+    found = (re.fullmatch(r"(\d+)-(\d+)(\.end)?\.json", key.rpartition("/")[2]) for key in store.list(prefix))
+    return [(int(match[1]), int(match[2]), bool(match[3])) for match in found if match]
+
+
+def _read(store: Store, key: str, node: int, number: int, has_ended: bool) -> Attempt:
+    record = f"{folder(key)}/attempts/{node}-{number:04d}"
+    try:
+        said = json.loads(store.read(f"{record}.json"))
+        ended = json.loads(store.read(f"{record}.end.json")) if has_ended else None
+        return Attempt(
+            node=node,
+            number=number,
+            attempt=said["attempt"],
+            pod=said["pod"],
+            begun=said["time"],
+            progress=said["progress"],
+            ending=_ending(ended) if ended else None,
+            progress_after=ended["progress"] if ended else "",
+            seconds=ended["seconds"] if ended else 0.0,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{record}.json or its end: no record of this version of hqclip: {error!r}") from error
+
+
+def _ending(record: dict[str, Any]) -> Ending:
+    return Ending(**{name: record[name] for name in ("exit_code", "rank", "message", "traceback", "timestamp")})

@@ -1,0 +1,65 @@
+"""`hqclip launch run|render STAGE`: flags of the launch and of the stage on one line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from hqclip.config import Settings, did_you_mean
+from hqclip.errors import ConfigError
+from hqclip.flags import read_flags
+from hqclip.launch.spec import LaunchRenderConfig, LaunchRunConfig, LaunchSpec, read_spec
+from hqclip.stages import STAGES
+
+DRY_RUNS = ("client", "server")
+
+
+def run(words: Sequence[str]) -> dict[str, Any]:
+    """`hqclip launch run STAGE --flag value ...`."""
+    from hqclip.launch.run import launch
+
+    spec, stage, settings, dry_run = read_words("launch run", LaunchRunConfig, words)
+    if dry_run:
+        return _object(spec, stage, settings, dry_run)
+    return launch(spec, stage, settings)
+
+
+def show(words: Sequence[str]) -> dict[str, Any]:
+    """`hqclip launch render STAGE --flag value ...`: the object that `run` would create."""
+    spec, stage, settings, dry_run = read_words("launch render", LaunchRenderConfig, words)
+    return _object(spec, stage, settings, dry_run)
+
+
+def read_words(
+    command: str, kind: type[LaunchSpec], words: Sequence[str]
+) -> tuple[LaunchSpec, str, dict[str, Any], str]:
+    """Spec, stage, settings of the stage, and the kind of dry run. Raises `ConfigError`."""
+    stage = words[0] if words and not words[0].startswith("-") else ""
+    kinds: list[type[Settings]] = [kind, *([STAGES[stage].settings] if stage in STAGES else [])]
+    if stage and stage not in STAGES:
+        raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, STAGES)}; one of {', '.join(STAGES)}")
+    given, dry_run = read_flags(
+        f"{command} {stage or 'STAGE'}", kinds, words[1:] if stage else words, dry_runs=DRY_RUNS
+    )
+    if not stage:
+        raise ConfigError(f"hqclip {command} wants a stage: one of {', '.join(STAGES)}")
+    own = dict(given[0])
+    return read_spec(own, file=str(own.pop("spec", "")), stage=stage), stage, given[1], dry_run
+
+
+def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
+    """What would be created; the cluster has a look at it if `dry_run` is server."""
+    from hqclip.launch.backend import BACKENDS
+    from hqclip.launch.order import make_order
+
+    order = make_order(spec, stage, settings)
+    if spec.scheduler not in BACKENDS:
+        return dataclasses.asdict(order.job)
+    backend = BACKENDS[spec.scheduler]
+    body = backend.render(order.spec, order.job)
+    if dry_run == "server":
+        from hqclip.launch.kube import connect
+
+        return connect(spec.namespace).create(backend.api, backend.plural, body, dry_run=True)
+    return body

@@ -1,0 +1,23 @@
+"""What `torchx run -s hqclip_volcano hqclip.stage ...` calls: a stage as a TorchX component.
+
+TorchX reads the annotations as they stand, so they may not be postponed here.
+"""
+
+import json
+
+from hqclip.launch.app import AppDef, app_def
+from hqclip.launch.order import make_order
+from hqclip.launch.spec import read_spec
+
+
+def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano") -> AppDef:
+    """A stage of hqclip on many machines.
+
+    Args:
+        stage: name of the stage, e.g. train
+        spec: YAML file with the settings of `hqclip launch`
+        settings: settings of the stage as JSON
+        scheduler: volcano or jobset, the one that is given to torchx as hqclip_volcano or hqclip_jobset
+    """
+    order = make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, json.loads(settings))
+    return app_def(order.spec, order.job)

@@ -1,0 +1,151 @@
+"""What the pods of a job say, as they say it: reconnected when the line breaks, over all attempts, and kept."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from hqclip.errors import HQClipError, UnavailableError
+from hqclip.launch.backend import Backend
+from hqclip.launch.job import folder
+from hqclip.launch.kube import CORE, Cluster
+from hqclip.launch.patches import Json
+from hqclip.launch.pod import CONTAINER
+from hqclip.launch.words import say
+from hqclip.store import Store
+
+MOST_PODS = 64  # followed at a time
+PAUSE_S = 0.5  # before a connection is made again
+KEPT = 2**20  # last bytes of each pod's output that go to the store
+_OVER = ("Succeeded", "Failed")
+_READABLE = ("Running", *_OVER)
+
+
+class Follower:
+    """Shows the output of node 0, or of all nodes, on stderr; a thread for each pod.
+
+    `look` is called by whoever watches the job, with its pods; new pods are followed from their first line.
+    """
+
+    def __init__(self, cluster: Cluster, store: Store, key: str, *, whose: str) -> None:
+        self._cluster, self._store, self._key = cluster, store, key
+        self._all, self._none = whose == "all", whose == "none"
+        self._threads: dict[str, threading.Thread] = {}
+        self._end = threading.Event()
+
+    def look(self, pods: list[tuple[int, Json]]) -> None:
+        """Follow the pods that are new: node number and pod."""
+        for node, pod in pods:
+            uid = pod["metadata"]["uid"]
+            wanted = not self._none and (self._all or node == 0)
+            alive = sum(thread.is_alive() for thread in self._threads.values())
+            if wanted and uid not in self._threads and _phase(pod) in _READABLE and alive < MOST_PODS:
+                thread = threading.Thread(target=self._follow, args=(node, pod), name=f"log-{node}", daemon=True)
+                self._threads[uid] = thread
+                thread.start()
+
+    def finish(self, seconds: float = 5.0) -> None:
+        """Let the threads read to the end, for as long."""
+        self._end.set()
+        for thread in self._threads.values():
+            thread.join(seconds)
+
+    def _follow(self, node: int, pod: Json) -> None:
+        kept = bytearray()
+        prefix = f"[{node}] " if self._all else ""
+        for line in follow_pod(self._cluster, pod, self._end.wait):
+            sys.stderr.write(f"{prefix}{line}\n")
+            kept += line.encode() + b"\n"
+            del kept[:-KEPT]
+        uid = pod["metadata"]["uid"]
+        try:
+            self._store.write(f"{folder(self._key)}/logs/{node}-{uid[:8]}.txt", bytes(kept), create_only=False)
+        except HQClipError as error:
+            say(f"the log of node {node} was not kept: {error}")
+
+
+def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> Iterator[str]:
+    """Lines of a pod until it has ended or is gone; each line once, however often the connection breaks."""
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    seen = _Seen()
+    while True:
+        over = _is_over(cluster, name, uid)
+        if over is None:
+            return
+        try:
+            yield from seen.fresh(_lines(cluster, name, follow="true", **seen.since()))
+        except UnavailableError:
+            wait(PAUSE_S)
+            continue
+        except HQClipError:
+            return  # the pod is gone, or may not be read
+        if over:
+            return
+        wait(PAUSE_S)
+
+
+def pod_lines(cluster: Cluster, backend: Backend, job: str, node: int) -> Iterator[str]:
+    """What the newest pod of a node has said so far."""
+    pods = [pod for number, pod in job_pods(cluster, backend, job) if number == node]
+    for pod in sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[-1:]:
+        yield from (line.partition(" ")[2] + "\n" for line in _lines(cluster, pod["metadata"]["name"]))
+
+
+def job_pods(cluster: Cluster, backend: Backend, job: str) -> list[tuple[int, Json]]:
+    """The pods of a job with their node numbers; those that do not know theirs yet are left out."""
+    pods = cluster.list(CORE, "pods", labelSelector=backend.selector(job))
+    numbers = [(pod["metadata"].get("annotations", {}).get(backend.node, ""), pod) for pod in pods]
+    return sorted(((int(text), pod) for text, pod in numbers if text.isdigit()), key=lambda pair: pair[0])
+
+
+class _Seen:
+    """Which lines were shown: Kubernetes gives times, and again all lines of the second that was asked for."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._at_last = 0
+
+    def since(self) -> dict[str, str]:
+        return {"sinceTime": self._last} if self._last else {}
+
+    def fresh(self, lines: Iterator[str]) -> Iterator[str]:
+        skipped, before, at_before = 0, self._last, self._at_last
+        for line in lines:
+            time, _, text = line.partition(" ")
+            if before and _order(time) < _order(before):
+                continue
+            if time == before and skipped < at_before:
+                skipped += 1
+                continue
+            self._at_last = self._at_last + 1 if time == self._last else 1
+            self._last = time
+            yield text
+
+
+def _order(time: str) -> tuple[str, str]:
+    """RFC 3339 with any number of digits of a second, for comparison."""
+    seconds, _, fraction = time.rstrip("Z").partition(".")
+    return seconds, fraction.ljust(9, "0")
+
+
+def _lines(cluster: Cluster, pod: str, **query: str) -> Iterator[str]:
+    """Whole lines with their times; the piece before a break is left for the next connection."""
+    rest = b""
+    for piece in cluster.log(pod, container=CONTAINER, timestamps="true", **query):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _is_over(cluster: Cluster, name: str, uid: str) -> bool | None:
+    """Whether the pod has ended; None if it is gone."""
+    pod = cluster.get(CORE, "pods", name)
+    if pod is None or pod["metadata"]["uid"] != uid:
+        return None
+    return _phase(pod) in _OVER
+
+
+def _phase(pod: Json) -> str:
+    return str(pod.get("status", {}).get("phase", ""))

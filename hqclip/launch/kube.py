@@ -1,0 +1,273 @@
+"""The Kubernetes API as plain objects: a few verbs, retried where that is safe, refused in words a person can use."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, ApiException, Configuration
+
+from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.launch.patches import Json
+
+CORE = "v1"
+PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
+WORKLOADS = ("kueue.x-k8s.io/v1beta1", "workloads")
+WORKFLOWS = ("argoproj.io/v1alpha1", "workflows")
+INSTALLED_BY = {
+    "batch.volcano.sh": "Volcano (volcano.sh/en/docs/installation), or give --scheduler jobset",
+    "jobset.x-k8s.io": "JobSet (jobset.sigs.k8s.io/docs/installation), or give --scheduler volcano",
+}
+_INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+TIMEOUT = (10, 60)  # seconds: to connect, to answer
+AT_ONCE = (0.3, 0.5)
+PATIENCE_S = 120.0  # how long a call is tried again
+_TRANSIENT = (429, 500, 502, 503, 504)
+
+
+class AlreadyExists(Exception):
+    """There is an object of this name; what to do about it is the caller's decision."""
+
+
+class Cluster:
+    """One namespace of a cluster. Safe to use from several threads.
+
+    Calls are tried again for `patience_s` seconds when the server is busy or cannot be reached; a POST too, because
+    names are ours: one that was carried out unheard is found as `AlreadyExists`. All raise `AccessError` (with verb,
+    resource and service account), `UnavailableError`, and `ConfigError` for what the server refuses.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        namespace: str,
+        *,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.namespace = namespace
+        self._api, self._patience_s, self._sleep = api, patience_s, sleep
+
+    def wait(self, seconds: float) -> None:
+        """Let some time pass before looking again."""
+        self._sleep(seconds)
+
+    def create(self, api: str, plural: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Create an object. Raises `AlreadyExists`."""
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._json("POST", self._path(api, plural), query=query, body=body)
+
+    def get(self, api: str, plural: str, name: str) -> Json | None:
+        """An object, None if it is not there (or such objects are not served)."""
+        try:
+            return self._json("GET", self._path(api, plural, name))
+        except _Missing:
+            return None
+
+    def list(self, api: str, plural: str, **query: str) -> list[Json]:
+        """Objects of the namespace, by `labelSelector` or `fieldSelector`, all pages; none if they are not served."""
+        found: list[Json] = []
+        token = ""
+        while True:
+            try:
+                further = {"continue": token} if token else {}
+                page = self._json("GET", self._path(api, plural), query={**query, "limit": "500", **further})
+            except _Missing:
+                return found
+            except _Expired:  # the pages changed under our hands
+                found, token = [], ""
+                continue
+            found += page.get("items", [])
+            token = page.get("metadata", {}).get("continue", "")
+            if not token:
+                return found
+
+    def delete(self, api: str, plural: str, name: str, *, uid: str = "", at_once: bool = False) -> bool:
+        """Delete an object and what it owns, in the background; False if it (or the one of `uid`) is not there.
+
+        `at_once` is for a process that is about to be killed: one try, half a second.
+        """
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self._json("DELETE", self._path(api, plural, name), body=body, once=at_once)
+        except (_Missing, AlreadyExists):  # 409: it is another object by now
+            return False
+        return True
+
+    def log(self, pod: str, **query: str) -> Iterator[bytes]:
+        """Pieces of a container's output as they come; ends when the server says so, or breaks with `UnavailableError`.
+
+        Nothing is tried again here: who follows knows what was seen. Raises `ConfigError` while the pod has not begun.
+        """
+        path = self._path(CORE, "pods", pod) + "/log"
+        try:
+            response = self._call("GET", path, query, None, (TIMEOUT[0], None))
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._fault(error, "GET", path) from error
+        try:
+            yield from response.stream(65536)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnavailableError(f"the log of {pod} broke off: {error}") from error
+        finally:
+            response.close()
+
+    def _path(self, api: str, plural: str, name: str = "") -> str:
+        root = f"/api/{api}" if api == CORE else f"/apis/{api}"
+        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        once: bool = False,
+    ) -> Json:
+        give_up = time.monotonic() + self._patience_s
+        for attempt in range(1_000):
+            try:
+                response = self._call(method, path, query or {}, body, AT_ONCE if once else TIMEOUT)
+                data = response.data
+                response.release_conn()
+                return cast(Json, json.loads(data or b"{}"))
+            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                wait = _wait(error, attempt)
+                if once or wait is None or time.monotonic() + wait > give_up:
+                    raise self._fault(error, method, path) from error
+                self._sleep(wait)
+        raise UnavailableError(f"{method} {path}: no answer")  # not reached before patience ends
+
+    def _call(self, method: str, path: str, query: Mapping[str, str], body: Json | None, timeout: Any) -> Any:
+        """The raw response. The client's own calls differ between its versions, and drop fields they do not know."""
+        settings = self._api.configuration
+        headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
+        headers |= {told["key"]: told["value"] for told in settings.auth_settings().values()}
+        connecting, reading = timeout
+        response = self._api.rest_client.pool_manager.request(
+            method,
+            settings.host + path + (f"?{urlencode(query)}" if query else ""),
+            body=None if body is None else json.dumps(body),
+            headers=headers,
+            timeout=urllib3.Timeout(connect=connecting, read=reading),
+            preload_content=False,
+        )
+        if response.status >= 300:
+            error = ApiException(status=response.status, reason=response.reason)
+            error.body, error.headers = response.data.decode(errors="replace"), response.headers
+            raise error
+        return response
+
+    def _fault(self, error: Exception, method: str, path: str) -> Exception:
+        if not isinstance(error, ApiException) or not error.status:
+            return UnavailableError(f"the Kubernetes API cannot be reached ({method} {path}): {error}")
+        said = _message(error)
+        # quotas, Pod Security and webhooks say 403 too, but not who cannot do what
+        if error.status == 401 or (error.status == 403 and " cannot " in said):
+            return AccessError(
+                f"Kubernetes refuses: {said}. Grant it to this service account (manifests/base has the roles), or give "
+                "another --namespace"
+            )
+        if error.status == 404:
+            return _missing(said, path, self.namespace)
+        if error.status == 409:
+            return AlreadyExists(said)
+        if error.status == 410:
+            return _Expired(said)
+        if error.status in _TRANSIENT:
+            return UnavailableError(f"the Kubernetes API gave no answer after retries ({method} {path}): {said}")
+        return ConfigError(f"Kubernetes refuses the object: {said}")
+
+
+class _Expired(Exception):
+    """The list that was being read page by page is too old."""
+
+
+class _Missing(MissingSoftwareError):
+    """No such object, or no such kind of object."""
+
+    exit_code = 64
+
+
+def _missing(said: str, path: str, namespace: str) -> HQClipError:
+    group = path.split("/")[2]
+    if group in INSTALLED_BY and ("page not found" in said or "could not find the requested resource" in said):
+        return _Missing(f"this cluster serves no {group}: install {INSTALLED_BY[group]}")
+    if "namespaces" in said:
+        return _Missing(f"there is no namespace {namespace!r}: create it, or give another --namespace")
+    return _Missing(said)
+
+
+def _wait(error: Exception, attempt: int) -> float | None:
+    """Seconds until the next try, None if there is no point in one."""
+    if isinstance(error, ApiException) and error.status:
+        if error.status not in _TRANSIENT:
+            return None
+        asked = (error.headers or {}).get("Retry-After", "")
+        if str(asked).isdigit():
+            return float(asked)
+    return float(min(10.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - to spread load
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return (error.body or "").strip() or f"{error.status} {error.reason}"
+
+
+def connect(namespace: str = "") -> Cluster:
+    """The cluster this process runs in, else that of the kubeconfig. Raises `MissingSoftwareError` without either."""
+    settings = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+        own = _INSIDE.read_text().strip()
+    except config.ConfigException:
+        try:
+            path = os.environ.get("KUBECONFIG") or None
+            config.load_kube_config(path, client_configuration=settings)
+            own = config.list_kube_config_contexts(path)[1]["context"].get("namespace", "default")
+        except (config.ConfigException, OSError) as error:
+            raise MissingSoftwareError(
+                f"no Kubernetes cluster: this is no pod with a service account token, and {error} "
+                "(set KUBECONFIG, or give --scheduler local)"
+            ) from error
+    settings.retries = False  # tries are counted here
+    return Cluster(ApiClient(settings), namespace or own)
+
+
+def own_pod(cluster: Cluster) -> Json | None:
+    """The pod this process runs in, None outside Kubeflow; in it, KFP says its name."""
+    name = os.environ.get("KFP_POD_NAME", "")
+    return cluster.get(CORE, "pods", name) if name else None
+
+
+def run_id(pod: Json) -> str:
+    """The Kubeflow run a pod belongs to, empty if to none."""
+    return str(pod["metadata"].get("labels", {}).get("pipeline/runid", ""))
+
+
+def owner(cluster: Cluster, pod: Json) -> Json | None:
+    """The Argo Workflow of a pod as an owner: what it owns is deleted with it. Never the pod: that may be evicted."""
+    name = pod["metadata"].get("labels", {}).get("workflows.argoproj.io/workflow", "")
+    workflow = cluster.get(*WORKFLOWS, name) if name else None
+    if workflow is None:
+        return None
+    return {
+        "apiVersion": WORKFLOWS[0],
+        "kind": "Workflow",
+        "name": name,
+        "uid": workflow["metadata"]["uid"],
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }

@@ -1,0 +1,133 @@
+"""A job as processes on this machine, through TorchX's own local scheduler: the laptop's way, and that of one pod."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torchx.runner import Runner
+from torchx.schedulers.local_scheduler import CWDImageProvider, LocalScheduler
+
+from hqclip.errors import ConflictError, HQClipError
+from hqclip.launch.app import ROLE, app_def
+from hqclip.launch.attempts import read_attempts, root_cause
+from hqclip.launch.job import PERMANENT, Job, folder
+from hqclip.launch.order import Order
+from hqclip.launch.state import FAILED, SUCCEEDED, State
+from hqclip.store import Store
+
+SCHEDULER, SESSION = "local_cwd", "hqclip"
+POLL_S = 0.2
+
+
+class Processes(LocalScheduler):
+    """TorchX's scheduler, which also lets its processes end in their own time: it kills after ten seconds."""
+
+    def __init__(self, session_name: str) -> None:
+        super().__init__(session_name, CWDImageProvider)
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def run_local_job(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        """Start one process, and remember it."""
+        process = super().run_local_job(*args, **kwargs)
+        self.started.append(process)
+        return process
+
+    def stop(self, seconds: float) -> None:
+        """SIGTERM to every agent, which hands it on; SIGKILL to whoever takes longer."""
+        alive = [process for process in self.started if process.poll() is None]
+        for process in alive:
+            process.terminate()
+        end = time.monotonic() + seconds
+        for process in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
+
+
+class LocalRun:
+    """All attempts of one job on this machine: there is no controller here, so the launcher starts it again."""
+
+    def __init__(self, order: Order, store: Store) -> None:
+        self._order, self._store = order, store
+        self._logs = Path(tempfile.mkdtemp(prefix="hqclip-"))
+        self._scheduler = Processes(SESSION)
+        self._runner = Runner(SESSION, {SCHEDULER: lambda *_args, **_kwargs: self._scheduler})
+
+    def to_the_end(self, job: Job) -> State:
+        """Run until it succeeds, fails for good, or has used up its retries."""
+        for attempt in range(self._order.spec.retries + 1):
+            handle = self._start(job, attempt)
+            while True:
+                status = self._runner.status(handle)
+                if status is None or status.is_terminal():
+                    break
+                time.sleep(POLL_S)
+            if status is not None and status.state.name == "SUCCEEDED":
+                return State(SUCCEEDED, attempt)
+            cause = root_cause(read_attempts(self._store, job.key))
+            code = cause.ending.exit_code if cause and cause.ending else 1
+            if code in (*PERMANENT, 75, 143):
+                break
+        return State(FAILED, attempt)
+
+    def stop(self) -> None:
+        """End what runs, with time for a checkpoint."""
+        self._scheduler.stop(self._order.spec.grace_s)
+
+    def close(self) -> None:
+        """Keep the logs in the store."""
+        for path in sorted(self._logs.rglob("combined.log")):
+            attempt, node = path.relative_to(self._logs).parts[0], path.parent.name
+            key = f"{folder_of_logs(self._order.job)}/{node}-{attempt}.txt"
+            with contextlib.suppress(HQClipError):
+                self._store.write(key, path.read_bytes()[-(2**20) :], create_only=False)
+
+    def _start(self, job: Job, attempt: int) -> str:
+        spec = replace(self._order.spec, env=(*self._order.spec.env, f"HQCLIP_ATTEMPT={attempt}"))
+        rendezvous = f"localhost:{_free_port()}" if job.nodes > 1 else ""
+        options = {
+            "log_dir": str(self._logs / str(attempt)),
+            "auto_set_cuda_visible_devices": job.nodes > 1 and spec.gpus > 0,
+        }
+        handle = self._runner.schedule(self._runner.dryrun(app_def(spec, job, rendezvous), SCHEDULER, options))
+        nodes = {"rank0": 1, "all": job.nodes, "none": 0}[spec.follow]
+        for node in range(nodes):
+            threading.Thread(target=self._follow, args=(handle, node, nodes > 1), daemon=True).start()
+        return handle
+
+    def _follow(self, handle: str, node: int, prefix: bool) -> None:
+        for line in self._runner.log_lines(handle, ROLE, node, should_tail=True):
+            sys.stderr.write(f"[{node}] {line}" if prefix else line)
+
+
+def folder_of_logs(job: Job) -> str:
+    """Where the output of a job is kept."""
+    return f"{folder(job.key)}/logs"
+
+
+@contextlib.contextmanager
+def only_one(name: str) -> Iterator[None]:
+    """Hold the name of a job on this machine. Raises `ConflictError` if another process does."""
+    path = Path(tempfile.gettempdir()) / f"{name}.lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(f"{name} is run by another launcher on this machine; wait for it or stop it") from None
+        yield
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])

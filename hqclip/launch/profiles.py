@@ -1,0 +1,71 @@
+"""Named hardware and networks, as data: `profiles.yaml` beside this file, and further ones of the user.
+
+A profile is settings of `LaunchSpec`; a network is patches, and a script whose environment the ranks take over.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hqclip.config import did_you_mean
+from hqclip.errors import ConfigError, MissingSoftwareError
+from hqclip.launch.patches import Json
+
+OWN = "HQCLIP_PROFILES"  # environment variable: a YAML file with further `profiles:` and `networks:`
+
+
+def find_profile(name: str) -> dict[str, Any]:
+    """Settings of a profile. Raises `ConfigError` for an unknown one."""
+    known = read_profiles()["profiles"]
+    if name not in known:
+        raise ConfigError(
+            f"unknown profile {name!r}{did_you_mean(name, known)}; one of {', '.join(known)}, or add it to the file "
+            f"that {OWN} names"
+        )
+    return {key: value for key, value in known[name].items() if key != "about"}
+
+
+def find_network(name: str) -> dict[str, Any]:
+    """A network preset. Raises `ConfigError` for an unknown one."""
+    known = read_profiles()["networks"]
+    if name not in known:
+        raise ConfigError(f"unknown network {name!r}{did_you_mean(name, known)}; one of {', '.join(known)}")
+    return dict(known[name])
+
+
+def network_patches(name: str) -> list[Json]:
+    """What a network changes in the pods."""
+    return list(find_network(name).get("patches", []))
+
+
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """Plain values; YAML can name no code. Raises `ConfigError`."""
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingSoftwareError(f"{where}: {error}; install hqclip with its extra `launch`") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def read_profiles() -> dict[str, dict[str, Any]]:
+    """Profiles and networks by name, the user's over ours."""
+    shipped = _read(Path(__file__).with_name("profiles.yaml"))
+    own = _read(Path(os.environ[OWN])) if os.environ.get(OWN) else {}
+    return {kind: {**shipped[kind], **(own.get(kind) or {})} for kind in ("profiles", "networks")}
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        written = read_yaml(path.read_bytes(), f"profiles {path}")
+    except OSError as error:
+        raise ConfigError(f"profiles {path}: {error}") from error
+    if not isinstance(written, dict) or not set(written) <= {"profiles", "networks"}:
+        raise ConfigError(f"profiles {path}: give `profiles:` and `networks:`, each a mapping by name")
+    return written

@@ -1,0 +1,162 @@
+"""A stage on the machines of a spec, from the beginning to its result: started or adopted, watched, explained."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from hqclip.errors import HQClipError, TerminatedError
+from hqclip.launch.attempts import read_attempts, root_cause
+from hqclip.launch.backend import BACKENDS
+from hqclip.launch.job import Job, folder, newest, publish
+from hqclip.launch.lease import LeaseKeeper
+from hqclip.launch.naming import KEY
+from hqclip.launch.order import Order, make_order
+from hqclip.launch.spec import LaunchSpec
+from hqclip.launch.state import SUCCEEDED, State
+from hqclip.store import Store, open_store
+
+LEASE_S = 10.0
+
+
+class LaunchError(HQClipError):
+    """A job ended badly; the exit code is that of the rank that broke first."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours.
+
+    The same call again finds the job that is there, whatever became of the first caller. SIGTERM ends the job, or
+    leaves it if `on_termination` is detach. Raises `ConfigError` before anything runs, and `LaunchError` with the rank
+    that broke first, its message and its traceback.
+    """
+    started = time.monotonic()
+    run = _locally if spec.scheduler == "local" else _on_kubernetes
+    order, job, state = run(spec, stage, settings)
+    store = open_store(job.store)
+    if state.phase != SUCCEEDED:
+        raise _failure(store, job, state)
+    result: dict[str, Any] = json.loads(store.read(f"{folder(job.key)}/result.json"))
+    attempts = read_attempts(store, job.key)
+    return {
+        **result,
+        "launch": {
+            "job": job.name,
+            "key": job.key,
+            "scheduler": order.spec.scheduler,
+            "attempts": max((attempt.number for attempt in attempts), default=0),
+            "restarts": state.restarts,
+            "node_hours": sum(attempt.seconds for attempt in attempts) / 3600,
+            "seconds": time.monotonic() - started,
+        },
+    }
+
+
+def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
+    from hqclip.launch.local import LocalRun, only_one
+
+    order = make_order(spec, stage, settings)
+    store = open_store(order.job.store)
+    with only_one(order.job.name):
+        job = publish(store, order.job)
+        run = LocalRun(Order(spec, job), store)
+
+        def stop() -> str:
+            run.stop()
+            return f"stopped, and {job.name} with it"
+
+        try:
+            with _lease(store, job), _terminated(stop):
+                return order, job, run.to_the_end(job)
+        finally:
+            run.close()
+
+
+def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
+    from torchx.runner import Runner
+
+    from hqclip.launch import schedulers
+    from hqclip.launch.app import app_def
+    from hqclip.launch.kube import connect, own_pod, run_id
+    from hqclip.launch.watch import Watch
+
+    cluster, backend = connect(spec.namespace), BACKENDS[spec.scheduler]
+    if not spec.launch_id:
+        pod = own_pod(cluster)
+        spec = replace(spec, launch_id=run_id(pod) if pod else "")
+    order = make_order(spec, stage, settings)
+    name = f"hqclip_{spec.scheduler}"
+    factory = getattr(schedulers, spec.scheduler)
+    runner = Runner(schedulers.SESSION, {name: lambda session, **_: factory(session, cluster)})
+    store = open_store(order.job.store)
+
+    def cancel() -> str:
+        if spec.on_termination == "detach":
+            return f"{order.job.name} goes on by itself"
+        cluster.delete(backend.api, backend.plural, order.job.name, at_once=True)
+        return f"stopped, and {order.job.name} with it"
+
+    with _terminated(cancel):
+        runner.schedule(runner.dryrun(app_def(spec, order.job), name))
+        body = backend.get(cluster, order.job.name) or {}
+        key = str(body.get("metadata", {}).get("annotations", {}).get(KEY, ""))
+        job = replace(order.job, launch=int(key.rpartition("/")[2] or newest(store, order.job.name)))
+        with _lease(store, job):
+            outcome = Watch(cluster, backend, order, store).to_the_end(job)
+    if outcome.fault is not None:
+        cluster.delete(backend.api, backend.plural, job.name)
+        raise outcome.fault
+    return order, job, outcome.state
+
+
+@contextmanager
+def _lease(store: Store, job: Job) -> Iterator[None]:
+    """While somebody watches, the workers know it."""
+    if not job.lease_stale_s:
+        yield
+        return
+    with LeaseKeeper(store, job.key, interval_s=LEASE_S):
+        yield
+
+
+@contextmanager
+def _terminated(act: Callable[[], str]) -> Iterator[None]:
+    """On SIGTERM act at once, before anything else: a pod of Kubeflow has less than a second. Says what was done."""
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise TerminatedError(f"{act()}; the same command continues")
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failure(store: Store, job: Job, state: State) -> LaunchError:
+    """What broke first, in the words of the rank itself; else what the controller says."""
+    attempts = read_attempts(store, job.key)
+    cause = root_cause(attempts)
+    logs = f"what it said is in {store.uri}/{folder(job.key)}/logs"
+    if cause is None or cause.ending is None:
+        reason = state.reason or "no agent wrote down why: killed from outside, or never started"
+        return LaunchError(f"{job.name} failed: {reason}\n{logs}", 1)
+    ending = cause.ending
+    rank = f"rank {ending.rank} on node {cause.node}" if ending.rank is not None else f"node {cause.node}"
+    trace = f"\n{ending.traceback.strip()}" if ending.traceback else ""
+    return LaunchError(
+        f"{job.name} failed: {rank} ended with exit code {ending.exit_code} in attempt {cause.number} "
+        f"({state.restarts} restarts): {ending.message}{trace}\n{logs}",
+        ending.exit_code,
+    )

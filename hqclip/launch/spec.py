@@ -1,0 +1,333 @@
+"""What a person says about machines, from flags or YAML: one frozen `LaunchSpec`, every problem reported at once.
+
+The later wins: defaults, the hardware profile, the file's common part, its section for the stage, flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hqclip.config import Settings, did_you_mean, setting
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.launch.job import GANG
+from hqclip.launch.patches import read_patches
+from hqclip.launch.profiles import find_network, find_profile, read_yaml
+from hqclip.stages import STAGES
+from hqclip.store import read_uri
+
+SECURITY = ("restricted", "baseline", "network")  # from strict to lax
+SCHEDULERS = ("local", "volcano", "jobset")
+INT32 = 2**31 - 1
+_KEY, _VALUE = (
+    r"([a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
+    r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
+)
+_CORES = re.compile(r"\d+(\.\d{1,3})?|\d+m", re.ASCII).fullmatch
+_BYTES = re.compile(r"\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII).fullmatch
+_LABEL = re.compile(f"{_KEY}=({_VALUE})?", re.ASCII).fullmatch
+_ANNOTATION = re.compile(f"{_KEY}=.*", re.ASCII | re.DOTALL).fullmatch
+_ENV = re.compile(r"[A-Za-z_][\w.-]*=.*", re.ASCII | re.DOTALL).fullmatch
+_DEVICE = re.compile(r"[\w.-]+/[\w.-]+=\d+", re.ASCII).fullmatch
+_TOLERATION = re.compile(f"{_KEY}(={_VALUE})?(:(NoSchedule|PreferNoSchedule|NoExecute))?", re.ASCII).fullmatch
+_VOLUME = re.compile(r"(claim|gcs|secret|config|empty):[\w.-]+:/[^:]+(:ro|:rw)?", re.ASCII).fullmatch
+_SECRET_ENV = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
+_IMAGE = re.compile(r"[\w][\w./:-]*(@sha256:[0-9a-f]+)?", re.ASCII).fullmatch
+_OWN_ENV = ("HQCLIP_NODE", "HQCLIP_ATTEMPT", "HQCLIP_POD", "HQCLIP_POD_IP", "HQCLIP_RENDEZVOUS")
+_OWN_PATHS = ("/tmp", "/dev/shm")  # noqa: S108 - of the pod
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec(Settings):
+    """Where and how a stage runs: scheduler, machines, queue, retries, limits, storage, secrets."""
+
+    scheduler: str = setting(
+        "what runs the job: processes here, a Volcano Job, or a JobSet", "local", choices=SCHEDULERS
+    )
+    profile: str = setting("named hardware: `hqclip launch profiles` lists them; empty for none", "")
+    launch_id: str = setting("what the job belongs to, e.g. a Kubeflow run id; part of its name", "")
+    image: str = setting("container image of the workers, best by digest (name@sha256:...)", "")
+    image_pull_policy: str = setting("when nodes pull it", "IfNotPresent", choices=("IfNotPresent", "Always", "Never"))
+    image_pull_secrets: tuple[str, ...] = setting("secrets that open the registry", ())
+    namespace: str = setting("Kubernetes namespace; empty is that of this pod, or of the kubeconfig", "")
+    service_account: str = setting("of the workers: what reads and writes the bucket", "hqclip-worker")
+    labels: tuple[str, ...] = setting("further labels of job and pods, e.g. team=vision", ())
+    job_annotations: tuple[str, ...] = setting("further annotations of job and pods, e.g. owner=jane", ())
+
+    nodes: int = setting(
+        "pods of the job: nodes of a gang, or replicas that share the work", 1, minimum=1, maximum=4096
+    )
+    gpus: int = setting("GPUs of each pod", 0, minimum=0, maximum=64)
+    nproc: int = setting("processes of a gang on each node; 0 is one for each GPU", 0, minimum=0, maximum=256)
+    cpus: str = setting("CPU cores of each pod", "4")
+    memory: str = setting("memory of each pod", "16Gi")
+    shm: str = setting("size of /dev/shm, counted in memory", "8Gi")
+    disk: str = setting("scratch space of each pod; empty asks for none", "")
+    devices: tuple[str, ...] = setting("further resources of each pod, e.g. rdma/ib=8", ())
+    gpu_resource: str = setting("what the cluster calls a GPU", "nvidia.com/gpu")
+
+    queue: str = setting("Volcano queue, or Kueue local queue; empty is Volcano's default queue and no Kueue", "")
+    priority_class: str = setting("priority class of the pods; empty for none", "")
+    topology: str = setting(
+        "keep the pods close: for volcano the highest tier of its network topology, for jobset a node label of Kueue's "
+        "topology, e.g. cloud.google.com/gce-topology-block; empty for no wish",
+        "",
+    )
+    topology_mode: str = setting("whether the wish may be left unmet", "preferred", choices=("preferred", "required"))
+    node_selector: tuple[str, ...] = setting("labels that nodes must have, e.g. gpu=h100", ())
+    tolerations: tuple[str, ...] = setting("taints that the pods bear: key, key=value or key=value:NoSchedule", ())
+    spot: bool = setting("run on spot machines of GKE", False)
+
+    network: str = setting("how GPUs of different nodes talk; `hqclip launch profiles` lists them", "sockets")
+    rendezvous_port: int = setting("port on node 0 where the ranks meet", 29500, minimum=1024, maximum=65535)
+    nccl_debug: str = setting("what NCCL says", "WARN", choices=("WARN", "INFO", "TRACE", "VERSION"))
+
+    retries: int = setting("times the whole job is started again after a failure", 3, minimum=0, maximum=100)
+    restarts_in_place: int = setting(
+        "times a pod starts its own processes again; for one node, or replicas", 0, minimum=0
+    )
+    no_progress_attempts: int = setting(
+        "failures in a row without progress after which the job is given up; 0 goes on", 2, minimum=0
+    )
+    pending_timeout_s: float = setting("seconds the job may wait for machines; 0 waits for ever", 86_400.0, minimum=0)
+    running_timeout_s: float = setting(
+        "seconds the job may run in all; 0 sets no limit", 1_209_600.0, minimum=0, maximum=INT32
+    )
+    stall_timeout_s: float = setting(
+        "seconds without a checkpoint or shard after which it is stopped; 0 never", 0.0, minimum=0
+    )
+    rendezvous_timeout_s: float = setting("seconds the ranks wait for each other", 600.0, above=0)
+    grace_s: int = setting("seconds between SIGTERM and SIGKILL of a pod: time for a checkpoint", 120, minimum=20)
+    lease_stale_s: float = setting(
+        "seconds after which workers stop when nobody watches them any more; 0 lets them run", 1_800.0, minimum=0
+    )
+
+    volumes: tuple[str, ...] = setting(
+        "claim:NAME:/path, gcs:BUCKET:/path, secret:NAME:/path, config:NAME:/path or empty:NAME:/path; :ro at the end "
+        "for read only",
+        (),
+    )
+    env: tuple[str, ...] = setting("environment variables, NAME=value; never secrets", ())
+    secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", ())
+    security: str = setting(
+        "Pod Security level that the pods keep; network allows what a privileged network preset asks for",
+        "restricted",
+        choices=SECURITY,
+    )
+    user: int = setting("numeric user of the pods", 1000, minimum=1)
+    ttl_s: int = setting("seconds a finished job stays for people to look at", 86_400, minimum=0, maximum=INT32)
+    on_termination: str = setting(
+        "what SIGTERM to the launcher does to the job", "cancel", choices=("cancel", "detach")
+    )
+    follow: str = setting("whose output is shown", "rank0", choices=("rank0", "all", "none"))
+    again: bool = setting("start what has failed for good once more", False)
+    patches: str = setting('changes to what is rendered, as JSON: [{"target": "pod", "patch": {...}}, ...]', "[]")
+
+    def conflicts(self) -> list[str]:
+        """Everything that is wrong with the settings taken together."""
+        return [*self._bad_items(), *self._bad_scale(), *self._bad_cluster(), *read_patches(self.patches)[1]]
+
+    def _bad_items(self) -> list[str]:
+        forms = {
+            "labels": (_LABEL, "team=vision"),
+            "job_annotations": (_ANNOTATION, "owner=jane"),
+            "node_selector": (_LABEL, "gpu=h100"),
+            "env": (_ENV, "NAME=value"),
+            "secret_env": (_SECRET_ENV, "HF_TOKEN=hub/token"),
+            "devices": (_DEVICE, "rdma/ib=8"),
+            "tolerations": (_TOLERATION, "key=value:NoSchedule"),
+            "volumes": (_VOLUME, "claim:data:/data:ro"),
+        }
+        problems = [
+            f"{name}: {item!r} is not like {example}"
+            for name, (form, example) in forms.items()
+            for item in getattr(self, name)
+            if not form(item)
+        ]
+        if not _CORES(self.cpus):
+            problems.append(f"cpus is {self.cpus!r}; give a number of cores such as 8, 0.5 or 500m")
+        for name in ("memory", "shm", "disk"):
+            size = getattr(self, name)
+            if not _BYTES(size) and (size or name != "disk"):
+                problems.append(f"{name} is {size!r}; give a Kubernetes quantity such as 512Mi or 32Gi")
+        return problems
+
+    def _bad_names(self) -> list[str]:
+        """Two things of one name in a pod, which Kubernetes refuses."""
+        env = {item.partition("=")[0] for item in self.env}
+        secret = [item.partition("=")[0] for item in self.secret_env]
+        problems = [f"{name} is both in env and secret_env" for name in secret if name in env]
+        problems += [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if name in {*env, *secret}]
+        paths = [*_OWN_PATHS, *(item.split(":")[2].rstrip("/") for item in self.volumes if _VOLUME(item))]
+        problems += [f"volumes: {path} is mounted twice" for path in sorted(set(paths)) if paths.count(path) > 1]
+        return problems
+
+    def _bad_scale(self) -> list[str]:
+        problems = []
+        if self.nproc and self.gpus and self.gpus % self.nproc:
+            problems.append(f"nproc is {self.nproc}, which does not divide the {self.gpus} gpus of a node")
+        if self.lease_stale_s and self.lease_stale_s < 60:
+            problems.append(
+                f"lease_stale_s is {self.lease_stale_s:g}; give 0 or 60 or more, the lease is renewed every 10 s"
+            )
+        return problems
+
+    def _bad_cluster(self) -> list[str]:
+        if self.scheduler == "local":
+            return []
+        problems = self._bad_names()
+        if not self.image:
+            problems.append(f"image is missing: {self.scheduler} runs the workers in containers")
+        if self.image and not _IMAGE(self.image):
+            problems.append(f"image is {self.image!r}; give registry/name@sha256:... or registry/name:tag")
+        level = SECURITY.index(self.security)
+        try:
+            needed = str(find_network(self.network).get("security", SECURITY[0]))
+        except ConfigError as error:
+            problems.append(str(error))
+        else:
+            if needed not in SECURITY:
+                problems.append(
+                    f"network {self.network} has the security {needed!r}; give one of {', '.join(SECURITY)}"
+                )
+            elif SECURITY.index(needed) > level:
+                problems.append(f"network {self.network} needs security {needed}, and security is {self.security}")
+        if self.scheduler == "volcano" and self.topology and not re.fullmatch("[0-9]+", self.topology):
+            problems.append(f"topology is {self.topology!r}; for volcano give the number of a tier")
+        return problems
+
+    @property
+    def processes(self) -> int:
+        """Processes of a gang on each node."""
+        return self.nproc or self.gpus or 1
+
+
+def read_spec(flags: Mapping[str, Any], *, file: str = "", stage: str = "") -> LaunchSpec:
+    """The spec for a stage out of defaults, profile, `file` and flags. Raises `ConfigError` with every problem."""
+    written = read_file(file, stage) if file else {}
+    given = {**written, **flags}
+    found = find_profile(str(given["profile"])) if given.get("profile") else {}
+    profile = {name: _plain(name, value) for name, value in found.items()}
+    return LaunchSpec.from_mapping({**profile, **given}, "launch." if file else "")
+
+
+def read_file(uri: str, stage: str) -> dict[str, Any]:
+    """The settings of a YAML file for one stage: its common part under its section for that stage."""
+    common, sections = _read_parts(uri)
+    return {name: _plain(name, value) for name, value in {**common, **sections.get(stage, {})}.items()}
+
+
+def read_sections(uri: str) -> list[str]:
+    """The stages that have a section of their own in a YAML file."""
+    return sorted(_read_parts(uri)[1])
+
+
+def _read_parts(uri: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The common part and the sections. Raises `ConfigError`."""
+    try:
+        written = read_yaml(read_uri(uri), f"launch spec {uri}") or {}
+    except NotFoundError as error:
+        raise ConfigError(f"launch spec {uri}: {error}") from error
+    if not isinstance(written, dict):
+        raise ConfigError(f"launch spec {uri}: give settings, `name: value` a line")
+    known = {field.name for field in dataclasses.fields(LaunchSpec)}
+    sections = {name: part or {} for name, part in written.items() if name in STAGES}
+    common = {name: value for name, value in written.items() if name not in sections}
+    bad = [name for name, part in sections.items() if not isinstance(part, dict)]
+    if bad:
+        raise ConfigError(f"launch spec {uri}: the section of {', '.join(bad)} is no mapping of settings")
+    unknown = [name for part in (common, *sections.values()) for name in part if name not in known]
+    if unknown:
+        names = ", ".join(f"{name}{did_you_mean(str(name), [*known, *STAGES])}" for name in unknown)
+        raise ConfigError(f"launch spec {uri}: unknown {names}")
+    return common, sections
+
+
+def _plain(name: str, value: Any) -> Any:
+    """YAML's own forms as settings have them: mappings as NAME=value, patches as JSON, quantities as text."""
+    if name == "patches" and not isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return [f"{key}={_word(item)}" for key, item in value.items()]
+    if name in ("cpus", "memory", "shm", "disk", "topology") and isinstance(value, int | float):
+        return str(value)
+    return value
+
+
+def _word(value: Any) -> str:
+    """A value of YAML as it was written: `true`, not Python's `True`; nothing for nothing."""
+    return "" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def check_for_stage(spec: LaunchSpec, stage: str, shape: str) -> None:
+    """What a stage cannot do with these machines. Raises `ConfigError`."""
+    problems = []
+    if shape != GANG and spec.nproc > 1:
+        problems.append(f"nproc is {spec.nproc}, but {stage} is no gang: give nodes, one replica each")
+    if shape == GANG and spec.nodes > 1 and spec.restarts_in_place:
+        problems.append("restarts_in_place works for one node: the nodes of a gang would miss each other; give retries")
+    if stage not in ("train", "annotate") and spec.nodes > 1:
+        problems.append(f"nodes is {spec.nodes}, but {stage} runs on one")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRunConfig(LaunchSpec):
+    """Run a stage on many machines, and wait for its result; the flags of the stage follow its name."""
+
+    spec: str = setting("YAML file with settings of this list, and a section for each stage; flags win over it", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRenderConfig(LaunchRunConfig):
+    """Print the object that `launch run` would create."""
+
+
+CLUSTER = "Kubernetes namespace; empty is that of this pod, or of the kubeconfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsListConfig(Settings):
+    """List the jobs of hqclip in a namespace: what they are, how they are, why they wait."""
+
+    namespace: str = setting(CLUSTER, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsLogsConfig(Settings):
+    """Print what the newest pod of a job has said so far."""
+
+    job: str = setting("name of the job")
+    node: int = setting("number of the node or replica", 0, minimum=0)
+    namespace: str = setting(CLUSTER, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsCancelConfig(Settings):
+    """Delete jobs and their pods: one by its name, or all of a launch id such as a Kubeflow run."""
+
+    job: str = setting("name of the job", "")
+    of: str = setting("launch id whose jobs are cancelled", "")
+    namespace: str = setting(CLUSTER, "")
+
+    def conflicts(self) -> list[str]:
+        """Neither or both."""
+        return [] if bool(self.job) != bool(self.of) else ["give one of job and of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsGcConfig(Settings):
+    """Delete jobs that nobody wants any more: their workflow is gone or has ended, or their lease is long stale."""
+
+    namespace: str = setting(CLUSTER, "")
+    pretend: bool = setting("only say what would be deleted", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilesConfig(Settings):
+    """List the hardware profiles and network presets that a launch can name."""

@@ -1,0 +1,115 @@
+"""What launcher tests share: a fake cluster that a kubeconfig names, and the pods' part played by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hqclip.launch import attempts
+from hqclip.launch.ending import Ending
+from hqclip.launch.job import folder
+from hqclip.launch.naming import KEY
+from hqclip.store import Store, open_store
+from tests.fakes.kubernetes import FakeCluster
+
+SETTINGS = {"dataset": "datasets/0123456789abcdef/dataset.json", "run": "000001-hqclip", "batch_size": 64}
+IMAGE = "registry.example/hqclip/train@sha256:0123"
+PLURAL = {"volcano": "jobs", "jobset": "jobsets"}
+
+
+def write_kubeconfig(path: Path, url: str, namespace: str = "training") -> Path:
+    """A kubeconfig for the cluster at `url`."""
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "fake", "cluster": {"server": url}}],
+                "users": [{"name": "me", "user": {}}],
+                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me", "namespace": namespace}}],
+                "current-context": "fake",
+            }
+        )
+    )
+    return path
+
+
+class Pods:
+    """The pods of the one job there is, and its controller: they start, write what agents write, and end."""
+
+    def __init__(self, cluster: FakeCluster, store_uri: str, scheduler: str) -> None:
+        self.cluster, self.scheduler = cluster, scheduler
+        self.store: Store = open_store(store_uri)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The object of the job."""
+        (name,) = self.cluster.names(PLURAL[self.scheduler])
+        return self.cluster.get(PLURAL[self.scheduler], name)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def key(self) -> str:
+        """Where it talks with the launcher."""
+        return str(self.job["metadata"]["annotations"][KEY])
+
+    def start(self, attempt: int = 0) -> list[str]:
+        """All pods run."""
+        names = self.cluster.start_pods(self.name, attempt=attempt)
+        self.phase("Running", attempt)
+        return names
+
+    def phase(self, phase: str, restarts: int = 0, reason: str = "", message: str = "") -> None:
+        """The controller says so, in its own words."""
+        if self.scheduler == "volcano":
+            state = {"phase": phase, "reason": reason, "message": message}
+            self.cluster.set_status("jobs", self.name, {"state": state, "retryCount": restarts})
+            return
+        if phase == "Running":
+            self.cluster.set_status("jobs.batch", f"{self.name}-node-0", {"ready": 2, "active": 2})
+        conditions = []
+        if phase in ("Completed", "Failed"):
+            conditions = [_condition(phase, reason or "AllJobsCompleted", message)]
+        status = {"restarts": restarts, "conditions": conditions}
+        self.cluster.set_status("jobsets", self.name, status)
+
+    def succeed(self, **result: Any) -> None:
+        """Every agent is done, and rank 0 has left a result."""
+        data = json.dumps(result).encode()
+        self.store.write(f"{folder(self.key)}/result.json", data, create_only=False)
+        for node in range(2):
+            self.agent(node, Ending(exit_code=0), seconds=1800)
+        self.end(0)
+        self.phase("Completed")
+
+    def fail(self, *endings: Ending, restarts: int = 0) -> None:
+        """The agents end like this, node by node, and the controller gives up."""
+        for node, ending in enumerate(endings):
+            self.agent(node, ending)
+        self.end(endings[0].exit_code)
+        self.phase("Failed", restarts, "FailedJobs", "a pod failed")
+
+    def agent(self, node: int, ending: Ending, seconds: float = 10, progress: str = "") -> None:
+        """An agent has begun and ended."""
+        begun = attempts.begin(self.store, self.key, node=node, attempt="0", pod=f"pod-{node}", progress="")
+        attempts.end(self.store, self.key, begun, attempts.end_record(begun, ending, progress, seconds))
+
+    def end(self, exit_code: int) -> None:
+        """All pods end."""
+        for name in self.cluster.names("pods"):
+            self.cluster.end_pod(name, exit_code)
+
+
+def _condition(kind: str, reason: str, message: str) -> dict[str, str]:
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }

@@ -1,0 +1,303 @@
+"""Real agents with real ranks: what a scheduler, a launcher and a person are told about how they ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hqclip.agent.last_words import LIMIT_BYTES, shortened
+from hqclip.launch.attempts import Attempt, read_attempts, root_cause
+from hqclip.launch.job import GANG, REPLICAS, Job
+from hqclip.store.local import LocalStore
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 60.0
+KEY = "j/1"
+
+
+def job(folder: Path, act: str, *, on: int = -1, **given: Any) -> Job:
+    """A job in the store; two ranks on a node that do `act`, unless told otherwise."""
+    others = given.pop("others", "wait")
+    store = str(folder / "store")
+    made = Job(
+        name="j",
+        digest="d",
+        store=store,
+        stage="fake",
+        settings={"store": store, "act": act, "on": on, "others": others},
+        shape=GANG,
+        nodes=1,
+        nproc=2,
+        progress="",
+        restarts_in_place=0,
+        no_progress_attempts=0,
+        lease_stale_s=0.0,
+        rendezvous_timeout_s=60.0,
+        shutdown_s=20.0,
+        environment_script="",
+    )
+    made = dataclasses.replace(made, **given)
+    LocalStore(folder / "store").write(f"launch/{KEY}/job.json", made.to_json())
+    return made
+
+
+def start(folder: Path, node: str = "0", **environ: str) -> subprocess.Popen[str]:
+    """An agent, as its container would start it."""
+    asked = {
+        "HQCLIP_NODE": node,
+        "HQCLIP_TERMINATION_LOG": str(folder / f"last-words-{node}"),
+        "OMP_NUM_THREADS": "1",
+        **environ,
+    }
+    command = [sys.executable, "-m", "tests.fakes.stages", str(folder / "store"), KEY]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **asked},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(agent: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = agent.communicate(timeout=PATIENCE_S)
+    return agent.returncode, out, err
+
+
+def until(folder: Path, pattern: str, number: int = 1) -> list[Path]:
+    """Wait until the store has so many of such files."""
+    patience = time.monotonic() + PATIENCE_S
+    while len(found := [p for p in sorted((folder / "store").glob(pattern)) if p.name[0] != "."]) < number:
+        assert time.monotonic() < patience, f"no {pattern}"
+        time.sleep(0.05)
+    return found
+
+
+def only_attempt(folder: Path) -> Attempt:
+    (attempt,) = read_attempts(LocalStore(folder / "store"), KEY)
+    return attempt
+
+
+def last_words(folder: Path, node: str = "0") -> dict[str, Any]:
+    said: dict[str, Any] = json.loads((folder / f"last-words-{node}").read_text())
+    return said
+
+
+def test_a_gang_meets_and_leaves_its_result(tmp_path: Path):
+    script = tmp_path / "plugin.sh"
+    script.write_text("echo loading\nPLUGIN=fast\nunset UNWANTED\n")
+    job(tmp_path, "meet", environment_script=str(script))
+    code, out, err = end(start(tmp_path, HQCLIP_ATTEMPT="3", HQCLIP_POD="pod-0"))
+    assert code == 0, err
+    assert sorted(line for line in out.splitlines() if "met" in line) == ["[0] met 2", "[1] met 2"]
+    result = json.loads((tmp_path / "store/launch/j/1/result.json").read_text())
+    assert result == {"total": 3.0, "threads": "1", "plugin": "fast"}
+    attempt = only_attempt(tmp_path)
+    assert (attempt.node, attempt.number, attempt.attempt, attempt.pod) == (0, 1, "3", "pod-0")
+    assert attempt.ending is not None
+    assert (attempt.ending.exit_code, attempt.ending.rank, last_words(tmp_path)["exit_code"]) == (0, None, 0)
+
+
+def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):
+    job(tmp_path, "fault", on=1)
+    code, _, err = end(start(tmp_path))
+    assert code == 64
+    assert "[1] hqclip j/1: the batch is odd" in err
+    ending = only_attempt(tmp_path).ending
+    assert ending is not None
+    assert (ending.exit_code, ending.rank, ending.message) == (64, 1, "the batch is odd; give an even one")
+    assert json.loads((tmp_path / "store/launch/j/1/verdicts/0-0001.json").read_text())["exit_code"] == 64
+    assert not (tmp_path / "store/launch/j/1/result.json").exists()
+
+
+def test_a_bug_is_told_with_the_traceback_of_the_rank_that_has_it(tmp_path: Path):
+    job(tmp_path, "bug", on=1)
+    assert end(start(tmp_path))[0] == 1
+    ending = only_attempt(tmp_path).ending
+    assert ending is not None
+    assert (ending.rank, ending.message) == (1, "ZeroDivisionError: in rank 1")
+    assert 'raise ZeroDivisionError(f"in rank' in ending.traceback
+    assert last_words(tmp_path)["traceback"] == ending.traceback
+    assert last_words(tmp_path)["rank"] == 1
+
+
+def test_a_killed_rank_is_told_from_those_that_were_stopped_for_it(tmp_path: Path):
+    job(tmp_path, "kill", on=1)
+    assert end(start(tmp_path))[0] == 137
+    ending = only_attempt(tmp_path).ending
+    assert ending is not None
+    assert (ending.exit_code, ending.rank) == (137, 1)
+    assert "out of memory" in ending.message
+
+
+def test_a_stopped_gang_ends_when_its_ranks_have_kept_what_was_finished(tmp_path: Path):
+    job(tmp_path, "wait")
+    agent = start(tmp_path)
+    ranks = until(tmp_path, "waiting/*", 2)
+    agent.send_signal(signal.SIGTERM)
+    assert end(agent)[0] == 143
+    ending = only_attempt(tmp_path).ending
+    assert ending is not None
+    assert (ending.exit_code, ending.failed) == (143, False)
+    assert not any(psutil.pid_exists(int(rank.name)) for rank in ranks)
+
+
+def test_ranks_do_not_outlive_an_agent_that_was_killed(tmp_path: Path):
+    job(tmp_path, "wait", shutdown_s=2.0)
+    agent = start(tmp_path)
+    ranks = [psutil.Process(int(path.name)) for path in until(tmp_path, "waiting/*", 2)]
+    agent.kill()
+    agent.communicate()
+    _, alive = psutil.wait_procs(ranks, timeout=PATIENCE_S)
+    assert alive == []
+
+
+def test_a_gang_whose_launcher_is_gone_stops_and_can_be_continued(tmp_path: Path):
+    job(tmp_path, "wait", lease_stale_s=6.0)
+    agent = start(tmp_path)  # nobody writes a lease
+    code, _, _ = end(agent)
+    assert code == 75
+    assert "lease" in last_words(tmp_path)["message"]
+
+
+def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
+    job(tmp_path, "fault", on=1, nodes=2, nproc=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    agents = [start(tmp_path, node, HQCLIP_RENDEZVOUS=meeting) for node in ("1", "0")]
+    until(tmp_path, "launch/j/1/verdicts/1-0001.json")
+    (other,) = until(tmp_path, "waiting/*")
+    psutil.Process(int(other.name)).kill()  # as a broken connection ends it: that does not tell why
+    assert [end(agent)[0] for agent in agents] == [64, 64]
+    attempts = read_attempts(LocalStore(tmp_path / "store"), KEY)
+    assert [attempt.ending and attempt.ending.exit_code for attempt in attempts] == [64, 64]
+    cause = root_cause(attempts)
+    assert cause is not None
+    assert (cause.node, cause.ending and cause.ending.rank) == (1, 1)
+    told = last_words(tmp_path, "0")["message"]
+    assert told.startswith("ends as agent 1-0001 does, which broke first; here: rank 0 was killed")
+
+
+def test_what_broke_is_told_though_the_agent_is_stopped_while_its_other_ranks_hang(tmp_path: Path):
+    job(tmp_path, "bug", on=1, others="hang", shutdown_s=1.0)
+    agent = start(tmp_path, TMPDIR=str(tmp_path))
+    until(tmp_path, "../hqclip-*/**/error.json")
+    agent.send_signal(signal.SIGTERM)
+    assert end(agent)[0] == 1
+    assert (last_words(tmp_path)["rank"], last_words(tmp_path)["message"]) == (1, "ZeroDivisionError: in rank 1")
+
+
+def test_an_agent_ends_with_the_launcher_that_started_it(tmp_path: Path):
+    job(tmp_path, "wait")
+    assert end(start(tmp_path, HQCLIP_PARENT="1"))[0] == 75
+
+
+def test_a_gang_on_one_node_starts_again_in_place(tmp_path: Path):
+    job(tmp_path, "once", on=0, restarts_in_place=1)
+    agent = start(tmp_path)
+    until(tmp_path, "died")
+    until(tmp_path, "launch/j/1/result.json")
+    agent.send_signal(signal.SIGTERM)  # rank 1 waits for it
+    code, _, err = end(agent)
+    assert code == 143
+    assert "rank 0 was killed" in err
+    assert "starts again in 1 s" in err
+
+
+def test_a_replica_that_dies_starts_again_in_place(tmp_path: Path):
+    job(tmp_path, "once", shape=REPLICAS, nodes=3, restarts_in_place=1)
+    code, _, err = end(start(tmp_path, "2", RANK="5", WORLD_SIZE="8"))
+    assert code == 0
+    assert "rank 2 was killed" in err
+    assert json.loads((tmp_path / "store/launch/j/1/result.json").read_text()) == {"rank": "none"}
+
+
+@pytest.mark.parametrize(("act", "code"), [("fault", 64), ("bug", 1)])
+def test_a_replica_is_started_again_only_where_that_may_help(tmp_path: Path, act: str, code: int):
+    job(tmp_path, act, shape=REPLICAS, restarts_in_place=1)
+    ended, _, err = end(start(tmp_path))
+    assert ended == code
+    assert ("starts again" in err) == (act == "bug")
+
+
+def test_a_stopped_replica_passes_it_on(tmp_path: Path):
+    job(tmp_path, "wait", shape=REPLICAS, restarts_in_place=3)
+    agent = start(tmp_path)
+    (rank,) = until(tmp_path, "waiting/*")
+    agent.send_signal(signal.SIGTERM)
+    assert end(agent)[0] == 143
+    assert not psutil.pid_exists(int(rank.name))
+
+
+def test_a_node_that_fails_without_getting_further_is_not_tried_a_third_time(tmp_path: Path):
+    job(tmp_path, "fault", shape=REPLICAS, no_progress_attempts=2, progress="steps/")
+    assert [end(start(tmp_path))[0] for _ in range(3)] == [64, 64, 70]
+    said = last_words(tmp_path)["message"]
+    assert said.startswith("node 0 failed 2 times in a row before anything was done")
+    assert "exit code 64: the batch is odd" in said
+
+
+@pytest.mark.parametrize(
+    ("node", "damage", "code", "reason"),
+    [
+        ("0", "missing", 66, "no such"),
+        ("0", "damaged", 65, "not a job"),
+        ("", "", 64, "HQCLIP_NODE is ''; give the number of this node, 0 to 0"),
+        ("x", "", 64, "HQCLIP_NODE is 'x'"),
+        ("1", "", 64, "HQCLIP_NODE is '1'"),
+        ("0", "script", 78, "ended with exit code 3: no such network"),
+        ("0", "closed", 77, "Permission denied"),
+    ],
+)
+def test_an_agent_that_cannot_begin_says_why(tmp_path: Path, node: str, damage: str, code: int, reason: str):
+    script = tmp_path / "network.sh"
+    script.write_text("echo no such network >&2\nexit 3\n")
+    job(tmp_path, "meet", environment_script=str(script) if damage == "script" else "")
+    there = tmp_path / "store/launch/j/1/job.json"
+    if damage == "missing":
+        there.unlink()
+    elif damage == "damaged":
+        there.write_text("{}")
+    elif damage == "closed":
+        there.unlink()
+        there.symlink_to("/proc/1/mem")
+    agent = start(tmp_path, node)
+    ended, _, err = end(agent)
+    assert (ended, reason in err) == (code, True), err
+    assert reason in last_words(tmp_path, node)["message"]
+
+
+def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
+    job(tmp_path, "meet", nodes=2, nproc=1)
+    agent = start(tmp_path, "1", HQCLIP_RENDEZVOUS="127.0.0.1:9")  # nobody is there
+    until(tmp_path, "launch/j/1/attempts/1-0001.json")
+    agent.send_signal(signal.SIGTERM)
+    assert end(agent)[0] == 143
+    ending = only_attempt(tmp_path).ending
+    assert ending is not None
+    assert ending.exit_code == 143
+
+
+def test_last_words_fit_and_keep_the_end_of_the_traceback():
+    record = {"message": "größe" * 1000, "traceback": "first line\n" * 1000 + "ZeroDivisionError", "rank": 1}
+    short = shortened(record)
+    assert len(short) <= LIMIT_BYTES
+    said = json.loads(short)
+    assert (said["traceback"], said["rank"]) == ("", 1)
+    assert said["message"].startswith("größe")
+    said = json.loads(shortened({**record, "message": "small"}))
+    assert said["message"] == "small"
+    assert said["traceback"].endswith("first line\nZeroDivisionError")
+    assert len(said["traceback"]) > LIMIT_BYTES // 2

@@ -1,0 +1,442 @@
+"""A stage on a cluster: started once however often it is asked for, followed, explained, and ended when it must."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, UnavailableError
+from hqclip.launch import watch
+from hqclip.launch.ending import Ending
+from hqclip.launch.follow import follow_pod
+from hqclip.launch.kube import Cluster, connect
+from hqclip.launch.run import LaunchError, launch
+from hqclip.launch.spec import LaunchSpec
+from tests.fakes.kubernetes import FakeCluster
+from tests.launching import IMAGE, PLURAL, SETTINGS, Pods, write_kubeconfig
+
+ROOT = Path(__file__).parents[1]
+JOBS = r"/jobs(ets)?"  # of either kind
+CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
+PODS = r"/pods\?"
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def at_once(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubeconfig names the fake cluster, and nobody waits between two looks."""
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
+    monkeypatch.setattr(watch, "POLL_S", 0.01)
+    monkeypatch.setattr(Cluster, "wait", lambda *_: time.sleep(0.01))
+
+
+@pytest.fixture(params=PLURAL)
+def scheduler(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def pods(cluster: FakeCluster, tmp_path: Path, scheduler: str) -> Pods:
+    return Pods(cluster, str(tmp_path / "store"), scheduler)
+
+
+def spec(tmp_path: Path, scheduler: str, **given: Any) -> LaunchSpec:
+    fixed = {
+        "image": IMAGE,
+        "nodes": 2,
+        "cpus": "1",
+        "volumes": (f"claim:shared:{tmp_path}",),
+        "pending_timeout_s": 60.0,
+    }
+    return LaunchSpec(scheduler=scheduler, **{**fixed, **given})
+
+
+def settings(tmp_path: Path, **given: Any) -> dict[str, Any]:
+    return {"store": str(tmp_path / "store"), **SETTINGS, **given}
+
+
+def posts(cluster: FakeCluster) -> int:
+    return sum(request.method == "POST" for request in cluster.requests)
+
+
+def test_a_job_is_created_followed_and_its_result_is_the_stages(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        names = pods.start()
+        cluster.log(names[0], "step 1", "step 2")
+
+    cluster.then("GET", PODS, work)
+    cluster.then("GET", PODS, lambda: pods.succeed(model="runs/000001-hqclip/model"), skip=3)
+    result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    cluster.assert_all_faults_fired()
+    assert result["model"] == "runs/000001-hqclip/model"
+    assert result["launch"] | {"seconds": 0} == {
+        "job": pods.name,
+        "key": f"{pods.name}/1",
+        "scheduler": scheduler,
+        "attempts": 1,
+        "restarts": 0,
+        "node_hours": 1.0,
+        "seconds": 0,
+    }
+    said = capsys.readouterr().err
+    assert f"{pods.name} is pending, 0 of 2 pods run" in said
+    assert f"{pods.name} is running, 2 of 2 pods run" in said
+    assert said.count("step 1\n") == said.count("step 2\n") == 1
+    kept = list(pods.store.list(f"launch/{pods.name}/1/logs/"))
+    assert len(kept) == 1 and pods.store.read(kept[0]) == b"step 1\nstep 2\n"
+
+
+def test_the_same_launch_again_finds_the_job_that_runs(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = subprocess.Popen(_command(scheduler, tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL)
+    cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+    pods.start()
+    first.kill()  # no handler, no clean-up: the job runs on by itself
+    assert first.wait() == -signal.SIGKILL
+    cluster.then("GET", LOOK, lambda: pods.succeed(model="m"), skip=2)
+    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
+    assert posts(cluster) == 1
+    assert "is there already (running) and is followed" in capsys.readouterr().err
+    assert list(pods.store.list(f"launch/{pods.name}/"))[0] == f"launch/{pods.name}/1/attempts/0-0001.end.json"
+
+
+def test_sigterm_to_the_launcher_deletes_the_job_before_anything_else(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    command = _command(scheduler, tmp_path)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as launcher:
+        cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        pods.start()
+        name, before = pods.name, len(cluster.requests)
+        cluster.until(lambda: len(cluster.requests) > before + 3)
+        launcher.send_signal(signal.SIGTERM)
+        cluster.until(lambda: not cluster.names(PLURAL[scheduler]), timeout_s=10)
+        assert launcher.wait(10) == 143
+        assert launcher.stderr is not None
+        assert f"stopped, and {name} with it" in launcher.stderr.read()
+    assert cluster.names("pods") == []
+    asked = [request.method for request in cluster.requests if request.path.endswith(name)]
+    assert asked[-1] == "DELETE"
+
+
+def test_a_launcher_that_detaches_leaves_the_job_alone(cluster: FakeCluster, scheduler: str, tmp_path: Path) -> None:
+    command = [*_command(scheduler, tmp_path), "--on-termination", "detach"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as launcher:
+        cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(10) == 143
+        assert launcher.stderr is not None
+        assert "goes on by itself" in launcher.stderr.read()
+    assert len(cluster.names(PLURAL[scheduler])) == 1
+
+
+def _command(scheduler: str, tmp_path: Path) -> list[str]:
+    flags = {**settings(tmp_path), "scheduler": scheduler, "image": IMAGE, "nodes": 2, "cpus": 1}
+    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    more = ["--volumes", f"claim:shared:{tmp_path}", "--pending-timeout-s", "60"]
+    return [sys.executable, "-m", "hqclip.cli", "launch", "run", "train", *words, *more]
+
+
+def test_of_two_launchers_the_slower_follows_the_job_of_the_quicker(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    body: list[dict[str, Any]] = []
+    lost = cluster.commit_then_drop("POST", CREATE)  # the other one's POST: it arrived, and this one's is refused
+    cluster.then("GET", LOOK, lambda: body.append(pods.job), skip=1)
+    cluster.then("GET", LOOK, lambda: (pods.start(), pods.succeed(model="m")), skip=2)
+    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
+    assert lost.fired == 1 and len(cluster.names(PLURAL[scheduler])) == 1
+    assert body[0]["metadata"]["annotations"]["hqclip/key"] == pods.key
+
+
+def test_a_name_that_stands_for_other_machines_is_refused_while_it_runs(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _launch_and(cluster, lambda: 1 / 0, spec(tmp_path, scheduler), settings(tmp_path))
+    pods.start()
+    with pytest.raises(ConflictError, match="is running with other settings or machines.*hqclip jobs cancel --job"):
+        launch(spec(tmp_path, scheduler, nodes=4), "train", settings(tmp_path))
+    assert posts(cluster) == 1
+
+
+def _launch_and(cluster: FakeCluster, do: Callable[[], object], spec: LaunchSpec, settings: dict[str, Any]) -> None:
+    """Launch, and leave with what `do` raises at the first look."""
+
+    def leave(*_: object) -> None:
+        do()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch.Watch, "to_the_end", leave)
+        launch(spec, "train", settings)
+
+
+def test_a_failure_names_the_rank_that_broke_first_and_ends_with_its_code(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    follows = Ending(exit_code=1, rank=0, message="connection closed by peer", timestamp=101.0)
+    cause = Ending(exit_code=65, rank=11, message="shards/7.tar: cut", traceback="Traceback ...", timestamp=100.0)
+    cluster.then("GET", LOOK, pods.start, skip=2)
+    cluster.then("GET", LOOK, lambda: pods.fail(follows, cause, restarts=1), skip=3)
+    with pytest.raises(LaunchError) as failure:
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    said = str(failure.value)
+    assert failure.value.exit_code == 65
+    assert "rank 11 on node 1 ended with exit code 65 in attempt 1 (1 restarts): shards/7.tar: cut" in said
+    assert "Traceback ..." in said and f"launch/{pods.name}/1/logs" in said
+
+
+def test_what_failed_for_good_fails_again_at_once_until_it_is_asked_for_again(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    for_good = Ending(exit_code=64, rank=0, message="unknown model 'ViT-B-23'", timestamp=100.0)
+    cluster.then("GET", LOOK, pods.start, skip=2)
+    cluster.then("GET", LOOK, lambda: pods.fail(for_good, for_good), skip=3)
+    for _ in range(2):
+        with pytest.raises(LaunchError, match="unknown model 'ViT-B-23'"):
+            launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert posts(cluster) == 1
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    assert (
+        launch(spec(tmp_path, scheduler, again=True), "train", settings(tmp_path))["launch"]["key"] == f"{pods.name}/2"
+    )
+
+
+def test_what_failed_for_good_in_another_run_of_the_pipeline_is_tried_in_this_one(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    for_good = Ending(exit_code=65, rank=0, message="no usable sample", timestamp=100.0)
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.fail(for_good)))
+    with pytest.raises(LaunchError, match="no usable sample"):
+        launch(spec(tmp_path, scheduler, launch_id="monday"), "train", settings(tmp_path))
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    result = launch(spec(tmp_path, scheduler, launch_id="tuesday"), "train", settings(tmp_path))
+    assert result["launch"]["key"] == f"{pods.name}/2"
+
+
+def test_what_failed_by_bad_luck_is_started_anew(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    crash = Ending(exit_code=137, rank=3, message="rank 3 was ended by SIGKILL", timestamp=100.0)
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.fail(crash)))
+    with pytest.raises(LaunchError, match="SIGKILL"):
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert result["launch"]["key"] == f"{pods.name}/2" and posts(cluster) == 2
+
+
+def test_a_job_that_is_being_deleted_is_waited_for(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _launch_and(cluster, lambda: 1 / 0, spec(tmp_path, scheduler), settings(tmp_path))
+    plural, name = PLURAL[scheduler], pods.name
+    cluster.hold(plural, name)
+    cluster.delete(plural, name)
+    cluster.then("GET", LOOK, lambda: cluster.release(plural, name), skip=1)
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["launch"]["key"] == f"{name}/2"
+
+
+def test_logs_of_every_attempt_are_shown_and_kept(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attempt(number: int) -> None:
+        names = pods.start(attempt=number)
+        cluster.log(names[0], *(f"attempt {number} line {n}" for n in range(6)))
+
+    def work() -> None:
+        cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        attempt(0)
+        pods.end(1)
+        while len(list(pods.store.list("launch/"))) < 3:  # job, lease and the first log
+            time.sleep(0.01)
+        attempt(1)
+        pods.succeed()
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    working.join(10)
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("attempt")]
+    assert shown == [f"attempt {number} line {n}" for number in range(2) for n in range(6)]
+    assert len(list(pods.store.list(f"launch/{pods.key}/logs/"))) == 2
+
+
+def test_a_log_that_breaks_off_is_taken_up_where_it_was(cluster: FakeCluster, pods: Pods, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _launch_and(cluster, lambda: 1 / 0, spec(tmp_path, pods.scheduler), settings(tmp_path))
+    name = pods.start()[0]
+    cluster.log(name, *(f"line {n}" for n in range(9)))
+    cluster.drop_log_after(name, 3)
+    cluster.drop_log_after(name, 4)
+    pods.end(0)
+    lines = list(follow_pod(connect(), cluster.get("pods", name), lambda _: None))
+    assert lines == [f"line {n}" for n in range(9)]
+    cluster.assert_all_faults_fired()
+
+
+def test_a_job_that_gets_no_machines_is_given_up_with_the_reason(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    def wait() -> None:
+        reason = {"reason": "NotEnoughResources", "message": "16 GPUs short"}
+        if scheduler == "volcano":
+            cluster.podgroup(pods.name, "Pending", [{"type": "Unschedulable", "status": "True", **reason}])
+        else:
+            cluster.workload(pods.name, [{"type": "QuotaReserved", "status": "False", **reason}])
+
+    cluster.then("POST", CREATE, wait)
+    queue = {} if scheduler == "volcano" else {"queue": "research"}
+    with pytest.raises(UnavailableError, match=r"got no machines in .*pending_timeout_s.*16 GPUs short"):
+        launch(spec(tmp_path, scheduler, pending_timeout_s=0.2, **queue), "train", settings(tmp_path))
+    assert cluster.names(PLURAL[scheduler]) == []
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_wait(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "HOPELESS_S", 0.1)
+
+    def wait() -> None:
+        for name in cluster.start_pods(pods.name, phase="Pending"):
+            cluster.pod_phase(name, "Pending", "ImagePullBackOff", 'Back-off pulling image "hqclip/trian"')
+
+    cluster.then("POST", CREATE, wait)
+    with pytest.raises(ConfigError, match=r"cannot start: ImagePullBackOff: .*hqclip/trian"):
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert cluster.names(PLURAL[scheduler]) == []
+
+
+def test_a_job_that_writes_nothing_for_too_long_is_given_up(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    cluster.then("POST", CREATE, pods.start)
+    with pytest.raises(UnavailableError, match="has written nothing below runs/000001-hqclip/checkpoints/"):
+        launch(spec(tmp_path, scheduler, stall_timeout_s=0.2), "train", settings(tmp_path))
+    assert cluster.names(PLURAL[scheduler]) == []
+
+
+def test_a_job_that_runs_for_too_long_is_given_up(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    cluster.then("POST", CREATE, pods.start)
+    with pytest.raises(UnavailableError, match="running_timeout_s"):
+        launch(spec(tmp_path, scheduler, running_timeout_s=1.0), "train", settings(tmp_path))
+    assert cluster.names(PLURAL[scheduler]) == []
+
+
+def test_a_job_that_somebody_deletes_is_said_to_be_gone(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    cluster.then("POST", CREATE, pods.start)
+    cluster.then("GET", LOOK, lambda: cluster.delete(PLURAL[scheduler], pods.name), skip=3)
+    with pytest.raises(LaunchError, match="was deleted by somebody else"):
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_server_that_is_busy_is_asked_again(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, code: int
+) -> None:
+    cluster.fail("POST", CREATE, code, times=2, retry_after=0 if code == 429 else None)
+    cluster.drop("GET", LOOK, times=2, skip=1)
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
+    cluster.assert_all_faults_fired()
+
+
+def test_a_missing_operator_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    other = {"volcano": "jobsets", "jobset": "jobs.batch.volcano.sh"}[scheduler]
+    with FakeCluster(installed=[other, "queues"]) as bare:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "bare", bare.url)))
+        with pytest.raises(HQClipError, match="this cluster serves no .*install (Volcano|JobSet)") as refusal:
+            launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert refusal.value.exit_code == 64
+
+
+def test_a_missing_right_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
+    with FakeCluster(rules=rules) as strict:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "strict", strict.url)))
+        with pytest.raises(AccessError, match="serviceaccount:training:launcher.* cannot create resource"):
+            launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+
+
+def test_a_queue_that_does_not_exist_is_named(cluster: FakeCluster, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="reserach"):
+        launch(spec(tmp_path, "volcano", queue="reserach"), "train", settings(tmp_path))
+    assert cluster.names("jobs") == []
+
+
+def test_a_namespace_that_does_not_exist_is_named(cluster: FakeCluster, scheduler: str, tmp_path: Path) -> None:
+    with pytest.raises(HQClipError, match="there is no namespace 'elsewhere'") as refusal:
+        launch(spec(tmp_path, scheduler, namespace="elsewhere"), "train", settings(tmp_path))
+    assert refusal.value.exit_code == 64
+
+
+def test_without_a_cluster_it_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    with pytest.raises(HQClipError, match="no Kubernetes cluster.*--scheduler local") as refusal:
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert refusal.value.exit_code == 78
+
+
+def test_inside_kubeflow_the_job_belongs_to_the_workflow_and_its_run(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"workflows.argoproj.io/workflow": "refine-x7", "pipeline/runid": "4f1c-22"}
+    cluster.add("workflows", {"metadata": {"name": "refine-x7"}})
+    cluster.add("pods", {"metadata": {"name": "refine-x7-launcher", "labels": labels}, "spec": {"containers": []}})
+    monkeypatch.setenv("KFP_POD_NAME", "refine-x7-launcher")
+    cluster.then("POST", CREATE, lambda: (pods.phase("Completed"), _leave_result(pods)))
+    launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    metadata = pods.job["metadata"]
+    assert metadata["ownerReferences"] == [
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "name": "refine-x7",
+            "uid": cluster.get("workflows", "refine-x7")["metadata"]["uid"],
+            "controller": False,
+            "blockOwnerDeletion": False,
+        }
+    ]
+    assert metadata["labels"]["hqclip/launch-id"] == "4f1c-22"
+    cluster.delete("workflows", "refine-x7")
+    assert cluster.names(PLURAL[scheduler]) == []
+
+
+def _leave_result(pods: Pods) -> None:
+    pods.store.write(f"launch/{pods.key}/result.json", b"{}")
+
+
+def test_a_dry_run_on_the_server_creates_nothing(cluster: FakeCluster, scheduler: str, tmp_path: Path) -> None:
+    command = [*_command(scheduler, tmp_path), "--dry-run=server"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["metadata"]["uid"]
+    assert cluster.names(PLURAL[scheduler]) == [] and posts(cluster) == 1
+    refused = subprocess.run(
+        [*command, "--namespace", "elsewhere"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 64 and "elsewhere" in refused.stderr
