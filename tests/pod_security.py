@@ -1,51 +1,50 @@
-"""The specification of a pod in, what a level of Pod Security has against it out.
-
-As kubernetes.io/docs/concepts/security/pod-security-standards has the levels, without what our pods never set: SELinux,
-AppArmor, sysctls, /proc masks, Windows.
-"""
+"""A pod in, what of it is against a level of Kubernetes' Pod Security Standards out; empty if nothing is."""
 
 from __future__ import annotations
 
-from typing import Any
+from tests.rendering import Json, every_container
 
-LEVELS = ("privileged", "baseline", "restricted")
-HARMLESS = {  # capabilities that baseline lets a container have
-    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE"),
-    *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+USUAL = (
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
+)
+VOLUMES = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
+    *("persistentVolumeClaim", "projected", "secret"),
 }
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-Json = dict[str, Any]
 
 
-def pod_security(level: str, pod: Json) -> list[str]:
-    """What a level of Pod Security has against the spec of a pod."""
-    problems = [f"{key} is set" for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)]
-    problems += [f"volume {volume['name']} is of the node" for volume in pod.get("volumes", []) if "hostPath" in volume]
-    kinds = {key for volume in pod.get("volumes", []) for key in volume} - {"name"}
-    if level == "restricted" and not kinds <= VOLUMES:
-        problems.append(f"volumes of the kinds {kinds - VOLUMES}")
-    for container in [*pod.get("initContainers", []), *pod["containers"]]:
-        security = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
-        asks = _container_security(level, container, security)
-        problems += [f"container {container['name']} {asked}" for asked in asks]
-    return problems if level != "privileged" else []
+def against_baseline(pod: Json) -> list[str]:
+    """What is against the level baseline."""
+    spec, found = pod["spec"], []
+    found += [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
+    found += ["hostPath" for volume in spec["volumes"] if "hostPath" in volume]
+    found += ["sysctls" for _ in spec["securityContext"].get("sysctls", [])]
+    for container in every_container(pod):
+        security = container.get("securityContext", {})
+        added = set(security.get("capabilities", {}).get("add", []))
+        found += ["privileged"] * bool(security.get("privileged"))
+        found += [f"capability {name}" for name in sorted(added - set(USUAL.split()))]
+        found += ["hostPort" for port in container.get("ports", []) if port.get("hostPort")]
+        found += ["procMount"] * (security.get("procMount", "Default") != "Default")
+        seccomp = security.get("seccompProfile", spec["securityContext"].get("seccompProfile", {}))
+        found += ["seccomp"] * (seccomp.get("type") == "Unconfined")
+    return found
 
 
-def _container_security(level: str, container: Json, security: Json) -> list[str]:
-    capabilities = security.get("capabilities", {})
-    added = set(capabilities.get("add", []))
-    refusals = {
-        "is privileged": security.get("privileged"),
-        "has a port of the node": any("hostPort" in port for port in container.get("ports", [])),
-        "is unconfined": security.get("seccompProfile", {}).get("type") == "Unconfined",
-        f"adds {added}": added - (HARMLESS if level == "baseline" else {"NET_BIND_SERVICE"}),
-    }
-    if level == "restricted":
-        refusals |= {
-            "may become root": security.get("allowPrivilegeEscalation") is not False,
-            "may be root": security.get("runAsNonRoot") is not True or security.get("runAsUser") == 0,
-            "keeps capabilities": "ALL" not in capabilities.get("drop", []),
-            "has no seccomp profile": security.get("seccompProfile", {}).get("type")
-            not in ("RuntimeDefault", "Localhost"),
-        }
-    return [text for text, refused in refusals.items() if refused]
+def against_restricted(pod: Json) -> list[str]:
+    """What is against the level restricted."""
+    spec, found = pod["spec"], against_baseline(pod)
+    found += [f"volume {name}" for volume in spec["volumes"] for name in volume.keys() - {"name"} - VOLUMES]
+    for container in every_container(pod):
+        security = {**spec["securityContext"], **container.get("securityContext", {})}
+        capabilities = security.get("capabilities", {})
+        found += ["runAsNonRoot"] * (security.get("runAsNonRoot") is not True)
+        found += ["runAsUser"] * (security.get("runAsUser") == 0)
+        found += ["allowPrivilegeEscalation"] * (security.get("allowPrivilegeEscalation") is not False)
+        found += ["drop ALL"] * ("ALL" not in capabilities.get("drop", []))
+        found += ["add"] * bool(set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"})
+        found += ["seccomp"] * (security.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"))
+    return found
+
+
+AGAINST = {"privileged": lambda _: [], "baseline": against_baseline, "restricted": against_restricted}

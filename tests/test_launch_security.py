@@ -4,54 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.pod_security import against_baseline, against_restricted
 from tests.rendering import NETWORKS, PROFILES, RENDER, Json, every_container, rendered, rich, template
 
 
 @pytest.fixture(params=RENDER)
 def scheduler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-# the levels of Kubernetes' Pod Security Standards: what of a pod is against them
-_USUAL = (
-    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
-)
-_VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
-    *("persistentVolumeClaim", "projected", "secret"),
-}
-
-
-def against_baseline(pod: Json) -> list[str]:
-    spec, found = pod["spec"], []
-    found += [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
-    found += ["hostPath" for volume in spec["volumes"] if "hostPath" in volume]
-    found += ["sysctls" for _ in spec["securityContext"].get("sysctls", [])]
-    for container in every_container(pod):
-        security = container.get("securityContext", {})
-        added = set(security.get("capabilities", {}).get("add", []))
-        found += ["privileged"] * bool(security.get("privileged"))
-        found += [f"capability {name}" for name in sorted(added - set(_USUAL.split()))]
-        found += ["hostPort" for port in container.get("ports", []) if port.get("hostPort")]
-        found += ["procMount"] * (security.get("procMount", "Default") != "Default")
-        seccomp = security.get("seccompProfile", spec["securityContext"].get("seccompProfile", {}))
-        found += ["seccomp"] * (seccomp.get("type") == "Unconfined")
-    return found
-
-
-def against_restricted(pod: Json) -> list[str]:
-    spec, found = pod["spec"], against_baseline(pod)
-    found += [f"volume {name}" for volume in spec["volumes"] for name in volume.keys() - {"name"} - _VOLUMES]
-    for container in every_container(pod):
-        security = {**spec["securityContext"], **container.get("securityContext", {})}
-        capabilities = security.get("capabilities", {})
-        found += ["runAsNonRoot"] * (security.get("runAsNonRoot") is not True)
-        found += ["runAsUser"] * (security.get("runAsUser") == 0)
-        found += ["allowPrivilegeEscalation"] * (security.get("allowPrivilegeEscalation") is not False)
-        found += ["drop ALL"] * ("ALL" not in capabilities.get("drop", []))
-        found += ["add"] * bool(set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"})
-        found += ["seccomp"] * (security.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"))
-    return found
 
 
 def strictest(pod: Json) -> str:

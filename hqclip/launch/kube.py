@@ -20,7 +20,7 @@ from hqclip.launch.patches import Json
 
 CORE = "v1"
 PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
-WORKLOADS = ("kueue.x-k8s.io/v1beta1", "workloads")
+WORKLOADS = (("kueue.x-k8s.io/v1beta2", "workloads"), ("kueue.x-k8s.io/v1beta1", "workloads"))  # newest first
 WORKFLOWS = ("argoproj.io/v1alpha1", "workflows")
 INSTALLED_BY = {
     "batch.volcano.sh": "Volcano (volcano.sh/en/docs/installation), or give --scheduler jobset",
@@ -55,6 +55,10 @@ class Cluster:
     ) -> None:
         self.namespace = namespace
         self._api, self._patience_s, self._sleep = api, patience_s, sleep
+
+    def elsewhere(self, namespace: str) -> Cluster:
+        """The same cluster, another namespace."""
+        return Cluster(self._api, namespace, patience_s=self._patience_s, sleep=self._sleep)
 
     def wait(self, seconds: float) -> None:
         """Let some time pass before looking again."""
@@ -186,7 +190,7 @@ class Cluster:
             return _Expired(said)
         if error.status in _TRANSIENT:
             return UnavailableError(f"the Kubernetes API gave no answer after retries ({method} {path}): {said}")
-        return ConfigError(f"Kubernetes refuses the object: {said}")
+        return ConfigError(f"Kubernetes refuses {'the object' if method == 'POST' else 'this'}: {said}")
 
 
 class _Expired(Exception):
@@ -249,7 +253,10 @@ def connect(namespace: str = "") -> Cluster:
 def own_pod(cluster: Cluster) -> Json | None:
     """The pod this process runs in, None outside Kubeflow; in it, KFP says its name."""
     name = os.environ.get("KFP_POD_NAME", "")
-    return cluster.get(CORE, "pods", name) if name else None
+    if not name:
+        return None
+    home = _INSIDE.read_text().strip() if _INSIDE.exists() else cluster.namespace
+    return cluster.elsewhere(home).get(CORE, "pods", name)
 
 
 def run_id(pod: Json) -> str:
@@ -258,7 +265,12 @@ def run_id(pod: Json) -> str:
 
 
 def owner(cluster: Cluster, pod: Json) -> Json | None:
-    """The Argo Workflow of a pod as an owner: what it owns is deleted with it. Never the pod: that may be evicted."""
+    """The Argo Workflow of a pod as an owner: what it owns is deleted with it. Never the pod: that may be evicted.
+
+    None for a pod of another namespace, as owners must be of the same: then lease and janitor end what is left alone.
+    """
+    if pod["metadata"].get("namespace", cluster.namespace) != cluster.namespace:
+        return None
     name = pod["metadata"].get("labels", {}).get("workflows.argoproj.io/workflow", "")
     workflow = cluster.get(*WORKFLOWS, name) if name else None
     if workflow is None:

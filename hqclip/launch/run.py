@@ -102,7 +102,8 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) ->
 
     def cancel() -> str:
         if spec.on_termination == "detach":
-            return f"{order.job.name} goes on by itself"
+            alone = f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else ""
+            return f"{order.job.name} goes on by itself{alone}"
         cluster.delete(backend.api, backend.plural, order.job.name, at_once=True)
         return f"stopped, and {order.job.name} with it"
 

@@ -48,7 +48,8 @@ def _queue(cluster: Cluster, backend: Backend, body: Json) -> Iterable[str]:
         groups = [group] if group else []
     else:
         uid = body["metadata"]["uid"]
-        groups = [w for w in cluster.list(*WORKLOADS) if _owned_by(w, uid)] if body["spec"].get("suspend") else []
+        served = (cluster.list(*kind) for kind in WORKLOADS if body["spec"].get("suspend"))
+        groups = [workload for workload in next(filter(None, served), []) if _owned_by(workload, uid)]
     for group in groups:
         for condition in reversed(group.get("status", {}).get("conditions", [])):
             refused = condition.get("status") == ("True" if backend.name == "volcano" else "False")
