@@ -18,7 +18,9 @@ def plan(
     train_seed: int,
     overrides: str,
     launch: str,
+    owner: str,
     planned: dsl.Output[dsl.Dataset],
+    card: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Open a cycle: check every setting, and say whether there is anything to do."""
     from hqclip.stages import run_named
@@ -35,5 +37,6 @@ def plan(
         "train_seed": train_seed,
         "overrides": overrides,
         "launch": launch,
+        "owner": owner,
     }
-    return run_named("plan", given, write_to=planned.path)["has_work"]
+    return run_named("plan", given, write_to=planned.path, card=card.path)["has_work"]

@@ -397,7 +397,7 @@ class TrainConfig(Settings):
 
     store: str = setting(STORE)
     dataset: str = setting("data set manifest, as printed by `hqclip curate`")
-    run: str = setting("name of the run: a-z, 0-9 and dashes")
+    run: str = setting("name of the run: a-z, 0-9, dots and dashes")
     model: str = setting("name of an open_clip model", "ViT-B-32")
     samples_seen: int = setting("budget: samples the model sees in all", 12_800_000, minimum=1)
     batch_size: int = setting("samples a step, all ranks together", 4096, minimum=2)
@@ -452,9 +452,11 @@ class PlanConfig(Settings):
 
     store: str = setting(STORE)
     shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
-    suite: str = setting("suite to judge with: a suite.json, local or gs://")
+    suite: str = setting("suite to judge with: a suite.json, local or gs://; empty if nothing is trained", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    points: tuple[str, ...] = setting("training runs of the cycle: recipes out of raw, mixed, hqclip", ("hqclip",))
+    points: tuple[str, ...] = setting(
+        "training runs of the cycle: recipes out of raw, mixed, hqclip; none makes data only", ("hqclip",)
+    )
     cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
     annotate_model: str = setting("LVLM; empty leaves it to the preset", "")
     train_samples_seen: int = setting("training budget of each point; 0 leaves it to the preset", 0, minimum=0)
@@ -465,6 +467,44 @@ class PlanConfig(Settings):
         "they are called; empty for none",
         "",
     )
+    owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(Settings):
+    """Prepare a sweep: training runs that differ in some settings, on one data set, judged by one suite."""
+
+    store: str = setting(STORE)
+    suite: str = setting("suite to judge with: a suite.json, local or gs://")
+    points: str = setting(
+        'what to try, as JSON: {"train.learning_rate": [0.001, 0.0005]} for all combinations, or a list of '
+        '{"name": ..., "settings": {...}}'
+    )
+    dataset: str = setting("data set manifest; empty takes that of the newest finished cycle", "")
+    preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
+    overrides: str = setting('further settings of all points as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
+    seed: int = setting("seed of the training runs", 0, minimum=0)
+    launch: str = setting("machines: a YAML file with a section for train; empty for none", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig(Settings):
+    """Compare the points of a sweep, and name the best."""
+
+    store: str = setting(STORE)
+    plan: str = setting("sweep plan, as printed by `hqclip sweep`")
+    evaluations: tuple[str, ...] = setting("evaluations of the points, as printed by `hqclip evaluate`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestConfig(Settings):
+    """Ask for one model to be judged: what `evaluate` takes, checked, for a pipeline of that stage alone."""
+
+    store: str = setting(STORE)
+    model: str = setting("exported model folder, as printed by `hqclip train`; empty is the champion", "")
+    suite: str = setting("suite manifest: a suite.json, local or gs://")
+    preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
+    launch: str = setting("machines: a YAML file with a section for evaluate; empty for none", "")
 
 
 @dataclass(frozen=True, kw_only=True)

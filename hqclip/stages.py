@@ -21,8 +21,11 @@ from hqclip.config import (
     EvaluateConfig,
     PlanConfig,
     PromoteConfig,
+    RequestConfig,
     ScoreConfig,
+    SelectConfig,
     Settings,
+    SweepConfig,
     TrainConfig,
 )
 from hqclip.errors import HQClipError, MissingSoftwareError
@@ -46,6 +49,9 @@ STAGES = {
     "train": Stage("hqclip.train.stage", TrainConfig),
     "evaluate": Stage("hqclip.evaluate.stage", EvaluateConfig),
     "promote": Stage("hqclip.cycle.promote", PromoteConfig),
+    "sweep": Stage("hqclip.cycle.sweep", SweepConfig),
+    "select": Stage("hqclip.cycle.select", SelectConfig),
+    "request": Stage("hqclip.cycle.request", RequestConfig),
 }
 
 
@@ -74,9 +80,11 @@ def run_planned(
 ) -> dict[str, Any]:
     """Run a stage as the plan says, inside a pipeline task.
 
-    `plan` and `results` are files with the results of `plan` and of earlier stages; `point` is the training run in
-    turn. `outputs` are those of `run_named`.
+    `plan` and `results` are files with the results of `plan` (or another stage that prepares work) and of earlier
+    stages; `point` is the training run in turn. `outputs` are those of `run_named`.
     """
+    from hqclip.cycle import lock
+
     planned = json.loads(Path(plan).read_text())
     earlier = [json.loads(Path(path).read_text()) for path in results]
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
@@ -84,47 +92,62 @@ def run_planned(
     if "evaluations" in known:
         given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
     if point is not None:
-        given = {**given, **point["settings"], "run": f"{int(planned['cycle']):06d}-{point['name']}"}
-    result = run_named(name, given, machines=planned.get("machines", {}).get(name), **outputs)
+        given = {**given, **point["settings"], "run": f"{planned['runs']}{point['name']}"}
+    with lock.held(open_store(given["store"]), planned.get("owner", "")):
+        result = run_named(name, given, machines=planned["machines"].get(name), **outputs)
     run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
-    point = run.partition("/")[0].partition("-")[2]
-    _remember(given["store"], int(planned["cycle"]), f"{name}-{point}" if point else name, result)
+    point_name = run.partition("/")[0].removeprefix(planned["runs"])
+    note = f"{planned['notes']}{name}-{point_name}" if point_name else f"{planned['notes']}{name}"
+    _remember(given["store"], f"{note}.json", result)
     return result
 
 
-def _remember(store_uri: str, cycle: int, task: str, result: Mapping[str, Any]) -> None:
+def _remember(store_uri: str, key: str, result: Mapping[str, Any]) -> None:
     """Keep what a task said when it finished first, for the report; a second run that did nothing changes nothing."""
-    store, key = open_store(store_uri), f"cycles/{cycle:06d}.stages/{task}.json"
+    store = open_store(store_uri)
     if not store.exists(key):
         store.write(key, json.dumps(result, indent=1).encode(), create_only=False)
 
 
-def run_named(
-    name: str,
-    given: Mapping[str, Any],
-    *,
-    machines: Mapping[str, Any] | None = None,
-    write_to: str,
-    log: Callable[[str, float], None] | None = None,
-    page: str = "",
-) -> dict[str, Any]:
-    """Run a stage inside a pipeline task, or on the `machines` of a launch spec.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a task of a pipeline leaves what it found: files, but for `log`, which takes the name of a number and it.
 
-    Its result goes to the file `write_to`, the numbers in it to `log`, its report to the file `page`.
+    `write_to` gets the result, `page` its report, `card` what a person wants to know first, as Markdown.
+    """
+
+    write_to: str
+    log: Callable[[str, float], None] | None = None
+    page: str = ""
+    card: str = ""
+
+
+def run_named(
+    name: str, given: Mapping[str, Any], *, machines: Mapping[str, Any] | None = None, **outputs: Any
+) -> dict[str, Any]:
+    """Run a stage inside a pipeline task, or on the `machines` of a launch spec; `outputs` are those of `Outputs`.
+
     A fault that a person can mend is printed without a traceback and ends the process with its exit code.
     """
+    to = Outputs(**outputs)
     try:
         settings = STAGES[name].settings.from_mapping(given, f"{name}.")
         result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
-        if page:
-            Path(page).parent.mkdir(parents=True, exist_ok=True)
-            Path(page).write_bytes(open_store(given["store"]).read(result["report"]))
+        if to.page:
+            _write(to.page, open_store(given["store"]).read(result["report"]))
     except HQClipError as error:
         raise SystemExit(report(name, error)) from error
     if "reason" in result:
         print(f"hqclip {name}: {result['reason']}", file=sys.stderr, flush=True)
-    save_result(result, write_to, log)
+    if to.card:
+        _write(to.card, markdown(name, result).encode())
+    save_result(result, to.write_to, to.log)
     return result
+
+
+def _write(path: str, data: bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(data)
 
 
 def _run_on(machines: Mapping[str, Any], name: str, settings: Settings) -> dict[str, Any]:
@@ -136,11 +159,22 @@ def _run_on(machines: Mapping[str, Any], name: str, settings: Settings) -> dict[
 
 def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:
     """The result as a JSON file, and every number in it as a metric."""
-    Path(write_to).parent.mkdir(parents=True, exist_ok=True)
-    Path(write_to).write_text(json.dumps(result, indent=1) + "\n")
+    _write(write_to, (json.dumps(result, indent=1) + "\n").encode())
     if log:
         for metric, value in numbers(result).items():
             log(metric, value)
+
+
+def markdown(name: str, result: Mapping[str, Any]) -> str:
+    """A result as a card: why, a table if it has one, and what there is to look at."""
+    title = {"plan": "Cycle {cycle}", "promote": "Cycle {cycle}: {verdict}", "select": "Sweep: {best}"}.get(name, name)
+    lines = [f"# {title.format(**result)}", result.get("reason", "")]
+    if "has_work" in result:
+        points = ", ".join(point["name"] for point in result.get("points", [])) or "none: data only"
+        lines += [f"Training runs: {points}"] if result["has_work"] else ["**Nothing ran.**"]
+    lines += [result["table"]] if "table" in result else []
+    lines += [f"Report: `{result['report']}` in the store"] if "report" in result else []
+    return "\n\n".join(filter(None, lines)) + "\n"
 
 
 def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

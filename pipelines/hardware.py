@@ -26,8 +26,12 @@ def launching(stages: Collection[str]) -> Iterator[None]:
 
 
 def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache."""
+    """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache.
+
+    In the graph it bears what its component says of itself.
+    """
     task.set_caching_options(False)
+    task.set_display_name(f"{task.component_spec.name}: {(task.component_spec.description or '').rstrip('.')}")
     return task
 
 

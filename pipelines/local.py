@@ -25,16 +25,16 @@ from pipelines.console import Console, plain
 
 
 class Runner:
-    """Runs one compiled pipeline; task outputs go below `root`."""
+    """Runs one compiled pipeline, whose `inputs` it knows; task outputs go below `root`."""
 
     def __init__(self, compiled: Path, root: Path) -> None:
         self._pipeline = components.load_component_from_file(str(compiled))
         self._root = root
-        self._inputs = self._pipeline.component_spec.inputs
+        self.inputs = self._pipeline.component_spec.inputs
 
     def run(self, inputs: dict[str, Any]) -> int:
         """0, or 1 if a task failed; the task has said why. Raises `ConfigError` for inputs that are missing."""
-        missing = [name for name, spec in self._inputs.items() if spec.default is None and name not in inputs]
+        missing = [name for name, spec in self.inputs.items() if spec.default is None and name not in inputs]
         if missing:
             raise ConfigError(f"pipeline inputs are missing: give {' '.join(f'--set {name}=...' for name in missing)}")
         here = str(Path(__file__).parents[1])
@@ -67,10 +67,10 @@ class Runner:
             name, equals, value = assignment.partition("=")
             if not equals:
                 raise ConfigError(f"--set {assignment}: give INPUT=VALUE")
-            if name not in self._inputs:
-                known = ", ".join(sorted(self._inputs))
-                raise ConfigError(f"unknown pipeline input {name!r}{did_you_mean(name, self._inputs)}; one of {known}")
-            inputs[name] = value if self._inputs[name].type == "String" else _number(name, value)
+            if name not in self.inputs:
+                known = ", ".join(sorted(self.inputs))
+                raise ConfigError(f"unknown pipeline input {name!r}{did_you_mean(name, self.inputs)}; one of {known}")
+            inputs[name] = value if self.inputs[name].type == "String" else _number(name, value)
         return inputs
 
 

@@ -46,7 +46,7 @@ def refine(
         train_samples_seen: Training budget of each point; 0 leaves it to the preset.
         train_seed: Seed of the training runs.
     """
-    finished = uncached(finish(store=store))
+    finished = uncached(finish(store=store, owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER))
     with dsl.ExitHandler(finished, name="refine"):
         planned = uncached(
             plan(
@@ -61,6 +61,7 @@ def refine(
                 train_seed=train_seed,
                 overrides=plan_overrides,
                 launch=plan_launch,
+                owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             )
         )
         the_plan = planned.outputs["planned"]

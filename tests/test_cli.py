@@ -110,7 +110,6 @@ def test_every_missing_flag_is_listed_with_what_it_is(said: Callable[..., tuple[
         "cycle is -2; give 0 or more",
         "store is missing",
         "shards is missing",
-        "suite is missing",
     ]
 
 
@@ -234,7 +233,9 @@ def test_a_planned_stage_takes_its_settings_from_the_plan_and_from_what_came_bef
     store = str(kettle / "store")
     train = {"store": store, "dataset": "-", "learning_rate": 0.1, "seed": 1}
     promote = {"store": store, "plan": "cycles/000003.plan.json", "margin": 0.25}
-    plan = file("plan", {"cycle": 3.0, "settings": {"train": train, "promote": promote}})
+    settings = {"train": train, "promote": promote}
+    where = {"runs": "000003-", "notes": "cycles/000003.stages/", "machines": {}}
+    plan = file("plan", {"settings": settings, **where})
     curated = file("curated", {"dataset": "datasets/x/dataset.json", "rows": 5})
     point = {"name": "raw", "settings": {"learning_rate": 0.2}}
     trained = run_planned("train", plan, [curated], point=point, write_to=file("t", 0))

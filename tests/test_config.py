@@ -235,8 +235,8 @@ def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
         ({"preset": "demo-quik"}, "unknown preset 'demo-quik'; did you mean 'demo-quick'"),
         ({"overrides": '{"train.seed": 1,}'}, "overrides is not valid JSON at character 17"),
         ({"overrides": "[]"}, "overrides must be a JSON object"),
-        ({"points": "raw,raw"}, "give 1 to 16 different ones"),
-        ({"points": ""}, "give 1 to 16 different ones"),
+        ({"points": "raw,raw"}, "give at most 16 different ones"),
+        ({"suite": ""}, "suite is missing: what is trained must be judged"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(given: dict, reason: str) -> None:

@@ -104,7 +104,49 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
     said = capfd.readouterr().out
     assert "cycle 1 is done" in said
     assert "executor_input" not in said
+    _sweep(inputs, tmp_path)
+    _judge(inputs, tmp_path)
+    _refine_data_only(inputs, tmp_path, capfd)
     assert "executor_input" in (tmp_path / "tasks" / "log.txt").read_text()
+
+
+def _runner(name: str, tmp_path: Path) -> Runner:
+    return Runner(compile_pipeline(name, tmp_path / f"{name}.yaml"), tmp_path / "tasks")
+
+
+def _sweep(inputs: dict[str, Any], tmp_path: Path) -> None:
+    """Two points on the data of the cycle; nothing is put in force, and the same sweep again does nothing."""
+    store, runner = open_store(inputs["store"]), _runner("sweep", tmp_path)
+    champion = store.read("champion.json")
+    given = {name: inputs[name] for name in ("store", "evaluate_suite", "plan_preset")}
+    overrides = {name: value for name, value in TINY.items() if name.startswith("train.")}
+    given |= {"plan_overrides": json.dumps(overrides), "sweep_points": '{"train.learning_rate": [0.001, 0.002]}'}
+    assert runner.run(given) == 0
+    (key,) = [key for key in store.list("sweeps/") if key.count("/") == 1 and key.count(".") == 1 and "json" in key]
+    found = json.loads(store.read(key))
+    assert [point["name"] for point in found["points"]] == ["lr-0.001", "lr-0.002"]
+    assert found["best"] in ("lr-0.001", "lr-0.002") and store.exists(found["report"])
+    everything = list(store.list())
+    assert runner.run(given) == 0
+    assert list(store.list()) == everything
+    assert store.read("champion.json") == champion
+
+
+def _judge(inputs: dict[str, Any], tmp_path: Path) -> None:
+    """The champion has been judged on this suite: the pipeline ends without looking at a picture again."""
+    given = {name: inputs[name] for name in ("store", "evaluate_suite", "plan_preset")}
+    assert _runner("evaluate", tmp_path).run(given) == 0
+
+
+def _refine_data_only(inputs: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A second data set version, judged by the champion of the first cycle; the second call has nothing to do."""
+    store, runner = open_store(inputs["store"]), _runner("annotate", tmp_path)
+    given = {name: inputs[name] for name in ("store", "download_shards", "plan_preset", "plan_overrides")}
+    capfd.readouterr()
+    assert runner.run(given) == 0
+    assert store.exists("cycles/000002.stages/curate.json") and not store.exists("cycles/000002.json")
+    assert runner.run(given) == 0
+    assert "cycle 2 is done" in capfd.readouterr().out
 
 
 def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hqclip.config import DemoWorldConfig, PlanConfig
+from hqclip.cycle.finish import finish
 from hqclip.cycle.plan import record_key, run
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
@@ -93,7 +94,7 @@ def test_what_is_no_suite_is_said(tmp_path: Path, world: dict[str, Any]):
 
 
 def test_nothing_is_opened_when_a_setting_is_wrong(tmp_path: Path, world: dict[str, Any]):
-    with pytest.raises(ConfigError, match="points: give 1 to 16 different ones, got 2"):
+    with pytest.raises(ConfigError, match="points: give at most 16 different ones, got 2"):
         plan(tmp_path, world, points="raw,raw")
     assert not (tmp_path / "store").exists()
 
@@ -125,3 +126,22 @@ def test_machines_that_do_not_fit_are_refused_all_at_once(tmp_path: Path, world:
     with pytest.raises(ConfigError, match="is a folder: pods of other machines do not see it"):
         plan(tmp_path, world, launch=str(machines))
     assert not (tmp_path / "store" / "cycles").exists()
+
+
+def test_a_run_that_comes_while_another_works_has_nothing_to_do(tmp_path: Path, world: dict[str, Any]):
+    first = plan(tmp_path, world, owner="monday")
+    assert first["has_work"]
+    second = plan(tmp_path, world, owner="tuesday")
+    assert not second["has_work"]
+    assert "skipped: cycle 1 is being refined by run monday" in second["reason"]
+    assert plan(tmp_path, world, owner="monday") == first  # its own task again
+    finish(str(tmp_path / "store"), "SUCCEEDED", "", "monday")
+    assert plan(tmp_path, world, owner="tuesday")["has_work"]
+
+
+def test_a_cycle_without_training_runs_wants_no_judge(tmp_path: Path, world: dict[str, Any]):
+    planned = plan(tmp_path, world, points="", suite="")
+    assert planned["has_work"] and planned["points"] == []
+    store = open_store(str(tmp_path / "store"))
+    store.write(f"{planned['notes']}curate.json", b"{}")
+    assert not plan(tmp_path, world, points="", suite="")["has_work"]

@@ -77,7 +77,7 @@ def test_a_run_name_stands_for_its_settings(config: TrainConfig):
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"run": "../x"}, ConfigError, "1 to 63 of a-z, 0-9 and dashes"),
+        ({"run": "../x"}, ConfigError, "1 to 63 of a-z, 0-9, dots and dashes"),
         ({"model": "ViT-B-23"}, ConfigError, "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"),
         ({"dataset": "datasets/no/dataset.json"}, NotFoundError, "datasets/no/dataset.json"),
     ],

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hqclip.config import PlanConfig, did_you_mean
+from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.launch.order import plan_machines
@@ -36,7 +37,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
-    suite = _suite_digest(config.suite)
+    suite = suite_digest(config.suite) if config.suite else ""
 
     def fingerprint(champion: dict[str, Any] | None) -> str:
         return digest_of([source, suite, settings, points, champion and champion["model_digest"]])
@@ -59,13 +60,24 @@ def run(config: PlanConfig) -> dict[str, Any]:
             f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
             "plan_cycle=0) to open the next one, or another store"
         )
-    done = store.exists(record_key(number))
+    notes = f"cycles/{number:06d}.stages/"
+    done = store.exists(record_key(number)) or (not points and store.exists(f"{notes}curate.json"))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
-    runnable = {**_runnable(config, plan), "machines": machines}
-    return {"plan": key, "cycle": number, "has_work": not done, "reason": reason, **runnable}
+    busy = lock.take(store, config.owner, number) if config.owner and not done else ""
+    return {
+        "plan": key,
+        "cycle": number,
+        "has_work": not (done or busy),
+        "reason": f"skipped: {busy}; the next run goes on from what it leaves" if busy else reason,
+        **_runnable(config, plan),
+        "machines": machines,
+        "owner": config.owner,
+        "runs": f"{number:06d}-",
+        "notes": notes,
+    }
 
 
-def _suite_digest(uri: str) -> str:
+def suite_digest(uri: str) -> str:
     """What identifies the suite. Raises `DataError` if this is none."""
     try:
         manifest = json.loads(read_uri(uri))
@@ -106,12 +118,16 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     settings = {}
     for stage, kind in PLANNED.items():
         try:
-            settings[stage] = _complete(kind, given[stage], f"{stage}.")
+            settings[stage] = complete(kind, given[stage], f"{stage}.")
         except ConfigError as error:
             problems.append(str(error))
     points = [_point(name, problems) for name in config.points]
-    if not 1 <= len(points) <= MAX_POINTS or len(set(config.points)) < len(points):
-        problems.append(f"points: give 1 to {MAX_POINTS} different ones, got {len(points)}")
+    if points and not config.suite:
+        problems.append(
+            "suite is missing: what is trained must be judged; give --suite, or no points to make data only"
+        )
+    if len(points) > MAX_POINTS or len(set(config.points)) < len(points):
+        problems.append(f"points: give at most {MAX_POINTS} different ones, got {len(points)}")
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, points
@@ -125,7 +141,7 @@ def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]
         given["annotate"]["model"] = config.annotate_model
     if config.train_samples_seen:
         given["train"]["samples_seen"] = config.train_samples_seen
-    for name, value in _overrides(config.overrides).items():
+    for name, value in read_overrides(config.overrides).items():
         stage, _, setting = name.partition(".")
         if stage not in given:
             problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
@@ -136,14 +152,15 @@ def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]
     return given
 
 
-def _complete(kind: Any, given: dict[str, Any], where: str) -> dict[str, Any]:
+def complete(kind: Any, given: dict[str, Any], where: str) -> dict[str, Any]:
     """Check the settings of one stage; what other stages will say is left out."""
     later = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in given}
     checked = kind.from_mapping({**given, **dict.fromkeys(later, LATER)}, where).to_mapping()
     return {name: value for name, value in checked.items() if name not in later}
 
 
-def _overrides(text: str) -> dict[str, Any]:
+def read_overrides(text: str) -> dict[str, Any]:
+    """Settings by `stage.name` out of JSON. Raises `ConfigError`."""
     try:
         values = json.loads(text or "{}")
     except json.JSONDecodeError as error:

@@ -7,9 +7,10 @@ from typing import Any
 from hqclip.config import PromoteConfig
 from hqclip.cycle.compare import Compared
 from hqclip.cycle.plan import record_key
-from hqclip.cycle.story import write_story
+from hqclip.cycle.story import comparison, write_story
 from hqclip.errors import ConflictError, NotFoundError
 from hqclip.records import Champion, CyclePlan, CycleRecord, Evaluation
+from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
 
 
@@ -19,7 +20,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
     plan = CyclePlan.from_json(store.read(config.plan), config.plan)
     key = record_key(plan.cycle)
     if store.exists(key):
-        return {**_summary(CycleRecord.from_json(store.read(key), key)), "already_done": True}
+        return {**_summary(store, CycleRecord.from_json(store.read(key), key)), "already_done": True}
     evaluations = {name: Evaluation.from_json(store.read(name), name) for name in config.evaluations}
     best_key, best = max(evaluations.items(), key=lambda item: (item[1].average, item[0]))
     wins, reason = _gate(store, plan, best, config.margin)
@@ -42,7 +43,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
     )
     write_story(store, plan, record)
     store.write(key, record.to_json())
-    return {**_summary(record), "already_done": False}
+    return {**_summary(store, record), "already_done": False}
 
 
 def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -> tuple[bool, str]:
@@ -93,11 +94,13 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _summary(record: CycleRecord) -> dict[str, Any]:
+def _summary(store: Store, record: CycleRecord) -> dict[str, Any]:
     return {
+        "cycle": record.cycle,
         "verdict": record.verdict,
         "reason": record.reason,
         "candidate": record.candidate,
         "report": record.report,
+        "table": text_table(comparison(store, record)),
         "averages": {run["name"]: run["average"] for run in record.runs},
     }

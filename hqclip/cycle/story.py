@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def write_story(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
             version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary
         ),
         faults=faults,
-        losses=_losses(store, record),
+        losses=loss_charts(store, record.runs),
         run=_provenance(store, plan, version, record),
     )
     store.write(record.report, render(page).encode(), create_only=False)
@@ -89,6 +89,11 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
+    return side_by_side(store, judged)
+
+
+def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
+    """Models by name, metric by metric; the first is the baseline. Raises `DataError` if their suites differ."""
     compared = Compared.read(store, list(judged), list(judged.values()))
     groups = [
         Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
@@ -147,27 +152,28 @@ def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterat
             yield Sample(index.uids[number], images.read(number), index.texts[number]), rows[number]
 
 
-def _losses(store: Store, record: CycleRecord) -> tuple[LossChart, ...]:
+def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossChart, ...]:
+    """How training went in runs that have a `name` and a `run` folder."""
     lines = {
         run["name"]: [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
-        for run in record.runs
+        for run in runs
     }
     charts = []
     for part, (title, caption) in CHARTS.items():
         curves = tuple(
             Curve(name, tuple((int(line["step"]), float(line[part])) for line in steps))
             for name, steps in lines.items()
-            if any(line[part] for line in steps) and _is_trained(store, record, name, part)
+            if any(line[part] for line in steps) and _is_trained(store, runs, name, part)
         )
         if curves:
             charts.append(LossChart(title, curves, caption))
     return tuple(charts)
 
 
-def _is_trained(store: Store, record: CycleRecord, name: str, part: str) -> bool:
+def _is_trained(store: Store, runs: Sequence[Mapping[str, Any]], name: str, part: str) -> bool:
     """Whether a part of the loss has weight in this run; a curve that nothing pulls down would mislead."""
     weight = {"negatives": "negative_weight", "tags": "tag_weight"}.get(part)
-    run = next(run["run"] for run in record.runs if run["name"] == name)
+    run = next(run["run"] for run in runs if run["name"] == name)
     return weight is None or json.loads(store.read(f"{run}/config.json"))[weight] > 0
 
 

@@ -103,8 +103,8 @@ def _take_name(store: Store, config: TrainConfig) -> None:
 
 def _settings(store: Store, config: TrainConfig) -> bytes:
     """What the name of a run stands for. Raises `ConfigError` for a bad name, `ConflictError` for one that is taken."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", config.run):
-        raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9 and dashes")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", config.run):
+        raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9, dots and dashes")
     key = f"runs/{config.run}/config.json"
     settings = {name: value for name, value in config.to_mapping().items() if name not in ("store", "threads")}
     taken = json.loads(store.read(key)) if store.exists(key) else settings

@@ -1,0 +1,80 @@
+"""Evaluations of the points of a sweep in, the best of them and a page that compares all out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hqclip import __version__
+from hqclip.config import SelectConfig
+from hqclip.cycle.story import loss_charts, side_by_side
+from hqclip.errors import DataError
+from hqclip.records import Evaluation, canonical_json
+from hqclip.report import Provenance, Report
+from hqclip.report.page import render
+from hqclip.report.text import text_table
+from hqclip.store import Store, open_store
+
+
+def run(config: SelectConfig) -> dict[str, Any]:
+    """Write `sweeps/{digest}.json` and the page beside it. Nothing is put in force: that is for a cycle to decide."""
+    store = open_store(config.store)
+    plan = json.loads(store.read(config.plan))
+    digest = config.plan.split("/")[1].split(".")[0]
+    key = f"sweeps/{digest}.json"
+    if store.exists(key):
+        return {**json.loads(store.read(key)), "already_done": True}
+    judged = {}  # by digest: the same weights may have been judged before, under another name
+    for name in config.evaluations:
+        evaluation = Evaluation.from_json(store.read(name), name)
+        judged[evaluation.model_digest] = (name, evaluation)
+    rows = [_row(store, f"runs/sweep-{digest[:8]}-{point['name']}", point, judged) for point in plan["points"]]
+    missing = [row["name"] for row in rows if not row["evaluation"]]
+    if missing:
+        raise DataError(f"{config.plan}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
+    best = max(rows, key=lambda row: (row["average"], row["name"]))
+    comparison = side_by_side(store, {row["name"]: judged[row["model_digest"]][1] for row in rows})
+    reason = f"{best['name']} has the best average of {len(rows)} points, {best['average']:.1%}"
+    page = Report(
+        title=f"sweep {digest}",
+        verdict=reason + ".",
+        comparison=comparison,
+        losses=loss_charts(store, rows),
+        run=Provenance(
+            settings={**plan["settings"], "points": {row["name"]: row["settings"] for row in rows}},
+            digests={"data set": plan["dataset"].split("/")[1], "suite": plan["suite"]},
+            code_version=__version__,
+        ),
+    )
+    report = f"sweeps/{digest}.html"
+    store.write(report, render(page).encode(), create_only=False)
+    result = {
+        "sweep": key,
+        "best": best["name"],
+        "model": f"{best['run']}/model",
+        "average": best["average"],
+        "reason": reason,
+        "points": rows,
+        "table": text_table(comparison),
+        "report": report,
+    }
+    store.write(key, canonical_json(result))
+    return {**result, "already_done": False}
+
+
+def _row(
+    store: Store, run: str, point: Mapping[str, Any], judged: Mapping[str, tuple[str, Evaluation]]
+) -> dict[str, Any]:
+    """A point with the run that was trained for it and how that was judged; an empty evaluation if it was not."""
+    key = f"{run}/result.json"
+    digest = json.loads(store.read(key))["model_digest"] if store.exists(key) else ""
+    evaluation, scores = judged.get(digest, ("", None))
+    return {
+        "name": point["name"],
+        "settings": point["settings"],
+        "run": run,
+        "model_digest": digest,
+        "evaluation": evaluation,
+        "average": scores.average if scores else 0.0,
+    }

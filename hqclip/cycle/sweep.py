@@ -1,0 +1,144 @@
+"""Points to try in, a sweep plan out: training runs that differ in some settings, on one data set, with one judge."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
+from hqclip.cycle.plan import MAX_POINTS, complete, newest_cycle, read_overrides, record_key, suite_digest
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.launch.order import plan_machines
+from hqclip.presets import PRESETS
+from hqclip.records import CycleRecord, canonical_json, digest_of
+from hqclip.store import Store, open_store
+
+SHORT = {
+    "learning_rate": "lr",
+    "batch_size": "batch",
+    "negative_weight": "neg",
+    "tag_weight": "tag",
+    "generated_share": "gen",
+    "weight_decay": "wd",
+    "samples_seen": "samples",
+}
+
+
+def run(config: SweepConfig) -> dict[str, Any]:
+    """Write `sweeps/{digest}.plan.json`. Raises `ConfigError` with everything that is wrong with the points."""
+    store = open_store(config.store)
+    dataset = config.dataset or _newest_dataset(store)
+    settings, points = resolve(config)
+    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
+    machines = plan_machines(config.launch, known) if config.launch else {}
+    plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": points}
+    digest = digest_of(plan)
+    key = f"sweeps/{digest}.plan.json"
+    store.write(key, canonical_json(plan))
+    done = store.exists(f"sweeps/{digest}.json")
+    runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
+    runnable["train"]["dataset"] = dataset
+    runnable["evaluate"]["suite"] = config.suite
+    runnable["select"] = {"store": config.store, "plan": key}
+    return {
+        "plan": key,
+        "has_work": not done,
+        "reason": f"sweep {digest} is done" if done else f"sweep {digest} has {len(points)} points",
+        "dataset": dataset,
+        "settings": runnable,
+        "points": points,
+        "machines": machines,
+        "runs": f"sweep-{digest[:8]}-",
+        "notes": f"sweeps/{digest}.stages/",
+    }
+
+
+def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Common settings of train and evaluate, and the points with what is their own."""
+    if config.preset not in PRESETS:
+        raise ConfigError(f"unknown preset {config.preset!r}; one of {', '.join(PRESETS)}")
+    given = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in ("train", "evaluate")}
+    given["train"]["seed"] = config.seed
+    problems: list[str] = []
+    for name, value in read_overrides(config.overrides).items():
+        stage, _, setting = name.partition(".")
+        if stage not in given:
+            problems.append(f"override {name!r}: a sweep has settings of train and evaluate only")
+        else:
+            given[stage][setting] = value
+    points = read_points(config.points)
+    settings = {}
+    for stage, kind in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
+        try:
+            settings[stage] = complete(kind, given[stage], f"{stage}.")
+        except ConfigError as error:
+            problems.append(str(error))
+    for point in points:
+        try:
+            point["settings"] = _own(given["train"], point["settings"])
+        except ConfigError as error:
+            problems.append(f"point {point['name']}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, points
+
+
+def _own(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a point as training takes them, checked with those it shares."""
+    checked = complete(TrainConfig, {**common, **own}, "train.")
+    return {name: checked[name] for name in own}
+
+
+def read_points(text: str) -> list[dict[str, Any]]:
+    """Points of a grid or a list, at most 16, with names that say what they try. Raises `ConfigError`."""
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"points is not valid JSON at character {error.pos}: {error.msg}") from None
+    if isinstance(given, dict):
+        given = _combinations(given)
+    if not isinstance(given, list) or not all(isinstance(point, dict) for point in given):
+        raise ConfigError('points must be {"train.setting": [values]} or a list of {"name": ..., "settings": {...}}')
+    points: list[dict[str, Any]] = []
+    for point in given:
+        if not set(point) <= {"name", "settings"} or not isinstance(point.get("settings"), dict):
+            raise ConfigError(f"point {json.dumps(point)}: give just name and settings")
+        settings = {str(name).removeprefix("train."): value for name, value in point["settings"].items()}
+        points.append({"name": str(point.get("name") or _name(settings)), "settings": settings})
+    names = [str(point["name"]) for point in points]
+    bad = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", name)]
+    if bad or len(set(names)) < len(names) or not 1 <= len(points) <= MAX_POINTS:
+        raise ConfigError(
+            f"points: give 1 to {MAX_POINTS} with different names of at most 40 of a-z, 0-9, dots and dashes, got "
+            f"{len(points)}: {', '.join(names[:20])}"
+        )
+    return points
+
+
+def _combinations(grid: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every value of each setting with every value of the others."""
+    single = [name for name, values in grid.items() if not isinstance(values, list) or not values]
+    if single:
+        raise ConfigError(f"points: {', '.join(single)} must have a list of values")
+    return [{"settings": dict(zip(grid, values, strict=True))} for values in itertools.product(*grid.values())]
+
+
+def _name(settings: dict[str, Any]) -> str:
+    """`lr-0.001-neg-0.5`."""
+    words = [f"{SHORT.get(name, name.replace('_', '-'))}-{_value(value)}" for name, value in settings.items()]
+    return "-".join(words) or "base"
+
+
+def _value(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _newest_dataset(store: Store) -> str:
+    for cycle in range(newest_cycle(store), 0, -1):
+        key = record_key(cycle)
+        if store.exists(key):
+            return CycleRecord.from_json(store.read(key), key).dataset
+    raise NotFoundError(f"{store.uri} has no finished cycle; give the data set, as printed by `hqclip curate`")

@@ -1,0 +1,30 @@
+"""`python -m pipelines run PIPELINE --local`: executed on this machine by Kubeflow's own local runner."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from pipelines.compiling import compile_pipeline
+from pipelines.demo import SIZES, demo_inputs
+from pipelines.local import Runner, show_cycle
+
+
+def run_here(given: argparse.Namespace) -> int:
+    """Run the pipeline, a demo as often as it has cycles; the exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner(compile_pipeline(given.pipeline, Path(folder) / "pipeline.yaml"), given.out / "tasks")
+        chosen = runner.parse_inputs(given.set)
+        for cycle in range(1, given.cycles + 1):
+            prepared = demo_inputs(given.preset, given.out, cycle) if given.preset in SIZES else {}
+            known = {name: value for name, value in prepared.items() if name in runner.inputs}
+            if given.pipeline != "refine":
+                known.pop("plan_cycle", None)  # a cycle of its own
+            inputs = {**known, "plan_preset": given.preset, **chosen}
+            code = runner.run(inputs)
+            if code:
+                return code
+            if given.pipeline == "refine":
+                show_cycle(inputs["store"], inputs.get("plan_cycle", 0))
+    return 0

@@ -1,0 +1,116 @@
+"""What is tried, what a sweep is called, and which of its points is the best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hqclip.config import DemoWorldConfig, RequestConfig, SelectConfig, SweepConfig
+from hqclip.cycle import request, select, sweep
+from hqclip.cycle.sweep import read_points
+from hqclip.demo.world import make_world
+from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.records import Champion, Evaluation
+from hqclip.store import open_store
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    world = make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+    return str(world["suite"])
+
+
+def given(tmp_path: Path, suite: str, points: Any, **more: Any) -> SweepConfig:
+    fixed = {"preset": "demo-quick", "dataset": "datasets/abc/dataset.json"}
+    return SweepConfig(store=str(tmp_path), suite=suite, points=json.dumps(points), **{**fixed, **more})
+
+
+def test_a_grid_is_every_combination_with_names_that_say_it() -> None:
+    points = read_points('{"train.learning_rate": [0.001, 5e-4], "negative_weight": [0.5, 1]}')
+    assert [point["name"] for point in points] == [
+        *("lr-0.001-neg-0.5", "lr-0.001-neg-1", "lr-0.0005-neg-0.5", "lr-0.0005-neg-1"),
+    ]
+    assert points[0]["settings"] == {"learning_rate": 0.001, "negative_weight": 0.5}
+
+
+def test_a_list_has_its_own_names() -> None:
+    text = '[{"name": "plain", "settings": {}}, {"settings": {"train.model": "ViT-B-16", "seed": 3}}]'
+    points = read_points(text)
+    assert [point["name"] for point in points] == ["plain", "model-vit-b-16-seed-3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "points is not valid JSON at character 1"),
+        ("3", "points must be"),
+        ('{"train.seed": 1}', "train.seed must have a list of values"),
+        ('{"train.seed": []}', "train.seed must have a list of values"),
+        ('[{"settings": {"seed": 1}, "nmae": "x"}]', "give just name and settings"),
+        ('[{"name": "x"}]', "give just name and settings"),
+        ('[{"name": "X y", "settings": {}}]', "different names of at most 40 of a-z"),
+        ('[{"name": "x", "settings": {}}, {"name": "x", "settings": {"seed": 1}}]', "different names"),
+        (json.dumps({"train.seed": list(range(17))}), "give 1 to 16 .* got 17"),
+        ("[]", "give 1 to 16 .* got 0"),
+    ],
+)
+def test_points_that_make_no_sense_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        read_points(text)
+
+
+def test_the_same_sweep_has_the_same_name_and_all_is_checked_at_once(tmp_path: Path, suite: str) -> None:
+    config = given(tmp_path, suite, {"train.learning_rate": [0.001, 0.002]})
+    first, again = sweep.run(config), sweep.run(config)
+    assert first == again
+    assert first["has_work"] and first["runs"].startswith("sweep-")
+    assert first["settings"]["train"]["dataset"] == "datasets/abc/dataset.json"
+    assert sweep.run(given(tmp_path, suite, {"train.learning_rate": [0.001, 0.003]}))["plan"] != first["plan"]
+    with pytest.raises(ConfigError) as refusal:
+        points = [{"settings": {"learning_rte": 1}}, {"settings": {"batch_size": 1}}]
+        sweep.run(given(tmp_path, suite, points, overrides='{"train.sed": 1, "curate.name": "x"}'))
+    said = str(refusal.value)
+    assert "unknown setting train.learning_rte; did you mean 'learning_rate'" in said
+    assert "train.batch_size is 1; give 2 or more" in said
+    assert "unknown setting train.sed" in said and "settings of train and evaluate only" in said
+
+
+def test_without_a_finished_cycle_the_data_must_be_named(tmp_path: Path, suite: str) -> None:
+    with pytest.raises(NotFoundError, match="has no finished cycle; give the data set"):
+        sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))
+
+
+def test_a_point_that_was_not_judged_is_missed(tmp_path: Path, suite: str) -> None:
+    planned = sweep.run(given(tmp_path, suite, {"train.seed": [1, 2, 3]}))
+    judged = Evaluation(
+        model="runs/000001-hqclip/model",  # the same weights under another name
+        model_digest="d",
+        suite="s",
+        suite_digest="s",
+        benchmarks=(),
+        average=0.5,
+        outcomes="",
+    )
+    store = open_store(str(tmp_path))
+    store.write("evaluations/d/s.json", judged.to_json())
+    for seed, digest in ((1, "c"), (2, "d")):
+        store.write(f"runs/{planned['runs']}seed-{seed}/result.json", json.dumps({"model_digest": digest}).encode())
+    with pytest.raises(DataError, match="no evaluation of seed-1, seed-3; evaluate them on the same suite"):
+        select.run(SelectConfig(store=str(tmp_path), plan=planned["plan"], evaluations=("evaluations/d/s.json",)))
+
+
+def test_a_request_names_the_champion_or_says_that_there_is_none(tmp_path: Path, suite: str) -> None:
+    store = open_store(str(tmp_path))
+    with pytest.raises(NotFoundError, match="has no champion yet; name the model"):
+        request.run(RequestConfig(store=str(tmp_path), suite=suite))
+    with pytest.raises(NotFoundError, match="runs/x/model: there is no such model folder"):
+        request.run(RequestConfig(store=str(tmp_path), suite=suite, model="runs/x/model"))
+    store.write("runs/first/model/open_clip_config.json", b"{}")
+    crown = Champion(model="runs/first/model", model_digest="d", evaluation="", cycle=1)
+    store.write("champion.json", crown.to_json())
+    asked = request.run(RequestConfig(store=str(tmp_path), suite=suite, preset="demo-quick"))
+    assert asked["model"] == "runs/first/model"
+    assert asked["settings"]["evaluate"] | {"suite": suite} == asked["settings"]["evaluate"]
