@@ -11,8 +11,16 @@ def evaluate(
     trained: dsl.Input[dsl.Dataset],
     evaluated: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ):
     """Judge a model zero-shot: classification, retrieval, compositional choice."""
     from hqclip.stages import run_planned
 
-    run_planned("evaluate", planned.path, [trained.path], write_to=evaluated.path, log=metrics.log_metric)
+    run_planned(
+        "evaluate",
+        planned.path,
+        [trained.path],
+        write_to=evaluated.path,
+        log=metrics.log_metric,
+        confusion=confusion.log_confusion_matrix,
+    )

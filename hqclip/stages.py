@@ -113,13 +113,15 @@ def _remember(store_uri: str, key: str, result: Mapping[str, Any]) -> None:
 class Outputs:
     """Where a task of a pipeline leaves what it found: files, but for `log`, which takes the name of a number and it.
 
-    `write_to` gets the result, `page` its report, `card` what a person wants to know first, as Markdown.
+    `write_to` gets the result, `page` its report, `card` what a person wants to know first, as Markdown; `confusion`
+    takes the classes of the first classification benchmark and how often each was taken for which.
     """
 
     write_to: str
     log: Callable[[str, float], None] | None = None
     page: str = ""
     card: str = ""
+    confusion: Callable[[list[str], list[list[int]]], None] | None = None
 
 
 def run_named(
@@ -135,6 +137,9 @@ def run_named(
         result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
         if to.page:
             _write(to.page, open_store(given["store"]).read(result["report"]))
+        if to.confusion and open_store(given["store"]).exists(result["confusion"]):
+            for told in list(json.loads(open_store(given["store"]).read(result["confusion"])).values())[:1]:
+                to.confusion(told["classes"], told["matrix"])
     except HQClipError as error:
         raise SystemExit(report(name, error)) from error
     if "reason" in result:

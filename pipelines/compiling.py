@@ -7,13 +7,16 @@ import importlib
 from collections.abc import Collection
 from pathlib import Path
 
+import yaml
 from kfp import compiler, dsl
 
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
+from hqclip.presets import PRESETS
 from pipelines.hardware import LAUNCHABLE, launching
 
 PIPELINES = ("refine", "annotate", "sweep", "evaluate")
+CHOICES = {"plan_preset": tuple(PRESETS)}  # inputs that are one of a few words
 HELP = "write the YAML that Kubeflow takes"
 
 
@@ -28,10 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"stages that start a job and wait for it, out of {','.join(LAUNCHABLE)}: runs want the input plan_launch",
     )
 
+    parser.add_argument(
+        "--drop-downs",
+        action="store_true",
+        help="let the UI offer what a named setting may be; older backends than 2.17 refuse such a pipeline",
+    )
+
 
 def run(given: argparse.Namespace) -> int:
     """Compile, and say where."""
-    print(compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), _stages(given.launched)))
+    output = compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), _stages(given.launched))
+    if given.drop_downs:
+        offer_choices(output)
+    print(output)
     return 0
 
 
@@ -42,6 +54,17 @@ def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) ->
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))
     compiler.Compiler().compile(pipeline, str(output))
     return output
+
+
+def offer_choices(path: Path) -> None:
+    """Say in a compiled pipeline what its enumerations may be: the SDK cannot, the API and the UI of 2.17 can."""
+    text = path.read_text(encoding="utf-8")
+    comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    spec, *platform = yaml.safe_load_all(text)
+    for name, values in CHOICES.items():
+        if name in spec["root"]["inputDefinitions"]["parameters"]:
+            spec["root"]["inputDefinitions"]["parameters"][name]["literals"] = list(values)
+    path.write_text(comments + yaml.safe_dump_all([spec, *platform], sort_keys=True), encoding="utf-8")
 
 
 def _stages(text: str) -> list[str]:

@@ -12,6 +12,7 @@ import yaml
 
 from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.demo.world import make_world
+from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord
 from hqclip.store import open_store
 from pipelines.__main__ import compile_pipeline, main
@@ -77,6 +78,16 @@ def test_a_stage_that_is_launched_waits_without_a_gpu(tmp_path: Path, spec: dict
             assert executor == spec["deploymentSpec"]["executors"][name]
     assert main(["compile", "refine", "--launched", "trian", "-o", str(tmp_path / "no.yaml")]) == 64
     assert not (tmp_path / "no.yaml").exists()
+
+
+def test_a_newer_ui_is_told_what_a_preset_may_be(tmp_path: Path, spec: dict[str, Any]):
+    path = tmp_path / "offered.yaml"
+    assert main(["compile", "refine", "--drop-downs", "-o", str(path)]) == 0
+    offered = next(yaml.safe_load_all(path.read_text()))
+    literals = offered["root"]["inputDefinitions"]["parameters"]["plan_preset"].pop("literals")
+    assert literals == list(PRESETS)
+    assert offered == spec
+    assert Runner(path, tmp_path / "tasks").inputs  # the SDK still takes it
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.outcomes import Outcomes, average, interval, main_metrics, write_outcomes
 from hqclip.data.shards import Row, scan_shard
 from hqclip.errors import DataError
+from hqclip.evaluate.confusion import confusion
 from hqclip.evaluate.suite import Benchmark, Choice, Classification, Retrieval, Suite, read_suite
-from hqclip.records import BenchmarkScore, Evaluation
+from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
 
 
@@ -35,8 +36,11 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     scores: list[BenchmarkScore] = []
     values: dict[str, Any] = {}
     groups: dict[str, Any] = {}
+    confusions: dict[str, Any] = {}
     for benchmark in suite.benchmarks:
-        measured, metrics = measure(benchmark, clip, images)
+        measured, metrics, mistaken = measure(benchmark, clip, images)
+        if mistaken:
+            confusions[benchmark.name] = mistaken
         main = [main_metrics(benchmark.name, benchmark.kind)]
         metrics = {**metrics, "main": average(measured, main)}
         low_high = interval(measured, main, config.resamples)
@@ -45,6 +49,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         groups |= measured.groups
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
     write_outcomes(store, outcomes, Outcomes(values, groups))
+    store.write(_confusion_key(key), canonical_json(confusions))
     evaluation = Evaluation(
         model=config.model,
         model_digest=clip.digest,
@@ -65,11 +70,24 @@ def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
         "model_digest": evaluation.model_digest,
         "average": evaluation.average,
         "metrics": metrics,
+        "confusion": _confusion_key(key),
     }
 
 
-def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor]) -> tuple[Outcomes, dict[str, float]]:
-    """What was right, item by item, and the metrics in CLIP_benchmark's names where it has one."""
+def _confusion_key(key: str) -> str:
+    return key.replace(".json", ".confusion.json")
+
+
+class Measured(NamedTuple):
+    """What was right, item by item, the metrics in CLIP_benchmark's names where it has one, and what was mistaken."""
+
+    outcomes: Outcomes
+    metrics: dict[str, float]
+    confusion: dict[str, Any] | None = None
+
+
+def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor]) -> Measured:
+    """How a model does on a benchmark, with the embeddings of its images. Raises `DataError` if one is missing."""
     missing = [uid for uid in benchmark.uids if uid not in images]
     if missing:
         raise DataError(f"benchmark {benchmark.name}: {len(missing)} images are not in the suite (first: {missing[0]})")
@@ -81,16 +99,17 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
     return _choose(benchmark, clip, image_ND)
 
 
-def _classify(benchmark: Classification, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+def _classify(benchmark: Classification, clip: ExportedClip, image_ND: Tensor) -> Measured:
     """The class whose prompts, averaged over templates, are nearest (Radford et al., 2021)."""
     prompts = [template.format(name) for name in benchmark.classes for template in benchmark.templates]
     text = clip.texts(prompts).reshape(len(benchmark.classes), len(benchmark.templates), -1).mean(1)
     class_KD = torch.nn.functional.normalize(text, dim=-1)
-    right = (image_ND @ class_KD.T).argmax(1) == torch.tensor(benchmark.labels)
-    return _one_metric(benchmark, "acc1", right)
+    answer_N = (image_ND @ class_KD.T).argmax(1)
+    outcomes, metrics = _one_metric(benchmark, "acc1", answer_N == torch.tensor(benchmark.labels))
+    return Measured(outcomes, metrics, confusion(benchmark.classes, benchmark.labels, answer_N.tolist()))
 
 
-def _retrieve(benchmark: Retrieval, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+def _retrieve(benchmark: Retrieval, clip: ExportedClip, image_ND: Tensor) -> Measured:
     """Recall at 1 and 5: how many pairs outscore the right one; a tie counts against the model."""
     text_ND = clip.texts(benchmark.captions)
     values = {}
@@ -100,7 +119,7 @@ def _retrieve(benchmark: Retrieval, clip: ExportedClip, image_ND: Tensor) -> tup
             values[f"{benchmark.name}/{direction}_r{k}"] = (ranks < k).double().numpy()
     group = np.full(len(image_ND), "all")
     outcomes = Outcomes(values, dict.fromkeys(values, group))
-    return outcomes, {name.partition("/")[2]: outcomes.score(name) for name in values}
+    return Measured(outcomes, {name.partition("/")[2]: outcomes.score(name) for name in values})
 
 
 def _ranks(query_ND: Tensor, target_ND: Tensor, start: int) -> Tensor:
@@ -110,12 +129,12 @@ def _ranks(query_ND: Tensor, target_ND: Tensor, start: int) -> Tensor:
     return (scores >= right[:, None]).sum(1) - 1
 
 
-def _choose(benchmark: Choice, clip: ExportedClip, image_ND: Tensor) -> tuple[Outcomes, dict[str, float]]:
+def _choose(benchmark: Choice, clip: ExportedClip, image_ND: Tensor) -> Measured:
     """Whether the true caption scores strictly higher (SugarCrepe's rule): a tie is wrong, and counted."""
     true_N = (image_ND * clip.texts(benchmark.positives)).sum(1)
     false_N = (image_ND * clip.texts(benchmark.negatives)).sum(1)
     outcomes, metrics = _one_metric(benchmark, "accuracy", true_N > false_N)
-    return outcomes, {**metrics, "ties": float((true_N == false_N).double().mean())}
+    return Measured(outcomes, {**metrics, "ties": float((true_N == false_N).double().mean())})
 
 
 def _one_metric(benchmark: Classification | Choice, metric: str, right: Tensor) -> tuple[Outcomes, dict[str, float]]:
