@@ -140,11 +140,39 @@ def test_a_launcher_that_detaches_leaves_the_job_alone(cluster: FakeCluster, sch
     command = [*_command(scheduler, tmp_path), "--on-termination", "detach"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as launcher:
         cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        before = len(cluster.requests)
+        cluster.until(lambda: len(cluster.requests) > before + 2)
         launcher.send_signal(signal.SIGTERM)
-        assert launcher.wait(10) == 143
-        assert launcher.stderr is not None
-        assert "goes on by itself" in launcher.stderr.read()
+        _, said = launcher.communicate(timeout=20)
+        assert launcher.returncode == 143
+        assert "goes on by itself" in said
     assert len(cluster.names(PLURAL[scheduler])) == 1
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_job(cluster: FakeCluster, scheduler: str, tmp_path: Path) -> None:
+    with subprocess.Popen(_command(scheduler, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True) as launcher:
+        cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        before = len(cluster.requests)
+        cluster.until(lambda: len(cluster.requests) > before + 2)
+        launcher.send_signal(signal.SIGINT)
+        _, said = launcher.communicate(timeout=20)
+    assert launcher.returncode == 130
+    assert "goes on by itself, for 1800 s; the same command follows it again, `hqclip jobs cancel` ends it" in said
+    assert len(cluster.names(PLURAL[scheduler])) == 1
+
+
+def test_sigterm_while_the_server_does_not_answer_says_what_goes_on(
+    cluster: FakeCluster, scheduler: str, tmp_path: Path
+) -> None:
+    with subprocess.Popen(_command(scheduler, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True) as launcher:
+        cluster.until(lambda: cluster.names(PLURAL[scheduler]))
+        before = len(cluster.requests)
+        cluster.until(lambda: len(cluster.requests) > before + 2)
+        cluster.fail("DELETE", JOBS, 503, times=5)
+        launcher.send_signal(signal.SIGTERM)
+        _, said = launcher.communicate(timeout=20)
+    assert launcher.returncode == 143
+    assert "could not be deleted" in said and "goes on by itself, for 1800 s" in said
 
 
 def _command(scheduler: str, tmp_path: Path) -> list[str]:

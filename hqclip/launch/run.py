@@ -20,6 +20,7 @@ from hqclip.launch.naming import KEY
 from hqclip.launch.order import Order, make_order
 from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.state import SUCCEEDED, State
+from hqclip.launch.words import say
 from hqclip.store import Store, open_store
 
 LEASE_S = 10.0
@@ -78,6 +79,9 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
         try:
             with _lease(store, job), _terminated(stop):
                 return order, job, run.to_the_end(job)
+        except KeyboardInterrupt:
+            run.stop()
+            raise
         finally:
             run.close()
 
@@ -100,14 +104,18 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) ->
     runner = Runner(schedulers.SESSION, {name: lambda session, **_: factory(session, cluster)})
     store = open_store(order.job.store)
 
+    alone = f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else ""
+
     def cancel() -> str:
         if spec.on_termination == "detach":
-            alone = f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else ""
             return f"{order.job.name} goes on by itself{alone}"
-        cluster.delete(backend.api, backend.plural, order.job.name, at_once=True)
+        try:
+            cluster.delete(backend.api, backend.plural, order.job.name, at_once=True)
+        except HQClipError as error:
+            return f"stopped, but {order.job.name} could not be deleted ({error}) and goes on by itself{alone}"
         return f"stopped, and {order.job.name} with it"
 
-    with _terminated(cancel):
+    with _terminated(cancel), _interrupted(f"{order.job.name} goes on by itself{alone}"):
         runner.schedule(runner.dryrun(app_def(spec, order.job), name))
         body = backend.get(cluster, order.job.name) or {}
         key = str(body.get("metadata", {}).get("annotations", {}).get(KEY, ""))
@@ -128,6 +136,16 @@ def _lease(store: Store, job: Job) -> Iterator[None]:
         return
     with LeaseKeeper(store, job.key, interval_s=LEASE_S):
         yield
+
+
+@contextmanager
+def _interrupted(what_goes_on: str) -> Iterator[None]:
+    """Ctrl-C ends the watching, not the job: say so, and how to end that, too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{what_goes_on}; the same command follows it again, `hqclip jobs cancel` ends it")
+        raise
 
 
 @contextmanager
