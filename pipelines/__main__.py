@@ -15,7 +15,13 @@ __all__ = ["compile_pipeline", "main"]
 VERBS = {
     "compile": "pipelines.compiling",
     "lint": "pipelines.lint",
+    "upload": "pipelines.versions",
+    "list": "pipelines.listing",
     "run": "pipelines.running",
+    "status": "pipelines.tasks",
+    "logs": "pipelines.pods",
+    "explain": "pipelines.explain",
+    "cancel": "pipelines.cancel",
 }
 
 
@@ -32,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     except HQClipError as error:
         print(f"pipelines: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("pipelines: interrupted", file=sys.stderr)
+        return 130
     return code
 
 

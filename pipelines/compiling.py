@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compile, and say where."""
-    output = compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), _stages(given.launched))
+    output = compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), stages(given.launched))
     if given.drop_downs:
         offer_choices(output)
     print(output)
@@ -67,13 +67,13 @@ def offer_choices(path: Path) -> None:
     path.write_text(comments + yaml.safe_dump_all([spec, *platform], sort_keys=True), encoding="utf-8")
 
 
-def _stages(text: str) -> list[str]:
+def stages(text: str) -> list[str]:
     """Stages of a comma separated list. Raises `ConfigError`."""
-    stages = [stage.strip() for stage in text.split(",") if stage.strip()]
-    for stage in stages:
+    named = [stage.strip() for stage in text.split(",") if stage.strip()]
+    for stage in named:
         if stage not in LAUNCHABLE:
             known = ", ".join(LAUNCHABLE)
             raise ConfigError(
                 f"--launched: {stage!r} cannot be launched{did_you_mean(stage, LAUNCHABLE)}; one of {known}"
             )
-    return stages
+    return named

@@ -6,16 +6,18 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from pipelines.compiling import compile_pipeline
 from pipelines.demo import SIZES, demo_inputs
 from pipelines.local import Runner, show_cycle
+from pipelines.versions import read_package
 
 
 def run_here(given: argparse.Namespace) -> int:
     """Run the pipeline, a demo as often as it has cycles; the exit code."""
     with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(compile_pipeline(given.pipeline, Path(folder) / "pipeline.yaml"), given.out / "tasks")
-        chosen = runner.parse_inputs(given.set)
+        compiled = Path(folder) / "pipeline.yaml"
+        compiled.write_bytes(read_package(given.pipeline, given.launched).text)
+        runner = Runner(compiled, given.out / "tasks")
+        chosen = runner.parse_inputs(given.set, given.params)
         for cycle in range(1, given.cycles + 1):
             prepared = demo_inputs(given.preset, given.out, cycle) if given.preset in SIZES else {}
             known = {name: value for name, value in prepared.items() if name in runner.inputs}

@@ -109,7 +109,7 @@ def _constants(spec: Spec) -> Iterator[str]:
             for key, source in task.get("inputs", {}).get("parameters", {}).items():
                 value = source.get("runtimeValue", {}).get("constant")
                 if isinstance(value, str) and _PLACEHOLDER.search(value) and not _PLACEHOLDER.fullmatch(value):
-                    yield f"{group}/{name}: {key} joins text and a placeholder, which a cluster leaves as it is: {value}"
+                    yield f"{group}/{name}: {key} joins text and a placeholder, which a cluster leaves alone: {value}"
 
 
 def _selectors(spec: Spec) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -12,16 +11,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kfp import components, local
 
-from hqclip.config import did_you_mean
 from hqclip.cycle.plan import newest_cycle, record_key
 from hqclip.cycle.story import comparison
-from hqclip.errors import ConfigError
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
 from pipelines.console import Console, plain
+from pipelines.inputs import definitions, read_inputs, require
 
 
 class Runner:
@@ -30,13 +29,11 @@ class Runner:
     def __init__(self, compiled: Path, root: Path) -> None:
         self._pipeline = components.load_component_from_file(str(compiled))
         self._root = root
-        self.inputs = self._pipeline.component_spec.inputs
+        self.inputs = definitions(next(yaml.safe_load_all(compiled.read_text(encoding="utf-8"))))
 
     def run(self, inputs: dict[str, Any]) -> int:
         """0, or 1 if a task failed; the task has said why. Raises `ConfigError` for inputs that are missing."""
-        missing = [name for name, spec in self.inputs.items() if spec.default is None and name not in inputs]
-        if missing:
-            raise ConfigError(f"pipeline inputs are missing: give {' '.join(f'--set {name}=...' for name in missing)}")
+        require(self.inputs, inputs)
         here = str(Path(__file__).parents[1])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
@@ -60,25 +57,9 @@ class Runner:
                 del os.environ["TMPDIR"]
         return 0
 
-    def parse_inputs(self, assignments: list[str]) -> dict[str, Any]:
-        """`name=value` as the pipeline's types ask; text stays text, so 1.10 is not 1.1. Raises `ConfigError`."""
-        inputs: dict[str, Any] = {}
-        for assignment in assignments:
-            name, equals, value = assignment.partition("=")
-            if not equals:
-                raise ConfigError(f"--set {assignment}: give INPUT=VALUE")
-            if name not in self.inputs:
-                known = ", ".join(sorted(self.inputs))
-                raise ConfigError(f"unknown pipeline input {name!r}{did_you_mean(name, self.inputs)}; one of {known}")
-            inputs[name] = value if self.inputs[name].type == "String" else _number(name, value)
-        return inputs
-
-
-def _number(name: str, value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        raise ConfigError(f"pipeline input {name} is {value!r}; give a number") from None
+    def parse_inputs(self, assignments: list[str], params: Path | None = None) -> dict[str, Any]:
+        """`name=value` and a file as the pipeline's types ask; text stays text. Raises `ConfigError`."""
+        return read_inputs(self.inputs, assignments, params)
 
 
 def show_cycle(store_uri: str, cycle: int) -> None:

@@ -165,9 +165,10 @@ def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.C
     assert main(["run", "refine", "--local", *out, "--set", "train_sed=1"]) == 64
     assert "did you mean 'train_seed'" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--set", "train_seed=one"]) == 64
-    assert "train_seed is 'one'; give a number" in capsys.readouterr().err
+    assert "train_seed is 'one'; give a whole number" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--preset", "small"]) == 64
     assert "--set store=..." in capsys.readouterr().err
     assert main(["run", "refine", "--local", "--preset", "dmeo"]) == 64
+    assert main(["run", "refin", "--local"]) == 64
     assert main(["compile", "refin"]) == 64
     assert not (tmp_path / "store").exists()

@@ -1,0 +1,72 @@
+"""`python -m pipelines cancel`: first the GPU jobs of a run, then the run: its exit task no longer runs by then."""
+
+from __future__ import annotations
+
+import argparse
+
+from hqclip.errors import ConfigError, HQClipError, UnavailableError
+from hqclip.launch.jobs import cancel_jobs
+from hqclip.launch.spec import JobsCancelConfig
+from pipelines import connect, output
+from pipelines.connect import Kubeflow
+from pipelines.output import say, show
+from pipelines.pods import open_cluster
+from pipelines.tasks import ENDED, add_run_argument, find_run, is_launched, state_of
+
+HELP = "delete the jobs of a run, then terminate it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    add_run_argument(parser)
+    parser.add_argument("--jobs-namespace", default="", help="where its jobs are, if not where its pods are")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    output.add_arguments(parser)
+    connect.add_arguments(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """0 if nothing of the run is left; 69 if it was terminated, but jobs of it may run on."""
+    kubeflow = connect.connect(given)
+    found = find_run(kubeflow, given.run)
+    if given.dry_run:
+        show({"run_id": found.run_id, "state": state_of(found), "deletes_jobs_of": found.run_id}, given.output)
+        return 0
+    namespace = given.jobs_namespace or kubeflow.kubernetes_namespace
+    deleted, fault = _delete_jobs(kubeflow, found.run_id, namespace)
+    if state_of(found) not in ENDED:
+        terminate(kubeflow, found.run_id)
+        if fault is None:  # what its launchers began in between
+            more, fault = _delete_jobs(kubeflow, found.run_id, namespace)
+            deleted += [job for job in more if job not in deleted]
+    found = kubeflow.client.get_run(found.run_id)
+    show({"run_id": found.run_id, "state": state_of(found), "jobs_deleted": deleted}, given.output)
+    if fault is None:
+        return 0
+    if not is_launched(found):
+        say(f"it launches no jobs, and none were looked for: {fault}")
+        return 0
+    where = f" --namespace {namespace}" if namespace else ""
+    raise UnavailableError(
+        f"the run is terminated, but its jobs were not deleted, and may hold GPUs: {fault}. Where the cluster can be "
+        f"reached: hqclip jobs cancel --of {found.run_id}{where}"
+    )
+
+
+def terminate(kubeflow: Kubeflow, run_id: str) -> None:
+    """Terminate a run; one that has just ended by itself is let be."""
+    try:
+        kubeflow.client.terminate_run(run_id)
+    except ConfigError:
+        if state_of(kubeflow.client.get_run(run_id)) not in ENDED:
+            raise
+
+
+def _delete_jobs(kubeflow: Kubeflow, run_id: str, namespace: str) -> tuple[list[str], HQClipError | None]:
+    """Names of the jobs deleted, and what kept us from it."""
+    try:
+        cluster = open_cluster(kubeflow, namespace)
+        cluster.list("v1", "pods", limit="1")  # whether anything answers: those who delete are more patient
+        return list(cancel_jobs(JobsCancelConfig(of=run_id, namespace=namespace))["cancelled"]), None
+    except HQClipError as error:
+        return [], error

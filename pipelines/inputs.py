@@ -1,0 +1,124 @@
+"""What a pipeline takes as inputs: read from its compiled YAML, checked before anything is sent.
+
+Text stays text: an input of type STRING that is given as 1.10 is 1.10, whatever a reader of numbers would make of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hqclip.config import did_you_mean
+from hqclip.errors import ConfigError, NotFoundError
+
+Definitions = Mapping[str, Mapping[str, Any]]
+WANTED = {
+    "STRING": "text",
+    "NUMBER_INTEGER": "a whole number",
+    "NUMBER_DOUBLE": "a number",
+    "BOOLEAN": "true or false",
+    "LIST": "a list as JSON",
+    "STRUCT": "a mapping as JSON",
+}
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "NUMBER_INTEGER": (int,),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": (bool,),
+    "LIST": (list,),
+    "STRUCT": (dict,),
+}
+
+
+def definitions(spec: Mapping[str, Any]) -> Definitions:
+    """Inputs of a pipeline by name, as its YAML defines them: parameterType, defaultValue, description, literals."""
+    root = spec.get("pipeline_spec", spec).get("root", {})
+    found: Definitions = root.get("inputDefinitions", {}).get("parameters", {})
+    return found
+
+
+def read_inputs(known: Definitions, assignments: Sequence[str] = (), params: Path | None = None) -> dict[str, Any]:
+    """Values by name: those of the file `params` (YAML or JSON), then those of `INPUT=VALUE`, which win.
+
+    Raises `ConfigError` with all that is wrong.
+    """
+    problems: list[str] = []
+    given: dict[str, Any] = _read_file(params) if params else {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if equals:
+            given[name] = (value, _as_json(value))
+        else:
+            problems.append(f"--set {assignment}: give INPUT=VALUE")
+    inputs = {}
+    for name, (text, value) in given.items():
+        if name not in known:
+            several = ", ".join(sorted(known)) or "none"
+            problems.append(f"unknown pipeline input {name!r}{did_you_mean(name, known)}; one of {several}")
+            continue
+        try:
+            inputs[name] = typed(name, known[name], text, value)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return inputs
+
+
+def require(known: Definitions, inputs: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` naming every input that has neither a value nor a default."""
+    missing = [
+        name
+        for name, told in known.items()
+        if name not in inputs and "defaultValue" not in told and not told.get("isOptional")
+    ]
+    if missing:
+        wanted = " ".join(f"--set {name}=..." for name in missing)
+        raise ConfigError(f"pipeline inputs are missing: give {wanted}, or --params FILE")
+
+
+def typed(name: str, told: Mapping[str, Any], text: str, value: Any) -> Any:
+    """One input as its type asks, out of what was written and what that means in JSON or YAML. Raises `ConfigError`."""
+    kind = str(told.get("parameterType", "STRING"))
+    if kind == "STRING":
+        found: Any = text
+    else:
+        # true is no number here, though it is one for Python
+        if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
+            raise ConfigError(f"pipeline input {name} is {text!r}; give {WANTED[kind]}")
+        found = value
+    allowed = told.get("literals")
+    if allowed and found not in allowed:
+        several = ", ".join(map(str, allowed))
+        raise ConfigError(f"pipeline input {name} is {text!r}{did_you_mean(text, map(str, allowed))}; one of {several}")
+    return found
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Name to what was written and what it means. A mapping or list for a text input is its JSON."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFoundError(f"--params {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--params {path}: cannot be read: {error}") from error
+    try:
+        written, meant = yaml.load(source, yaml.BaseLoader), yaml.safe_load(source)  # noqa: S506 - text alone
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--params {path}: neither YAML nor JSON: {error}") from error
+    if not isinstance(meant, dict) or len(written) != len(meant):
+        raise ConfigError(f"--params {path}: give a mapping of inputs to values")
+    found = {}
+    for (name, text), value in zip(written.items(), meant.values(), strict=True):
+        found[str(name)] = (text if isinstance(text, str) else json.dumps(value), value)
+    return found
+
+
+def _as_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None

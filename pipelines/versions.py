@@ -1,0 +1,257 @@
+"""`python -m pipelines upload`: pipelines as versions in Kubeflow; the same content is never there twice.
+
+A version is called by the version of this package and the start of the sha256 of its YAML: 0.1.0-3fa92c1e.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+import yaml
+
+from hqclip import __version__
+from hqclip.config import did_you_mean
+from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from pipelines import connect, output
+from pipelines.compiling import PIPELINES, compile_pipeline, stages
+from pipelines.connect import Kubeflow, pages
+from pipelines.hardware import LAUNCHABLE
+from pipelines.output import say, say_next, show
+from pipelines.patience import created
+
+HELP = "put a pipeline into Kubeflow as a version, if its content is new"
+LATEST = "latest"
+LONGEST_TAG = 63
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled pipeline: its name, its YAML, and that read."""
+
+    name: str
+    text: bytes
+    spec: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the YAML."""
+        return hashlib.sha256(self.text).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """What a version of this content is called."""
+        return f"{__version__}-{self.digest[:8]}"
+
+    @property
+    def floating(self) -> list[str]:
+        """Images that are named by a tag, which may mean something else tomorrow."""
+        executors = self.spec.get("deploymentSpec", {}).get("executors", {}).values()
+        images = {str(executor.get("container", {}).get("image", "")) for executor in executors}
+        return sorted(image for image in images if image and "@sha256:" not in image)
+
+
+def add_package_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is meant: a pipeline of ours or a YAML file, and which stages are launched."""
+    parser.add_argument("pipeline", metavar="PIPELINE", help=f"{', '.join(PIPELINES)}, or a compiled YAML file")
+    parser.add_argument(
+        "--launched", default="", metavar="STAGES", help=f"as for compile: out of {','.join(LAUNCHABLE)}"
+    )
+
+
+def read_package(pipeline: str, launched: str = "") -> Package:
+    """Compile a pipeline, or take a YAML file. Raises `ConfigError`, `NotFoundError` and `DataError`."""
+    started = stages(launched)
+    if not pipeline.endswith((".yaml", ".yml")):
+        known_pipeline(pipeline)
+        with tempfile.TemporaryDirectory() as folder:
+            return parse_package(
+                compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started).read_bytes(), pipeline
+            )
+    if started:
+        raise ConfigError(f"--launched is for pipelines that are compiled here; {pipeline} is compiled already")
+    if not Path(pipeline).is_file():
+        raise NotFoundError(f"{pipeline}: there is no such file; `python -m pipelines compile` writes one")
+    return parse_package(Path(pipeline).read_bytes(), pipeline)
+
+
+def known_pipeline(pipeline: str) -> str:
+    """The name in Kubeflow of a pipeline of ours. Raises `ConfigError`."""
+    if pipeline not in PIPELINES:
+        several = ", ".join(PIPELINES)
+        raise ConfigError(
+            f"unknown pipeline {pipeline!r}{did_you_mean(pipeline, PIPELINES)}; one of {several}, or a YAML file"
+        )
+    return str(importlib.import_module(f"pipelines.{pipeline}").NAME)
+
+
+def parse_package(text: bytes, where: str) -> Package:
+    """A package out of YAML. Raises `DataError`."""
+    try:
+        spec, *_ = yaml.safe_load_all(text)
+        return Package(str(spec["pipelineInfo"]["name"]), text, spec)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a compiled pipeline; `python -m pipelines compile` writes one") from error
+
+
+def warn_of_floating(package: Package) -> None:
+    """One line for images that are not pinned."""
+    if package.floating:
+        say(f"warning: images without a digest may change under this version: {', '.join(package.floating)}")
+
+
+def find_pipeline(kubeflow: Kubeflow, name: str) -> Any | None:
+    """A pipeline by its name, None if Kubeflow has none."""
+    asked: dict[str, Any] = {"filter": equals("display_name", name), "namespace": kubeflow.namespace or None}
+    return next(pages(kubeflow.client.list_pipelines, "pipelines", **asked), None)
+
+
+def list_versions(kubeflow: Kubeflow, pipeline_id: str, **asked: Any) -> Iterator[Any]:
+    """Versions of a pipeline, the newest first; each brings its whole YAML, so ask for no more than are wanted."""
+    about = {"pipeline_id": pipeline_id, "sort_by": "created_at desc", **asked}
+    return pages(kubeflow.client.list_pipeline_versions, "pipeline_versions", **about)
+
+
+def find_version(kubeflow: Kubeflow, name: str, version: str = "") -> Any:
+    """A version by the names of pipeline and version, the newest if it is not named. Raises `NotFoundError`."""
+    pipeline = find_pipeline(kubeflow, name)
+    if pipeline is None:
+        raise NotFoundError(f"Kubeflow has no pipeline {name!r}; `python -m pipelines upload` puts it there")
+    if version in ("", LATEST):
+        asked: dict[str, Any] = {"page_size": 1}
+    else:
+        asked = {"filter": equals("display_name", version)}
+    found = next(list_versions(kubeflow, pipeline.pipeline_id, **asked), None)
+    if found is None:
+        found = _by_id(list(list_versions(kubeflow, pipeline.pipeline_id)), name, version)
+    return found
+
+
+def _by_id(there: Sequence[Any], name: str, version: str) -> Any:
+    """The one of all versions that has this id. Raises `NotFoundError`, saying which there are."""
+    for found in there:
+        if found.pipeline_version_id == version:
+            return found
+    names = [str(found.display_name) for found in there]
+    newest = f"; the newest is {names[0]}" if names else "; it has none"
+    raise NotFoundError(f"pipeline {name} has no version {version!r}{did_you_mean(version, names)}{newest}")
+
+
+def ensure_uploaded(kubeflow: Kubeflow, package: Package, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
+    """The version that has this content, and whether it is new."""
+    pipeline = find_pipeline(kubeflow, package.name) or _create_pipeline(kubeflow, package)
+    there = _same_content(kubeflow, pipeline.pipeline_id, package)
+    if there is not None:
+        return there, False
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{package.name}.yaml"
+        path.write_bytes(package.text)
+        about = {
+            "name": package.version,
+            "pipelineid": pipeline.pipeline_id,
+            "description": f"hqclip {__version__}, sha256 {package.digest}",
+            "tags": json.dumps({"hqclip": __version__, "content": package.digest[:16], **(tags or {})}),
+        }
+        try:
+            made = created(
+                lambda: kubeflow.client._upload_api.upload_pipeline_version(str(path), **about),
+                lambda: _same_content(kubeflow, pipeline.pipeline_id, package),
+            )
+        except ConflictError:  # somebody else was uploading it
+            there = _same_content(kubeflow, pipeline.pipeline_id, package)
+            if there is None:
+                raise
+            return there, False
+    return made, True
+
+
+def equals(key: str, value: str) -> str:
+    """A filter for one value, as Kubeflow's lists take it."""
+    return matching(key, value, "EQUALS")
+
+
+def matching(key: str, value: str, operation: str) -> str:
+    """A filter of any operation, e.g. IS_SUBSTRING."""
+    return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})
+
+
+def _create_pipeline(kubeflow: Kubeflow, package: Package) -> Any:
+    """Without a version: the first one is to have a name as every other."""
+    about = package.spec.get("pipelineInfo", {}).get("description")
+    body = kfp_server_api.V2beta1Pipeline(
+        name=package.name, display_name=package.name, description=about, namespace=kubeflow.namespace or None
+    )
+    service = kubeflow.client._pipelines_api
+    try:
+        return created(
+            lambda: service.pipeline_service_create_pipeline(pipeline=body),
+            lambda: find_pipeline(kubeflow, package.name),
+        )
+    except ConflictError:  # somebody else was faster
+        there = find_pipeline(kubeflow, package.name)
+        if there is None:
+            raise
+        return there
+
+
+def _same_content(kubeflow: Kubeflow, pipeline_id: str, package: Package) -> Any | None:
+    """A version of this content, whatever release of ours it was compiled with."""
+    ending = f"-{package.digest[:8]}"
+    there = list_versions(kubeflow, pipeline_id, filter=matching("display_name", ending, "IS_SUBSTRING"))
+    return next((version for version in there if str(version.display_name).endswith(ending)), None)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    add_package_arguments(parser)
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="KEY=VALUE", help="of the version; may be repeated"
+    )
+    output.add_arguments(parser)
+    connect.add_arguments(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Upload, unless this content is there; say which version has it."""
+    tags = read_tags(given.tag)
+    package = read_package(given.pipeline, given.launched)
+    warn_of_floating(package)
+    kubeflow = connect.connect(given)
+    version, is_new = ensure_uploaded(kubeflow, package, tags)
+    if is_new:
+        say(f"uploaded {package.name} as version {version.display_name}")
+    else:
+        say(f"nothing to upload: version {version.display_name} of {package.name} has this content already")
+    show(
+        {
+            "pipeline": package.name,
+            "version": version.display_name,
+            "new": is_new,
+            "pipeline_id": version.pipeline_id,
+            "version_id": version.pipeline_version_id,
+            "link": kubeflow.link("pipelines", version.pipeline_id, version.pipeline_version_id),
+        },
+        given.output,
+    )
+    if is_new:
+        say_next(f"run {package.name} --version {version.display_name} --dry-run --set ...", f"list {package.name}")
+    return 0
+
+
+def read_tags(assignments: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` as Kubeflow takes tags. Raises `ConfigError`."""
+    tags = {}
+    for assignment in assignments:
+        key, equal, value = assignment.partition("=")
+        if not (key and equal and value) or max(len(key), len(value)) > LONGEST_TAG:
+            raise ConfigError(f"--tag {assignment}: give KEY=VALUE, each of at most {LONGEST_TAG} characters")
+        tags[key] = value
+    return tags

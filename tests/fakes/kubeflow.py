@@ -1,0 +1,268 @@
+"""Kubeflow Pipelines' API v2beta1 in memory for the real kfp.Client: versions, runs, schedules, rights and faults.
+
+with FakeKubeflow() as kubeflow:
+    client = kfp.Client(host=kubeflow.url, namespace="team")
+    kubeflow.fail("GET", "/runs/", 503, times=2)
+    ...
+    kubeflow.task(run_id, "train", "FAILED", error="exit code 65", pod="hqclip-refine-x-system-container-impl-1")
+    kubeflow.finish(run_id, "FAILED")
+    kubeflow.assert_all_faults_fired()
+
+Every request and answer is held against the API's own description; a request that does not fit is a mistake.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tests.fakes.kubeflow_api import PREFIX, UPLOADS, Answer, Refused, Request, answer_faults, refusal, route
+from tests.fakes.kubeflow_lists import Row
+from tests.fakes.kubeflow_objects import ENDED, Objects
+from tests.fakes.kubeflow_server import Server
+
+LOGIN = (
+    '<!DOCTYPE html><html><head><title>Log in to Your Account</title></head><body id="dex-container">dex</body></html>'
+)
+
+
+@dataclass
+class Fault:
+    """What becomes of the next `times` requests of `method` whose path and query match `pattern`, after `skip` others.
+
+    fail: `answer` instead of doing it. drop: not done, no answer. commit_then_drop: done, no answer. slow: done, the
+    answer is `seconds` late. then: `do` runs when it is done, before the answer leaves.
+    """
+
+    kind: Literal["fail", "drop", "commit_then_drop", "slow", "then", "none"]
+    method: str
+    pattern: str
+    times: int = 1
+    skip: int = 0
+    answer: Answer | None = None
+    upload_answer: Answer | None = None
+    seconds: float = 0.0
+    do: Callable[[], object] | None = None
+    fired: int = 0
+
+    def fires(self, request: Request) -> bool:
+        if self.fired >= self.times or self.method not in ("*", request.method):
+            return False
+        if not re.search(self.pattern, request.url):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.fired += 1
+        return True
+
+
+class FakeKubeflow(Objects):
+    """In a thread, on a free port.
+
+    `multi_user` with `namespaces`: each caller must name one of them. `token`: the bearer token that is let in, others
+    get 401. `cookie`: what a browser's cookie must contain, others are sent to a login page, as Dex and IAP do.
+    """
+
+    def __init__(
+        self,
+        *,
+        multi_user: bool = False,
+        namespaces: Collection[str] = ("team",),
+        token: str = "",
+        cookie: str = "",
+    ) -> None:
+        super().__init__(multi_user)
+        self.namespaces, self.token, self.cookie = namespaces, token, cookie
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.changed = threading.Condition(threading.RLock())
+        self._next_polls: list[Callable[[str], object]] = []
+        self._polls: dict[str, list[Callable[[str], object]]] = {}
+        self._closed = threading.Event()
+        self._server = Server(self.answer)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> FakeKubeflow:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+        for error in self._server.errors:
+            raise error
+
+    # what happens to runs
+
+    def task(self, run_id: str, name: str, state: str, *, error: str = "", pod: str = "", parent: str = "") -> Row:
+        """A task of the run is in this state now; `parent` is the name of the task it belongs to."""
+        with self.changed:
+            tasks = self.runs[run_id].setdefault("run_details", {}).setdefault("task_details", [])
+            found: Row | None = next((task for task in tasks if task["display_name"] == name), None)
+            now = self.now()
+            if found is None:
+                own = {"run_id": run_id, "task_id": f"{name}-{len(tasks) + 1}", "display_name": name}
+                found = {**own, "create_time": now, "start_time": now, "state_history": []}
+                tasks.append(found)
+            found["state"] = state
+            found["state_history"].append({"update_time": now, "state": state})
+            found |= {"pod_name": pod} if pod else {}
+            if parent:
+                found["parent_task_id"] = next(t["task_id"] for t in tasks if t["display_name"] == parent)
+            if error:
+                found["error"] = {"code": 13, "message": error}
+            if state in ENDED:
+                found["end_time"] = now
+            return found
+
+    def finish(self, run_id: str, state: str = "SUCCEEDED", error: str = "") -> None:
+        """The run ends."""
+        with self.changed:
+            self.state(run_id, state, error)
+
+    def on_polls(self, *steps: Callable[[str], object]) -> None:
+        """What happens to the next run that is created: a step, given its id, before each answer about it."""
+        self._next_polls = list(steps)
+
+    def fire(self, recurring_run_id: str) -> str:
+        """The schedule comes due: the id of the run, empty where it is disabled or its own runs are in the way."""
+        with self.changed:
+            schedule = self.recurring[recurring_run_id]
+            own = [run for run in self.runs.values() if run.get("recurring_run_id") == recurring_run_id]
+            active = sum(run["state"] not in ENDED for run in own)
+            if schedule["status"] != "ENABLED" or active >= int(schedule["max_concurrency"]):
+                return ""
+            work = ("pipeline_version_reference", "pipeline_spec", "runtime_config", "service_account", "experiment_id")
+            body = {name: schedule[name] for name in work if name in schedule}
+            body["display_name"] = f"{schedule['display_name']}-{len(own) + 1}"
+            run = self.new_run(body, "run")
+            run["recurring_run_id"] = recurring_run_id
+            return str(run["run_id"])
+
+    # what goes wrong
+
+    def fail(
+        self,
+        method: str,
+        pattern: str,
+        code: int,
+        times: int = 1,
+        *,
+        message: str = "",
+        retry_after: int = 0,
+        skip: int = 0,
+    ) -> Fault:
+        """Answer with an error; nothing is done."""
+        answers = [refusal(code, message), refusal(code, message, upload=True)]
+        for answer in answers:
+            answer.headers |= {"Retry-After": str(retry_after)} if retry_after else {}
+        return self._fault(Fault("fail", method, pattern, times, skip, answers[0], answers[1]))
+
+    def say(self, method: str, pattern: str, answer: Answer, times: int = 1) -> Fault:
+        """Answer with just this: what a proxy or a login page says."""
+        return self._fault(Fault("fail", method, pattern, times, 0, answer, answer))
+
+    def drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
+        """Close the connection; nothing is done."""
+        return self._fault(Fault("drop", method, pattern, times, skip))
+
+    def commit_then_drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
+        """Do it, and close the connection before the answer."""
+        return self._fault(Fault("commit_then_drop", method, pattern, times, skip))
+
+    def slow(self, method: str, pattern: str, seconds: float, times: int = 1) -> Fault:
+        """Do it, and answer late."""
+        return self._fault(Fault("slow", method, pattern, times, seconds=seconds))
+
+    def then(self, method: str, pattern: str, do: Callable[[], object], times: int = 1, skip: int = 0) -> Fault:
+        """Run `do` when such a request is done, before its answer leaves."""
+        return self._fault(Fault("then", method, pattern, times, skip, do=do))
+
+    def assert_all_faults_fired(self) -> None:
+        left = [fault for fault in self.faults if fault.fired < fault.times]
+        assert not left, f"these never came to pass: {left}"
+
+    def asked(self, method: str, pattern: str) -> list[Request]:
+        """The requests so far whose path and query match."""
+        return [r for r in list(self.requests) if r.method == method and re.search(pattern, r.url)]
+
+    def until(self, holds: Callable[[], Any], timeout_s: float = 60) -> None:
+        """Wait for what a client does in another thread; `holds` is asked at each request."""
+        with self.changed:
+            assert self.changed.wait_for(holds, timeout_s), "it never came to that"
+
+    def answer(self, request: Request) -> Answer | None:
+        """What a request is answered; None if the connection is to break."""
+        with self.changed:
+            self.requests.append(request)
+            self.changed.notify_all()
+            fault = next((fault for fault in self.faults if fault.fires(request)), Fault("none", "", ""))
+            if fault.kind == "drop":
+                return None
+            if fault.kind == "fail":
+                return fault.upload_answer if "/pipelines/upload" in request.path else fault.answer
+            answer = self._at_the_door(request) or self._checked(request)
+            answer = Answer(copy.deepcopy(answer.body), answer.code, answer.headers)
+            if fault.do is not None:
+                fault.do()
+        self._closed.wait(fault.seconds)
+        return None if fault.kind == "commit_then_drop" else answer
+
+    def _fault(self, fault: Fault) -> Fault:
+        with self.changed:
+            self.faults.append(fault)
+        return fault
+
+    def _at_the_door(self, request: Request) -> Answer | None:
+        """What gateways answer by themselves: a login page, a refusal."""
+        if request.path.startswith("/dex/"):
+            return Answer(LOGIN, headers={"Content-Type": "text/html; charset=utf-8"})
+        if self.cookie and self.cookie not in request.headers.get("cookie", ""):
+            return Answer("", 302, {"Location": f"{self.url}/dex/auth?client_id=kubeflow", "Content-Type": "text/html"})
+        if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
+            return refusal(401)
+        if not request.path.startswith(PREFIX):
+            return Answer("404 page not found\n", 404)
+        return None
+
+    def _checked(self, request: Request) -> Answer:
+        """Carried out, and held against the description on the way in and out."""
+        try:
+            faults = route(request)
+            if faults:
+                answer = refusal(400, f"Invalid input error: {'; '.join(faults)}", upload=request.operation in UPLOADS)
+            else:
+                self._may(request)
+                self._poll(request)
+                answer = Answer(getattr(self, request.operation, self._not_built)(request))
+                if request.operation == "RunService_CreateRun":
+                    self._polls[answer.body["run_id"]], self._next_polls = self._next_polls, []
+        except Refused as refused:
+            answer = refusal(refused.code, refused.message, upload=request.operation in UPLOADS)
+        if request.operation:
+            wrong = answer_faults(request, answer)
+            assert not wrong, f"the fake answers {request.operation} wrongly: {wrong}"
+        return answer
+
+    def _poll(self, request: Request) -> None:
+        steps = self._polls.get(request.arguments.get("run_id", ""), [])
+        if request.operation == "RunService_GetRun" and steps:
+            steps.pop(0)(request.arguments["run_id"])
+
+    def _may(self, request: Request) -> None:
+        said = request.query.get("namespace") or (request.body or {}).get("namespace")
+        if self.multi_user and said and said not in self.namespaces:
+            raise Refused(
+                403,
+                "PermissionDenied: Failed to authorize: User 'ada@example.org' is not authorized with reason:  "
+                f"(request: &ResourceAttributes{{Namespace:{said},Verb:list,Group:pipelines.kubeflow.org,}})",
+            )
+
+    def _not_built(self, request: Request) -> Row:
+        raise AssertionError(f"the fake has no {request.operation}")

@@ -1,0 +1,299 @@
+"""`run` on a cluster: inputs are what was written, a run is started once, and a wait ends as the run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
+from pipelines import runs, versions
+from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubeflow_client import NAME, call, unset, write_package
+
+Read = pytest.CaptureFixture[str]
+STORE = ("--set", "store=gs://bucket/hq")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
+    unset(monkeypatch)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with FakeKubeflow() as fake:
+        monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return write_package(tmp_path)
+
+
+def only_run(fake: FakeKubeflow) -> dict[str, Any]:
+    (run,) = fake.runs.values()
+    return run
+
+
+def sent(fake: FakeKubeflow) -> dict[str, Any]:
+    """Inputs of the only run."""
+    return dict(only_run(fake)["runtime_config"]["parameters"])
+
+
+# inputs
+
+
+def test_text_stays_text_and_numbers_are_numbers(fake: FakeKubeflow, package: Path) -> None:
+    words = ["store=s", "release=1.10", "train_seed=7", "train_rate=0.5", "again=true", 'points=["a",1]', "extra={}"]
+    words += ["plan_overrides={}"]
+    assert call(runs, package, *[word for value in words for word in ("--set", value)]) == 0
+    assert sent(fake) == {
+        "store": "s",
+        "release": "1.10",
+        "train_seed": 7,
+        "train_rate": 0.5,
+        "again": True,
+        "points": ["a", 1],
+        "extra": {},
+        "plan_overrides": "{}",
+    }
+
+
+@pytest.mark.parametrize("text", ["007", "null", "true", "NaN", "1e3", "", "a=b", "'quoted'", "[1, 2]"])
+def test_no_text_is_taken_for_anything_else(fake: FakeKubeflow, package: Path, text: str) -> None:
+    assert call(runs, package, *STORE, "--set", f"release={text}") == 0
+    assert sent(fake)["release"] == text
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        (
+            "p.yaml",
+            "store: s\nrelease: 1.10\ntrain_seed: 3\npoints: [a]\nplan_overrides: {train.rate: 1.0}\nagain: yes\n",
+        ),
+        (
+            "p.json",
+            '{"store": "s", "release": 1.10, "train_seed": 3, "points": ["a"], "plan_overrides": {"train.rate": 1.0}, '
+            '"again": true}',
+        ),
+    ],
+)
+def test_a_file_gives_inputs_and_flags_win_over_it(
+    fake: FakeKubeflow, package: Path, tmp_path: Path, name: str, source: str
+) -> None:
+    (tmp_path / name).write_text(source)
+    assert call(runs, package, "--params", tmp_path / name, "--set", "train_seed=4") == 0
+    assert sent(fake) == {
+        "store": "s",
+        "release": "1.10",
+        "train_seed": 4,
+        "points": ["a"],
+        "plan_overrides": '{"train.rate": 1.0}',
+        "again": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "inputs are missing: give --set store=..., or --params FILE"),
+        ([*STORE, "--set", "train_sed=1"], "unknown pipeline input 'train_sed'; did you mean 'train_seed'"),
+        ([*STORE, "--set", "train_seed"], "--set train_seed: give INPUT=VALUE"),
+        ([*STORE, "--set", "train_seed=1.5"], "train_seed is '1.5'; give a whole number"),
+        ([*STORE, "--set", "train_seed=true"], "train_seed is 'true'; give a whole number"),
+        ([*STORE, "--set", "train_rate=fast"], "train_rate is 'fast'; give a number"),
+        ([*STORE, "--set", "again=1"], "again is '1'; give true or false"),
+        ([*STORE, "--set", "points={}"], "give a list as JSON"),
+        ([*STORE, "--set", "plan_preset=smal"], "plan_preset is 'smal'; did you mean 'small'.*one of small, large"),
+        (["--set", "a=1", "--set", "train_seed=x"], "'a'.*train_seed"),
+    ],
+)
+def test_wrong_inputs_are_named_all_at_once_before_anything_is_sent(
+    fake: FakeKubeflow, package: Path, words: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        call(runs, package, *words)
+    assert not fake.requests
+
+
+def test_a_file_of_inputs_that_is_none_is_refused(fake: FakeKubeflow, package: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no such file"):
+        call(runs, package, "--params", tmp_path / "nothing.yaml")
+    for source, said in (("- milk", "give a mapping"), ("{", "neither YAML nor JSON"), ("", "give a mapping")):
+        (tmp_path / "odd.yaml").write_text(source)
+        with pytest.raises(ConfigError, match=said):
+            call(runs, package, "--params", tmp_path / "odd.yaml")
+
+
+# a run
+
+
+def test_a_run_is_of_an_uploaded_version(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    assert call(runs, package, *STORE, "-o", "json") == 0
+    shown = capsys.readouterr()
+    run, (version,) = only_run(fake), fake.versions.values()
+    told = json.loads(shown.out)
+    assert told["run_id"] == run["run_id"]
+    assert told["link"] == f"{fake.url}/#/runs/details/{run['run_id']}"
+    assert (told["pipeline"], told["version"], told["experiment"]) == (NAME, version["name"], "hqclip")
+    assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
+    assert f"python -m pipelines cancel {run['run_id']}" in shown.err
+    assert call(runs, package, *STORE) == 0
+    assert (len(fake.versions), len(fake.experiments), len(fake.runs)) == (1, 1, 2)
+
+
+def test_a_named_version_runs_though_other_content_is_here(
+    fake: FakeKubeflow, package: Path, tmp_path: Path, capsys: Read
+) -> None:
+    assert call(versions, package) == 0
+    (old,) = fake.versions.values()
+    assert call(versions, write_package(tmp_path, image="x@sha256:1")) == 0
+    assert call(runs, NAME, "--version", old["name"], *STORE) == 0
+    assert only_run(fake)["pipeline_version_reference"]["pipeline_version_id"] == old["pipeline_version_id"]
+    with pytest.raises(ConfigError, match="inputs are missing"):
+        call(runs, NAME, "--version", "latest")
+    with pytest.raises(ConfigError, match="wants the name of a pipeline, not a file"):
+        call(runs, package, "--version", "latest", *STORE)
+    with pytest.raises(NotFoundError, match="no version 'nothing'"):
+        call(runs, NAME, "--version", "nothing", *STORE)
+
+
+def test_flags_name_the_run_and_what_it_belongs_to(fake: FakeKubeflow, package: Path) -> None:
+    words = [
+        "--name",
+        "friday",
+        "--experiment",
+        "trials",
+        "--service-account",
+        "trainer",
+        "--pipeline-root",
+        "gs://b/r",
+    ]
+    assert call(runs, package, *STORE, *words) == 0
+    run = only_run(fake)
+    assert (run["display_name"], run["service_account"]) == ("friday", "trainer")
+    assert run["runtime_config"]["pipeline_root"] == "gs://b/r"
+    assert fake.experiments[run["experiment_id"]]["display_name"] == "trials"
+
+
+def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    assert call(runs, package, *STORE, "--set", "release=1.10", "--dry-run", "-o", "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["inputs"] == {"store": "gs://bucket/hq", "release": "1.10"}
+    assert told["pipeline"] == NAME
+    assert not fake.requests
+    assert call(versions, package) == 0
+    assert call(runs, NAME, "--version", "latest", *STORE, "--dry-run") == 0
+    assert not fake.runs
+
+
+def test_our_own_pipeline_runs_from_its_name(fake: FakeKubeflow) -> None:
+    words = ["store=gs://b/hq", "download_shards=gs://b/pool/0.tar", "evaluate_suite=gs://b/suite.json"]
+    assert call(runs, "refine", *[word for value in words for word in ("--set", value)]) == 0
+    assert only_run(fake)["display_name"].startswith("hqclip-refine ")
+
+
+def test_a_run_whose_answer_got_lost_is_not_started_twice(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    fake.commit_then_drop("POST", "/runs$")
+    assert call(runs, package, *STORE, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(fake)["run_id"]
+    fake.fail("POST", "/runs$", 503)
+    assert call(runs, package, *STORE) == 0
+    assert len(fake.runs) == 2
+    fake.assert_all_faults_fired()
+
+
+# --wait
+
+
+def wait(package: Path, *words: object) -> int:
+    return call(runs, package, *STORE, "--wait", "--poll-s", 0.02, *words)
+
+
+def test_a_wait_tells_each_change_and_ends_with_success(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    fake.on_polls(
+        lambda run: fake.task(run, "plan", "RUNNING"),
+        lambda run: fake.task(run, "plan", "RUNNING"),
+        lambda run: (
+            fake.task(run, "plan", "SUCCEEDED"),
+            fake.task(run, "train", "RUNNING"),
+            fake.state(run, "RUNNING"),
+        ),
+        lambda run: (fake.task(run, "train", "SUCCEEDED"), fake.finish(run)),
+    )
+    assert wait(package, "-o", "json") == 0
+    shown = capsys.readouterr()
+    changes = [line[8:].partition(" after")[0] for line in shown.err.splitlines() if line[3:4] == ":"]
+    assert changes == [
+        "plan RUNNING",
+        "run PENDING",
+        "plan SUCCEEDED",
+        "train RUNNING",
+        "run RUNNING",
+        "train SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+    assert json.loads(shown.out)["state"] == "SUCCEEDED"
+
+
+def test_a_failed_run_is_exit_code_1_and_is_explained(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    fake.on_polls(
+        lambda run: (
+            fake.task(run, "train", "FAILED", error="main: Error (exit code 65)"),
+            fake.finish(run, "FAILED"),
+        )
+    )
+    assert wait(package) == 1
+    said = capsys.readouterr().err
+    assert "train failed (data): main: Error (exit code 65)" in said
+    assert f"next: python -m pipelines logs {only_run(fake)['run_id']} --task train" in said
+
+
+@pytest.mark.parametrize(("state", "code"), [("SKIPPED", 0), ("CANCELED", 1)])
+def test_every_end_ends_the_wait(fake: FakeKubeflow, package: Path, state: str, code: int) -> None:
+    fake.on_polls(lambda run: fake.finish(run, state))
+    assert wait(package) == code
+
+
+def test_a_wait_stands_outages(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+    fake.on_polls(lambda run: None, lambda run: fake.finish(run))
+    fake.fail("GET", "/runs/", 503, times=4)
+    fake.drop("GET", "/runs/", times=2)
+    assert wait(package, "--patience-s", 0.2) == 0
+    assert "Kubeflow does not answer; trying again" in capsys.readouterr().err
+    fake.assert_all_faults_fired()
+
+
+def test_a_wait_gives_up_on_a_server_that_stays_away(fake: FakeKubeflow, package: Path) -> None:
+    fake.fail("GET", "/runs/", 503, times=1_000_000)
+    with pytest.raises(UnavailableError, match=r"goes on by itself: see `python -m pipelines status"):
+        wait(package, "--patience-s", 0.03)
+    assert len(fake.runs) == 1
+
+
+def test_a_login_that_ends_before_the_run_says_that_the_run_goes_on(fake: FakeKubeflow, package: Path) -> None:
+    fake.fail("GET", "/runs/", 401)
+    with pytest.raises(AccessError, match=r"refuses \(401\).*goes on by itself"):
+        wait(package)
+    assert len(fake.runs) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_waiting_is_told_that_the_run_goes_on(
+    fake: FakeKubeflow, package: Path, capsys: Read, number: signal.Signals, code: int
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    fake.on_polls(lambda run: os.kill(os.getpid(), number))
+    assert wait(package) == code
+    run = only_run(fake)
+    said = capsys.readouterr().err
+    assert f"run {run['run_id']} goes on" in said
+    assert f"python -m pipelines cancel {run['run_id']}" in said
+    assert run["state"] == "PENDING"
+    assert signal.getsignal(signal.SIGTERM) is before
