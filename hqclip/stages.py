@@ -98,7 +98,7 @@ def run_planned(
     run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
     point_name = run.partition("/")[0].removeprefix(planned["runs"])
     note = f"{planned['notes']}{name}-{point_name}" if point_name else f"{planned['notes']}{name}"
-    _remember(given["store"], f"{note}.json", result)
+    _remember(given["store"], f"{note}.json", {**result, "owner": planned.get("owner", "")})
     return result
 
 

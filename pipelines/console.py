@@ -12,7 +12,7 @@ from typing import TextIO
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_OURS = re.compile(r"\s*(hqclip [\w ]+: .*|[a-z][\w -]*: \d+ of \d+ .*)")
+_OURS = re.compile(r"\s*(?:\[\d+\] )?(hqclip [\w ]+: .*|[a-z][\w -]*: \d+ of \d+ .*)")
 _REASON = re.compile(r"\s*hqclip \w+: ")
 TAIL = 30  # lines shown of a task that failed without saying why
 

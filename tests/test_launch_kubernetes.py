@@ -425,7 +425,7 @@ def test_without_a_cluster_it_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
-    with pytest.raises(HQClipError, match="no Kubernetes cluster.*--scheduler local") as refusal:
+    with pytest.raises(HQClipError, match="no Kubernetes cluster.*KUBECONFIG .*nothing") as refusal:
         launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
     assert refusal.value.exit_code == 78
 

@@ -151,10 +151,10 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 @given(st.text("$()A ", max_size=8))
 def test_values_reach_the_workers_as_they_were_written(text: str) -> None:
     spec = LaunchSpec(scheduler="volcano", image=IMAGE, env=(f"TEXT={text}",))
-    made = make_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}"})
+    made = make_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}."})
     body = volcano.render(made.spec, made.job)
     assert expanded(env(body)["TEXT"], {"A": "wrong"}) == text
-    assert expanded(worker(body)["args"][0], {"A": "wrong"}) == f"gs://bucket/{text}"
+    assert expanded(worker(body)["args"][0], {"A": "wrong"}) == f"gs://bucket/{text}."
 
 
 def test_a_variable_is_set_once_and_secrets_win(scheduler: str) -> None:

@@ -205,7 +205,7 @@ def test_yaml_may_say_things_in_its_own_way(written: Any) -> None:
     file = written(
         """
         cpus: 2
-        memory: 1073741824
+        memory: 34359738368
         topology: 2
         spot: yes
         labels: {team: vision, tier: 1}
@@ -217,7 +217,7 @@ def test_yaml_may_say_things_in_its_own_way(written: Any) -> None:
         """
     )
     spec = read_spec({**CLUSTER, "scheduler": "volcano"}, file=file)
-    assert (spec.cpus, spec.memory, spec.topology, spec.spot) == ("2", "1073741824", "2", True)
+    assert (spec.cpus, spec.memory, spec.topology, spec.spot) == ("2", "34359738368", "2", True)
     assert (spec.labels, spec.node_selector) == (("team=vision", "tier=1"), ("example.com/fast=true",))
     assert spec.env == ("DEBUG=true", "LEVEL=3", "EMPTY=", "NAME=a, b")
     assert spec.tolerations == ("gpu", "spot=true:NoSchedule")

@@ -46,10 +46,13 @@ def begin(store: Store, key: str, *, node: int, attempt: str, pod: str, progress
     said = {"node": node, "attempt": attempt, "pod": pod, "time": now, "progress": progress}
     while True:
         begun = Attempt(node=node, number=number, attempt=attempt, pod=pod, begun=now, progress=progress)
+        record = f"{folder(key)}/attempts/{begun.name}.json"
         try:
-            store.write(f"{folder(key)}/attempts/{begun.name}.json", canonical_json(said))
+            store.write(record, canonical_json(said))
             return begun
         except ConflictError:
+            if not store.exists(record):
+                raise  # something else is in the way
             number += 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hqclip.config import Settings, did_you_mean
-from hqclip.errors import ConfigError
+from hqclip.errors import ConfigError, ConflictError
 from hqclip.flags import read_flags
 from hqclip.launch.spec import LaunchRenderConfig, LaunchRunConfig, LaunchSpec, read_spec
 from hqclip.stages import STAGES
@@ -59,7 +59,10 @@ def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str
     backend = BACKENDS[spec.scheduler]
     body = backend.render(order.spec, order.job)
     if dry_run == "server":
-        from hqclip.launch.kube import connect
+        from hqclip.launch.kube import AlreadyExists, connect
 
-        return connect(spec.namespace).create(backend.api, backend.plural, body, dry_run=True)
+        try:
+            return connect(spec.namespace).create(backend.api, backend.plural, body, dry_run=True)
+        except AlreadyExists as error:
+            raise ConflictError(f"{order.job.name} is there already: `launch run` would follow it ({error})") from error
     return body

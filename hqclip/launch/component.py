@@ -5,6 +5,7 @@ TorchX reads the annotations as they stand, so they may not be postponed here.
 
 import json
 
+from hqclip.errors import ConfigError
 from hqclip.launch.app import AppDef, app_def
 from hqclip.launch.order import make_order
 from hqclip.launch.spec import read_spec
@@ -19,5 +20,9 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
         settings: settings of the stage as JSON
         scheduler: volcano or jobset, the one that is given to torchx as hqclip_volcano or hqclip_jobset
     """
-    order = make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, json.loads(settings))
+    try:
+        given = json.loads(settings)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"settings is not valid JSON at character {error.pos}: {error.msg}") from None
+    order = make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given)
     return app_def(order.spec, order.job)

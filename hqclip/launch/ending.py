@@ -72,6 +72,9 @@ def broke_first(endings: Iterable[Ending]) -> Ending | None:
     failed = [ending for ending in endings if ending.failed]
     if not failed:
         return None
+    for_good = [ending for ending in failed if ending.is_permanent and ending.rank is not None]
+    if for_good:  # whatever the clocks of the machines say
+        return min(for_good, key=lambda ending: ending.timestamp)
     first = min(ending.timestamp for ending in failed)
     return min(
         (ending for ending in failed if ending.timestamp <= first + TOGETHER_S),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
-from hqclip.errors import HQClipError, UnavailableError
+from hqclip.errors import AccessError, HQClipError
 from hqclip.launch.backend import Backend
 from hqclip.launch.job import folder
 from hqclip.launch.kube import CORE, Cluster
@@ -46,10 +47,11 @@ class Follower:
                 thread.start()
 
     def finish(self, seconds: float = 5.0) -> None:
-        """Let the threads read to the end, for as long."""
+        """Let the threads read to the end, all together for so long."""
         self._end.set()
+        deadline = time.monotonic() + seconds
         for thread in self._threads.values():
-            thread.join(seconds)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _follow(self, node: int, pod: Json) -> None:
         kept = bytearray()
@@ -70,18 +72,18 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     seen = _Seen()
     while True:
-        over = _is_over(cluster, name, uid)
-        if over is None:
-            return
         try:
+            over = _is_over(cluster, name, uid)
+            if over is None:
+                return
             yield from seen.fresh(_lines(cluster, name, follow="true", **seen.since()))
-        except UnavailableError:
-            wait(PAUSE_S)
-            continue
-        except HQClipError:
-            return  # the pod is gone, or may not be read
-        if over:
+            if over:
+                return
+        except AccessError as error:
+            say(f"the output of {name} cannot be shown: {error}")
             return
+        except HQClipError:
+            pass  # the line broke, or the container has not begun
         wait(PAUSE_S)
 
 

@@ -78,11 +78,13 @@ def publish(store: Store, job: Job) -> Job:
     while True:
         number += 1
         numbered = replace(job, launch=number)
+        key = f"{folder(numbered.key)}/job.json"
         try:
-            store.write(f"{folder(numbered.key)}/job.json", numbered.to_json())
+            store.write(key, numbered.to_json())
             return numbered
         except ConflictError:
-            continue  # somebody was quicker
+            if not store.exists(key):
+                raise  # something else is in the way; otherwise somebody was quicker
 
 
 def newest(store: Store, name: str) -> int:

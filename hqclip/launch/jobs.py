@@ -1,4 +1,4 @@
-"""`hqclip jobs`: what runs in a namespace, what it says, and how to end it. The janitor runs `gc` by the hour."""
+"""`hqclip jobs`: what runs in a namespace, what it says, and how to end it. The janitor runs `gc` every ten minutes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hqclip.launch.kube import WORKFLOWS, Cluster, connect
 from hqclip.launch.naming import KEY, LAUNCH_ID, STAGE, STORE, clean
 from hqclip.launch.patches import Json
 from hqclip.launch.spec import JobsCancelConfig, JobsGcConfig, JobsListConfig, JobsLogsConfig
-from hqclip.launch.state import ENDED, PENDING
+from hqclip.launch.state import ENDED, PENDING, RESTARTING
 from hqclip.launch.why import why_pending
 from hqclip.store import open_store
 
@@ -35,7 +35,7 @@ def _row(cluster: Cluster, backend: Backend, body: Json) -> dict[str, Any]:
     state = backend.read(cluster, body)
     name, labels = body["metadata"]["name"], body["metadata"].get("labels", {})
     pods = job_pods(cluster, backend, name)
-    why = why_pending(cluster, backend, body, pods) if state.phase == PENDING else ""
+    why = why_pending(cluster, backend, body, pods) if state.phase in (PENDING, RESTARTING) else ""
     return {
         "job": name,
         "scheduler": backend.name,

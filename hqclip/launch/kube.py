@@ -12,11 +12,13 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 import urllib3
+import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
 from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
 from hqclip.launch.patches import Json
+from hqclip.launch.words import say
 
 CORE = "v1"
 PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
@@ -30,6 +32,7 @@ _INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT = (10, 60)  # seconds: to connect, to answer
 AT_ONCE = (0.3, 0.5)
 PATIENCE_S = 120.0  # how long a call is tried again
+TELL_AT = 4  # tries after which it is said, a few seconds
 _TRANSIENT = (429, 500, 502, 503, 504)
 
 
@@ -149,6 +152,8 @@ class Cluster:
                 wait = _wait(error, attempt)
                 if once or wait is None or time.monotonic() + wait > give_up:
                     raise self._fault(error, method, path) from error
+                if attempt == TELL_AT:
+                    say(f"the Kubernetes API does not answer ({_first_line(error)}); asked for {PATIENCE_S:.0f} s")
                 self._sleep(wait)
         raise UnavailableError(f"{method} {path}: no answer")  # not reached before patience ends
 
@@ -184,11 +189,11 @@ class Cluster:
             )
         if error.status == 404:
             return _missing(said, path, self.namespace)
-        if error.status == 409:
+        if error.status == 409 and (method != "POST" or _reason(error) == "AlreadyExists"):
             return AlreadyExists(said)
         if error.status == 410:
             return _Expired(said)
-        if error.status in _TRANSIENT:
+        if error.status in (*_TRANSIENT, 409):
             return UnavailableError(f"the Kubernetes API gave no answer after retries ({method} {path}): {said}")
         return ConfigError(f"Kubernetes refuses {'the object' if method == 'POST' else 'this'}: {said}")
 
@@ -215,7 +220,8 @@ def _missing(said: str, path: str, namespace: str) -> HQClipError:
 def _wait(error: Exception, attempt: int) -> float | None:
     """Seconds until the next try, None if there is no point in one."""
     if isinstance(error, ApiException) and error.status:
-        if error.status not in _TRANSIENT:
+        is_moment = error.status == 409 and _reason(error) not in ("AlreadyExists", "")  # e.g. a quota was changed
+        if error.status not in _TRANSIENT and not is_moment:
             return None
         asked = (error.headers or {}).get("Retry-After", "")
         if str(asked).isdigit():
@@ -230,7 +236,18 @@ def _message(error: ApiException) -> str:
         return (error.body or "").strip() or f"{error.status} {error.reason}"
 
 
-def connect(namespace: str = "") -> Cluster:
+def _reason(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["reason"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def connect(namespace: str = "", patience_s: float = PATIENCE_S) -> Cluster:
     """The cluster this process runs in, else that of the kubeconfig. Raises `MissingSoftwareError` without either."""
     settings = Configuration()
     try:
@@ -241,13 +258,13 @@ def connect(namespace: str = "") -> Cluster:
             path = os.environ.get("KUBECONFIG") or None
             config.load_kube_config(path, client_configuration=settings)
             own = config.list_kube_config_contexts(path)[1]["context"].get("namespace", "default")
-        except (config.ConfigException, OSError) as error:
+        except (config.ConfigException, OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise MissingSoftwareError(
-                f"no Kubernetes cluster: this is no pod with a service account token, and {error} "
-                "(set KUBECONFIG, or give --scheduler local)"
+                f"no Kubernetes cluster: this is no pod with a service account token, and KUBECONFIG "
+                f"({os.environ.get('KUBECONFIG') or 'not set: ~/.kube/config'}) names none: {_first_line(error)}"
             ) from error
     settings.retries = False  # tries are counted here
-    return Cluster(ApiClient(settings), namespace or own)
+    return Cluster(ApiClient(settings), namespace or own, patience_s=patience_s)
 
 
 def own_pod(cluster: Cluster) -> Json | None:

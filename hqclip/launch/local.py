@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from torchx.schedulers.local_scheduler import CWDImageProvider, LocalScheduler
 from hqclip.errors import ConflictError, HQClipError
 from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
-from hqclip.launch.job import PERMANENT, Job, folder
+from hqclip.launch.job import GANG, PERMANENT, Job, folder
 from hqclip.launch.order import Order
 from hqclip.launch.state import FAILED, SUCCEEDED, State
 from hqclip.store import Store
@@ -91,6 +93,7 @@ class LocalRun:
             key = f"{folder_of_logs(self._order.job)}/{node}-{attempt}.txt"
             with contextlib.suppress(HQClipError):
                 self._store.write(key, path.read_bytes()[-(2**20) :], create_only=False)
+        shutil.rmtree(self._logs, ignore_errors=True)
 
     def _start(self, job: Job, attempt: int) -> str:
         spec = replace(self._order.spec, env=(*self._order.spec.env, f"HQCLIP_ATTEMPT={attempt}"))
@@ -102,7 +105,8 @@ class LocalRun:
         handle = self._runner.schedule(self._runner.dryrun(app_def(spec, job, rendezvous), SCHEDULER, options))
         nodes = {"rank0": 1, "all": job.nodes, "none": 0}[spec.follow]
         for node in range(nodes):
-            threading.Thread(target=self._follow, args=(handle, node, nodes > 1), daemon=True).start()
+            named = nodes > 1 and job.shape != GANG  # ranks of a gang are named by torchrun
+            threading.Thread(target=self._follow, args=(handle, node, named), daemon=True).start()
         return handle
 
     def _follow(self, handle: str, node: int, prefix: bool) -> None:
@@ -118,7 +122,7 @@ def folder_of_logs(job: Job) -> str:
 @contextlib.contextmanager
 def only_one(name: str) -> Iterator[None]:
     """Hold the name of a job on this machine. Raises `ConflictError` if another process does."""
-    path = Path(tempfile.gettempdir()) / f"{name}.lock"
+    path = Path(tempfile.gettempdir()) / f"hqclip-{os.getuid()}-{name}.lock"
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

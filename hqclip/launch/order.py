@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
+from hqclip.launch import jobset, volcano
 from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.launch.naming import job_name, spec_digest
+from hqclip.launch.patches import Json
 from hqclip.launch.profiles import find_network
 from hqclip.launch.spec import LaunchSpec, check_for_stage, read_sections, read_spec
 from hqclip.stages import STAGES
 
+RENDER = {"volcano": volcano.render, "jobset": jobset.render}
 GANGS = ("train",)  # one program on all ranks; every other stage is replicas of itself, mostly one
 MARGIN_S = 15  # of the pod's grace, for the agent to write down what happened
 
@@ -37,6 +40,7 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
     if stage == "annotate" and spec.nodes > 1:
         given = {**given, "claims": True}  # so that replicas share the shards
     settings = STAGES[stage].settings.from_mapping(given, f"{stage}.").to_mapping()
+    settings["store"] = one_spelling(str(settings["store"]))
     processes = spec.processes if shape == GANG else 1
     ranks = processes * spec.nodes
     if settings.get("batch_size", 0) % ranks and shape == GANG:
@@ -66,7 +70,26 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
             f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or mount "
             "a shared volume there with --volumes claim:NAME:/path"
         )
-    return Order(spec, job)
+    order = Order(spec, job)
+    if spec.scheduler in RENDER:
+        render(order)
+    return order
+
+
+def render(order: Order) -> Json:
+    """The object that is created for an order. Raises `ConfigError` if patches leave none."""
+    try:
+        return RENDER[order.spec.scheduler](order.spec, order.job)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"with its patches this is no {order.spec.scheduler} object any more: {error!r}") from error
+
+
+def one_spelling(store: str) -> str:
+    """A folder by its absolute path and a bucket without a last slash: one store has one name."""
+    scheme, colon, rest = store.partition("://")
+    if colon and scheme != "file":
+        return store.rstrip("/")
+    return str(Path(rest if colon else store).resolve())
 
 
 def _is_shared(folder: str, spec: LaunchSpec) -> bool:
@@ -91,7 +114,7 @@ def plan_machines(uri: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
             specs[stage] = read_spec({}, file=uri, stage=stage)
             make_order(specs[stage], stage, _filled(stage, settings[stage]))
         except ConfigError as error:
-            problems.append(str(error))
+            problems += [f"{stage}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
     return {stage: spec.to_mapping() for stage, spec in specs.items()}

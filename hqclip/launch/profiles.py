@@ -5,6 +5,7 @@ A profile is settings of `LaunchSpec`; a network is patches, and a script whose 
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, MissingSoftwareError
-from hqclip.launch.patches import Json
+from hqclip.launch.patches import Json, read_patches
 
+NETWORK = ("about", "security", "environment_script", "patches")
 OWN = "HQCLIP_PROFILES"  # environment variable: a YAML file with further `profiles:` and `networks:`
 
 
@@ -57,7 +59,21 @@ def read_profiles() -> dict[str, dict[str, Any]]:
     """Profiles and networks by name, the user's over ours."""
     shipped = _read(Path(__file__).with_name("profiles.yaml"))
     own = _read(Path(os.environ[OWN])) if os.environ.get(OWN) else {}
+    for name, network in (own.get("networks") or {}).items():
+        _check_network(name, network)
     return {kind: {**shipped[kind], **(own.get(kind) or {})} for kind in ("profiles", "networks")}
+
+
+def _check_network(name: str, network: Json) -> None:
+    """Raises `ConfigError` for what would be passed over in silence."""
+    unknown = sorted(set(network) - set(NETWORK))
+    if unknown:
+        raise ConfigError(f"network {name}: unknown {unknown[0]}{did_you_mean(unknown[0], NETWORK)}")
+    problems = read_patches(json.dumps(network.get("patches", [])))[1]
+    if not isinstance(network.get("environment_script", ""), str):
+        problems.append("environment_script must be the path of a script")
+    if problems:
+        raise ConfigError(f"network {name}: {'; '.join(problems)}")
 
 
 @cache
@@ -68,4 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"profiles {path}: {error}") from error
     if not isinstance(written, dict) or not set(written) <= {"profiles", "networks"}:
         raise ConfigError(f"profiles {path}: give `profiles:` and `networks:`, each a mapping by name")
+    for kind, named in written.items():
+        if not isinstance(named or {}, dict) or not all(isinstance(it, dict) for it in (named or {}).values()):
+            raise ConfigError(f"profiles {path}: {kind} must be a mapping of names to mappings")
     return written

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from hqclip.errors import HQClipError, TerminatedError
+from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.backend import BACKENDS
 from hqclip.launch.job import Job, folder, newest, publish
@@ -46,8 +46,8 @@ def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[st
     order, job, state = run(spec, stage, settings)
     store = open_store(job.store)
     if state.phase != SUCCEEDED:
-        raise _failure(store, job, state)
-    result: dict[str, Any] = json.loads(store.read(f"{folder(job.key)}/result.json"))
+        raise _failure(store, job, state, order.spec.scheduler != "local")
+    result = _result(store, job)
     attempts = read_attempts(store, job.key)
     return {
         **result,
@@ -63,6 +63,18 @@ def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[st
     }
 
 
+def _result(store: Store, job: Job) -> dict[str, Any]:
+    """What the stage said. Raises `DataError` if that is lost."""
+    key = f"{folder(job.key)}/result.json"
+    try:
+        return dict(json.loads(store.read(key)))
+    except (NotFoundError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{job.name} succeeded, but its result is lost ({error}): `hqclip jobs cancel --job {job.name}`, then "
+            "launch again; what is done is not done again"
+        ) from error
+
+
 def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
     from hqclip.launch.local import LocalRun, only_one
 
@@ -76,10 +88,12 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
             run.stop()
             return f"stopped, and {job.name} with it"
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # TorchX's own would end in a traceback
         try:
             with _lease(store, job), _terminated(stop):
                 return order, job, run.to_the_end(job)
         except KeyboardInterrupt:
+            say(f"interrupted: {job.name} is stopped, with time for a checkpoint")
             run.stop()
             raise
         finally:
@@ -163,17 +177,19 @@ def _terminated(act: Callable[[], str]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _failure(store: Store, job: Job, state: State) -> LaunchError:
+def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchError:
     """What broke first, in the words of the rank itself; else what the controller says."""
     attempts = read_attempts(store, job.key)
     cause = root_cause(attempts)
     logs = f"what it said is in {store.uri}/{folder(job.key)}/logs"
     if cause is None or cause.ending is None:
         reason = state.reason or "no agent wrote down why: killed from outside, or never started"
-        return LaunchError(f"{job.name} failed: {reason}\n{logs}", 1)
+        return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)
     ending = cause.ending
     rank = f"rank {ending.rank} on node {cause.node}" if ending.rank is not None else f"node {cause.node}"
     trace = f"\n{ending.traceback.strip()}" if ending.traceback else ""
+    again = "\nthe same launch says this again without trying; once it is mended, --again true tries"
+    logs += again if ending.is_permanent and on_cluster else ""
     return LaunchError(
         f"{job.name} failed: {rank} ended with exit code {ending.exit_code} in attempt {cause.number} "
         f"({state.restarts} restarts): {ending.message}{trace}\n{logs}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from torchx.schedulers.api import AppDryRunInfo, DescribeAppResponse, ListAppResponse, Scheduler
 
-from hqclip.errors import ConfigError
+from hqclip.errors import ConfigError, DataError
 from hqclip.launch.adopt import create_or_adopt
 from hqclip.launch.app import ROLE, STATES, AppDef, read_app, runopts
 from hqclip.launch.attempts import read_attempts, root_cause
@@ -105,7 +105,10 @@ class KubernetesJobs(Scheduler[Mapping[str, Any]]):
 def _failed_for_good(store: Store, there: Json) -> bool:
     """Whether trying again would change nothing: then it is not tried, and the fault is said again at once."""
     key = there["metadata"].get("annotations", {}).get(KEY, "")
-    cause = root_cause(read_attempts(store, key)) if key else None
+    try:
+        cause = root_cause(read_attempts(store, key)) if key else None
+    except DataError:
+        return False  # nobody can read why any more
     return bool(cause and cause.ending and cause.ending.is_permanent)
 
 

@@ -27,8 +27,8 @@ _KEY, _VALUE = (
     r"([a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
     r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
 )
-_CORES = re.compile(r"\d+(\.\d{1,3})?|\d+m", re.ASCII).fullmatch
-_BYTES = re.compile(r"\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII).fullmatch
+_CORES = re.compile(r"(?=.*[1-9])(\d+(\.\d{1,3})?|\d+m)", re.ASCII).fullmatch
+_BYTES = re.compile(r"(?=.*[1-9])(\d{7,}|\d+(\.\d+)?(M|G|T|Mi|Gi|Ti))", re.ASCII).fullmatch
 _LABEL = re.compile(f"{_KEY}=({_VALUE})?", re.ASCII).fullmatch
 _ANNOTATION = re.compile(f"{_KEY}=.*", re.ASCII | re.DOTALL).fullmatch
 _ENV = re.compile(r"[A-Za-z_][\w.-]*=.*", re.ASCII | re.DOTALL).fullmatch
@@ -37,7 +37,11 @@ _TOLERATION = re.compile(f"{_KEY}(={_VALUE})?(:(NoSchedule|PreferNoSchedule|NoEx
 _VOLUME = re.compile(r"(claim|gcs|secret|config|empty):[\w.-]+:/[^:]+(:ro|:rw)?", re.ASCII).fullmatch
 _SECRET_ENV = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
 _IMAGE = re.compile(r"[\w][\w./:-]*(@sha256:[0-9a-f]+)?", re.ASCII).fullmatch
-_OWN_ENV = ("HQCLIP_NODE", "HQCLIP_ATTEMPT", "HQCLIP_POD", "HQCLIP_POD_IP", "HQCLIP_RENDEZVOUS")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch
+_OWN_ENV = (
+    *("HQCLIP_NODE", "HQCLIP_ATTEMPT", "HQCLIP_POD", "HQCLIP_POD_IP", "HQCLIP_RENDEZVOUS", "HQCLIP_PARENT"),
+    *("HQCLIP_AGENT_NAME", "HQCLIP_AGENT_PID", "HQCLIP_TERMINATION_LOG"),
+)
 _OWN_PATHS = ("/tmp", "/dev/shm")  # noqa: S108 - of the pod
 
 
@@ -111,7 +115,9 @@ class LaunchSpec(Settings):
         "for read only",
         (),
     )
-    env: tuple[str, ...] = setting("environment variables, NAME=value; never secrets", ())
+    env: tuple[str, ...] = setting(
+        'environment variables, NAME=value; never secrets; as JSON where a value has a comma: ["A=b,c"]', ()
+    )
     secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", ())
     security: str = setting(
         "Pod Security level that the pods keep; network allows what a privileged network preset asks for",
@@ -129,7 +135,8 @@ class LaunchSpec(Settings):
 
     def conflicts(self) -> list[str]:
         """Everything that is wrong with the settings taken together."""
-        return [*self._bad_items(), *self._bad_scale(), *self._bad_cluster(), *read_patches(self.patches)[1]]
+        own = [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if f"{name}=" in "".join(self.env)]
+        return [*own, *self._bad_items(), *self._bad_scale(), *self._bad_cluster(), *read_patches(self.patches)[1]]
 
     def _bad_items(self) -> list[str]:
         forms = {
@@ -156,6 +163,12 @@ class LaunchSpec(Settings):
                 problems.append(f"{name} is {size!r}; give a Kubernetes quantity such as 512Mi or 32Gi")
         return problems
 
+    def _bad_words(self) -> list[str]:
+        """Names that Kubernetes would refuse."""
+        names = ("namespace", "service_account", "queue", "priority_class")
+        wrong = [name for name in names if getattr(self, name) and not _NAME(getattr(self, name))]
+        return [f"{name} is {getattr(self, name)!r}; give small letters, digits, dots and dashes" for name in wrong]
+
     def _bad_names(self) -> list[str]:
         """Two things of one name in a pod, which Kubernetes refuses."""
         env = {item.partition("=")[0] for item in self.env}
@@ -179,7 +192,9 @@ class LaunchSpec(Settings):
     def _bad_cluster(self) -> list[str]:
         if self.scheduler == "local":
             return []
-        problems = self._bad_names()
+        problems = [*self._bad_words(), *self._bad_names()]
+        if _BYTES(self.shm) and _BYTES(self.memory) and _size(self.shm) > _size(self.memory):
+            problems.append(f"shm is {self.shm}, which is more than the memory of {self.memory} that it is counted in")
         if not self.image:
             problems.append(f"image is missing: {self.scheduler} runs the workers in containers")
         if self.image and not _IMAGE(self.image):
@@ -261,6 +276,13 @@ def _plain(name: str, value: Any) -> Any:
 def _word(value: Any) -> str:
     """A value of YAML as it was written: `true`, not Python's `True`; nothing for nothing."""
     return "" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _size(quantity: str) -> float:
+    """Bytes of a Kubernetes quantity."""
+    number = quantity.rstrip("MGTi")
+    unit = quantity.removeprefix(number)
+    return float(number) * float(1024 if unit.endswith("i") else 1000) ** (" KMGT".index(unit[0]) if unit else 0)
 
 
 def check_for_stage(spec: LaunchSpec, stage: str, shape: str) -> None:

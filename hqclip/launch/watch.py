@@ -14,13 +14,14 @@ from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.order import Order
 from hqclip.launch.patches import Json
-from hqclip.launch.state import ENDED, FAILED, PENDING, State
+from hqclip.launch.state import ENDED, FAILED, PENDING, RESTARTING, State
 from hqclip.launch.why import hopeless, why_pending
 from hqclip.launch.words import say
 from hqclip.store import Store
 
 POLL_S = 5.0
 SAY_AGAIN_S = 300.0  # how often a waiting job says so
+DEAF_S = 1800.0  # how long a cluster that does not answer is waited for, if there is no lease
 HOPELESS_S = 60.0  # how long a container that cannot start is given: registries have bad minutes
 
 
@@ -54,43 +55,64 @@ class Watch:
     def to_the_end(self, job: Job) -> Outcome:
         """Follow the job until it has ended, is gone, or has used up its time."""
         follower = Follower(self._cluster, self._store, job.key, whose=self._order.spec.follow)
-        try:
-            while True:
-                body = self._backend.get(self._cluster, job.name)
-                if body is None:
-                    gone = f"{job.name} was deleted by somebody else while it was watched"
-                    return Outcome(State(FAILED, 0, gone))
-                state = self._backend.read(self._cluster, body)
-                pods = job_pods(self._cluster, self._backend, job.name)
-                follower.look(pods)
-                if state.phase in ENDED:
-                    return Outcome(state)
-                self._report(job, body, state, pods)
-                fault = self._too_long(job, state, pods)
-                if fault is not None:
-                    return Outcome(state, fault)
-                self._cluster.wait(POLL_S)
-        finally:
-            follower.finish()
+        while True:
+            try:
+                outcome = self._look(job, follower)
+                self._lasts("deaf", False)
+            except UnavailableError as error:
+                self._be_patient(job, error)
+                outcome = None
+            if outcome is not None:
+                follower.finish(5.0 if outcome.fault is None else 0.5)
+                return outcome
+            self._cluster.wait(POLL_S)
 
-    def _report(self, job: Job, body: Json, state: State, pods: list[tuple[int, Json]]) -> None:
+    def _look(self, job: Job, follower: Follower) -> Outcome | None:
+        """One look at the job; how it ended, if it has."""
+        body = self._backend.get(self._cluster, job.name)
+        if body is None:
+            gone = f"{job.name} was deleted by somebody else while it was watched"
+            return Outcome(State(FAILED, 0, gone))
+        state = self._backend.read(self._cluster, body)
+        pods = job_pods(self._cluster, self._backend, job.name)
+        follower.look(pods)
+        if state.phase in ENDED:
+            return Outcome(state)
+        running = sum(pod.get("status", {}).get("phase") == "Running" for _, pod in pods)
+        waits = state.phase in (PENDING, RESTARTING) and not running
+        self._report(job, body, state, pods, waits)
+        fault = self._too_long(job, pods, waits)
+        return Outcome(state, fault) if fault is not None else None
+
+    def _be_patient(self, job: Job, error: UnavailableError) -> None:
+        """A cluster that is away, as in an upgrade, is waited for as long as the workers would wait for us."""
+        patience_s = job.lease_stale_s or DEAF_S
+        if self._lasts("deaf", True) >= patience_s:
+            raise UnavailableError(
+                f"{error}; {job.name} goes on by itself: the same command follows it, `hqclip jobs cancel` ends it"
+            ) from error
+        say(f"{error}; {job.name} goes on, and is looked for again")
+
+    def _report(self, job: Job, body: Json, state: State, pods: list[tuple[int, Json]], waits: bool) -> None:
         running = sum(pod.get("status", {}).get("phase") == "Running" for _, pod in pods)
         text = f"{job.name} is {state.phase}, {running} of {job.nodes} pods run"
         if state.restarts:
             text += f", started again {state.restarts} times"
-        if state.phase == PENDING:
+        if waits:
             self._why = why_pending(self._cluster, self._backend, body, pods) or state.reason
             text += f" ({self._why})" if self._why else ""
         now = self._clock()
-        if text != self._said or (state.phase == PENDING and now - self._said_at >= SAY_AGAIN_S):
+        if text != self._said or (waits and now - self._said_at >= SAY_AGAIN_S):
             self._said, self._said_at = text, now
             say(text)
 
-    def _too_long(self, job: Job, state: State, pods: list[tuple[int, Json]]) -> HQClipError | None:
-        """What ends the patience with a job."""
+    def _too_long(self, job: Job, pods: list[tuple[int, Json]], waits: bool) -> HQClipError | None:
+        """What ends the patience with a job. Waiting counts anew after every preemption, running in all."""
         spec = self._order.spec
-        waiting = self._lasts("pending", state.phase == PENDING)
-        running = self._lasts("running", state.phase != PENDING)
+        waiting = self._lasts("pending", waits)
+        if not waits:
+            self._since.setdefault("running", self._clock())
+        running = self._clock() - self._since.get("running", self._clock())
         stuck = hopeless(pods)
         if stuck and self._lasts("hopeless", bool(stuck)) >= HOPELESS_S:
             return ConfigError(f"{job.name} cannot start: {stuck}. Mend image, image_pull_secrets or secret_env")
@@ -100,7 +122,7 @@ class Watch:
             return UnavailableError(f"{job.name} got no machines in {waiting:.0f} s (pending_timeout_s): {why}")
         if spec.running_timeout_s and running >= spec.running_timeout_s:
             return UnavailableError(f"{job.name} has run for {running:.0f} s, which is running_timeout_s")
-        if spec.stall_timeout_s and job.progress and self._stalls(job, running) >= spec.stall_timeout_s:
+        if spec.stall_timeout_s and job.progress and self._stalls(job, waits) >= spec.stall_timeout_s:
             return UnavailableError(
                 f"{job.name} has written nothing below {job.progress} for {spec.stall_timeout_s:g} s (stall_timeout_s)"
             )
@@ -113,9 +135,9 @@ class Watch:
             return 0.0
         return self._clock() - self._since.setdefault(what, self._clock())
 
-    def _stalls(self, job: Job, running: float) -> float:
+    def _stalls(self, job: Job, waits: bool) -> float:
         mark = progress_mark(self._store, job.progress)
-        if mark != self._mark or not running:
+        if mark != self._mark or waits:
             self._mark = mark
             self._since.pop("stalled", None)
         return self._lasts("stalled", True)

@@ -9,7 +9,7 @@ from hqclip.launch.kube import CORE, PODGROUPS, WORKLOADS, Cluster
 from hqclip.launch.patches import Json
 
 # what waiting does not mend: the name of an image or secret is wrong
-HOPELESS = ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+HOPELESS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 _TELLING = (
     "FailedScheduling",
     "FailedCreate",
