@@ -64,9 +64,14 @@ def rights(role: Json) -> set[Right]:
 
 def selects(selector: Json, labels: dict[str, str]) -> bool:
     """Whether a label selector (as far as ours go) fits."""
-    assert all(part["operator"] == "Exists" for part in selector.get("matchExpressions", []))
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        part["key"] in labels for part in selector.get("matchExpressions", [])
+    parts = selector.get("matchExpressions", [])
+    assert {part["operator"] for part in parts} <= {"Exists", "In"}
+    return (
+        selector.get("matchLabels", {}).items() <= labels.items()
+        and all(
+            labels[part["key"]] in part.get("values", [labels[part["key"]]]) for part in parts if part["key"] in labels
+        )
+        and all(part["key"] in labels for part in parts)
     )
 
 
@@ -141,7 +146,7 @@ def test_workers_find_their_account_their_network_and_their_level(folder: str, s
     account = find(objects, "ServiceAccount", pod["spec"]["serviceAccountName"])
     assert account["automountServiceAccountToken"] is False
     assert AGAINST["restricted"](pod) == []
-    policy = find(objects, "NetworkPolicy")["spec"]
+    policy = find(objects, "NetworkPolicy", "hqclip-workers")["spec"]
     labels = pod["metadata"]["labels"]
     assert selects(policy["podSelector"], labels)
     (ingress,) = policy["ingress"]
@@ -187,11 +192,14 @@ def test_a_profile_of_kubeflow_on_gke_is_composed_as_the_readme_says(tmp_path: P
     assert {obj["metadata"].get("namespace") for obj in objects if obj["kind"] not in CLUSTER_WIDE} == {"team-a"}
     subject = find(objects, "RoleBinding", "hqclip-launcher-pipelines")["subjects"][0]
     assert subject == {"kind": "ServiceAccount", "name": "default-editor", "namespace": "team-a"}
-    ports = [part.get("ports", [{}])[0].get("port") for part in find(objects, "NetworkPolicy")["spec"]["egress"]]
+    ports = [
+        part.get("ports", [{}])[0].get("port")
+        for part in find(objects, "NetworkPolicy", "hqclip-workers")["spec"]["egress"]
+    ]
     assert ports == [None, 53, 443, 80, 988]
 
 
-@pytest.mark.parametrize("who", ["launcher", "worker", "janitor"])
+@pytest.mark.parametrize("who", ["launcher", "worker", "janitor", "tensorboard"])
 def test_on_gke_everybody_who_reads_the_store_is_somebody_there(who: str) -> None:
     annotations = find(render("overlays/gke"), "ServiceAccount", f"hqclip-{who}")["metadata"]["annotations"]
     assert re.fullmatch(
@@ -218,6 +226,18 @@ def test_kueue_has_room_for_what_a_launch_asks_for() -> None:
         assert fitting == (["hqclip-a3-ultra-spot"] if spot else list(flavors))
 
 
+@pytest.mark.parametrize("folder", ["overlays/gke", "overlays/onprem"])
+def test_a_quota_lets_in_what_the_queue_does(folder: str) -> None:
+    objects = render(folder)
+    quota = find(objects, "ResourceQuota")["spec"]["hard"]
+    if folder == "overlays/onprem":
+        room = int(find(objects, "Queue")["spec"]["capability"]["nvidia.com/gpu"])
+    else:
+        (group,) = find(objects, "ClusterQueue")["spec"]["resourceGroups"]
+        room = sum(int(flavor["resources"][0]["nominalQuota"]) for flavor in group["flavors"])
+    assert int(quota["requests.nvidia.com/gpu"]) == room > 0
+
+
 def test_queues_and_priorities_have_the_names_that_launches_give() -> None:
     assert find(render("overlays/onprem"), "Queue")["metadata"]["name"] == "hqclip"
     assert find(render("overlays/gke"), "LocalQueue")["metadata"]["name"] == "hqclip"
@@ -233,9 +253,8 @@ def test_on_own_machines_the_janitor_sees_the_store_of_the_workers() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert volumes["store"]["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
     assert mounts["store"] == "/store"
-    assert {
-        len(find(objects, "ServiceAccount", f"hqclip-{who}")["imagePullSecrets"]) for who in ("worker", "janitor")
-    } == {1}
+    accounts = [obj for obj in objects if obj["kind"] == "ServiceAccount"]
+    assert [len(account["imagePullSecrets"]) for account in accounts] == [1] * 4
 
 
 def test_the_readme_tells_every_right() -> None:
@@ -245,7 +264,10 @@ def test_the_readme_tells_every_right() -> None:
         told.setdefault(role, set()).update((verb, group.strip('"'), resource) for verb in verbs.split(", "))
     roles = [obj for obj in render("base") if obj["kind"] == "Role"]
     assert told == {role["metadata"]["name"]: rights(role) for role in roles}
-    assert all(f"{folder}/" in readme() for folder in FOLDERS)
+    folders = [
+        path.relative_to(MANIFESTS) for group in ("components", "examples") for path in MANIFESTS.glob(f"{group}/*")
+    ]
+    assert all(f"\n{folder}/" in readme() for folder in (*FOLDERS, *folders))
 
 
 @pytest.fixture

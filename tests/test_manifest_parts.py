@@ -1,0 +1,126 @@
+"""What stands beside launching in the manifests: TensorBoard, who reaches whom, a key for the bucket, Katib."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import hqclip
+from hqclip.cli import parse
+from hqclip.evaluate.stage import _summary
+from hqclip.records import BenchmarkScore, Evaluation
+from tests.pod_security import AGAINST
+from tests.rendering import Json, rendered, template
+from tests.test_manifests import compose, find, readme, render, selects
+
+
+@pytest.mark.parametrize(
+    ("folder", "ports"),
+    [("base", [53, 53, 443, 6443]), ("overlays/gke", [53, 53, 443, 6443, 80, 988]), ("overlays/kubeflow", [])],
+)
+def test_a_namespace_of_its_own_is_shut_but_for_what_is_needed(folder: str, ports: list[int]) -> None:
+    policies = {obj["metadata"]["name"]: obj["spec"] for obj in render(folder) if obj["kind"] == "NetworkPolicy"}
+    shut = policies.pop("hqclip-default-deny", None)
+    if folder == "overlays/kubeflow":  # Kubeflow's own pods live there
+        assert shut is None and all(spec["podSelector"] for spec in policies.values())
+        return
+    assert shut == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    janitor = find(render(folder), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    for labels in (janitor, {"app.kubernetes.io/name": "hqclip-launcher"}):
+        (policy,) = (spec for spec in policies.values() if selects(spec["podSelector"], labels))
+        assert "ingress" not in policy
+        assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
+
+
+@pytest.mark.parametrize("folder", ["overlays/gke", "overlays/onprem"])
+def test_tensorboard_sees_the_store_through_its_side_car_and_nobody_reaches_it(folder: str) -> None:
+    objects = render(folder)
+    pod = find(objects, "Deployment")["spec"]["template"]
+    sync, board = pod["spec"]["containers"]
+    (store,) = (variable["value"] for variable in sync["env"] if variable["name"] == "STORE")
+    assert sync["command"][:3] == ["python", "-m", "hqclip.sync"] and "$(STORE)" in sync["command"]
+    mounts = {mount["name"]: mount for mount in board["volumeMounts"]}
+    assert mounts["events"] == {"name": "events", "mountPath": "/events", "readOnly": True} and "store" not in mounts
+    if folder == "overlays/onprem":
+        (volume,) = (mount for mount in sync["volumeMounts"] if mount["name"] == "store")
+        assert store.startswith(volume["mountPath"] + "/") and volume["readOnly"]
+    else:
+        assert store.startswith("gs://")
+    service = find(objects, "Service")["spec"]
+    assert service["type"] == "ClusterIP" and selects({"matchLabels": service["selector"]}, pod["metadata"]["labels"])
+    assert service["ports"][0]["targetPort"] == board["ports"][0]["name"]
+    policies = [obj["spec"] for obj in objects if obj["kind"] == "NetworkPolicy" and obj["spec"]["podSelector"]]
+    (policy,) = (spec for spec in policies if selects(spec["podSelector"], pod["metadata"]["labels"]))
+    assert "Ingress" in policy["policyTypes"] and "ingress" not in policy
+    assert [container["image"].rpartition(":")[2] for container in (sync, board)] == [hqclip.__version__] * 2
+
+
+def test_a_key_reaches_all_who_read_the_bucket(tmp_path: Path) -> None:
+    parts = "[../../components/tensorboard, ../../components/gcs-key]"
+    objects = compose(tmp_path, f"resources: [../../base]\ncomponents: {parts}\n")
+    janitor = find(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+    board = find(objects, "Deployment")["spec"]["template"]
+    (told,) = re.findall(r"--volumes (\S+) --env (\S+)", readme())
+    worker = template(rendered("volcano", volumes=[told[0]], env=[told[1]]))
+    for pod in (janitor, board, worker):
+        spec = pod["spec"]
+        (volume,) = (v["name"] for v in spec["volumes"] if v.get("secret", {}).get("secretName") == "hqclip-gcs")
+        seen = [c for c in spec["containers"] if volume in [mount["name"] for mount in c["volumeMounts"]]]
+        (container,) = seen
+        (where,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume)
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert variables["GOOGLE_APPLICATION_CREDENTIALS"] == f"{where}/key.json"
+        assert AGAINST["restricted"](pod) == []
+
+
+def trial(**given: str) -> Json:
+    """The Job that Katib makes of the example for these values."""
+    experiment = find(render("examples/katib"), "Experiment")["spec"]
+    values = {"learning-rate": "0.0007", "negative-weight": "0.25", "${trialSpec.Name}": "lr-x7f2", **given}
+    text = yaml.safe_dump(experiment["trialTemplate"]["trialSpec"], width=1000)
+    for parameter in experiment["trialTemplate"]["trialParameters"]:
+        text = text.replace(f"${{trialParameters.{parameter['name']}}}", values[parameter["reference"]])
+    assert "${" not in text
+    return {**yaml.safe_load(text), "metadata": {"name": "lr-x7f2", "namespace": "team-a"}}
+
+
+def test_a_trial_of_katib_is_a_valid_job_that_trains_and_judges_the_same_run() -> None:
+    job = trial()
+    kubernetes_validate.validate(job, "1.32", strict=True)
+    pod = job["spec"]["template"]
+    assert AGAINST["restricted"](pod) == []
+    (first,), (then,) = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    train, _ = parse(first["command"][1], first["command"][2:])
+    judge, _ = parse(then["command"][1], then["command"][2:])
+    assert (train.learning_rate, train.negative_weight, train.run) == (0.0007, 0.25, "katib-lr-x7f2")
+    assert (judge.model, judge.store) == (f"runs/{train.run}/model", train.store)
+    spec = find(render("examples/katib"), "Experiment")["spec"]
+    assert spec["trialTemplate"]["primaryContainerName"] == then["name"]
+    # Katib's webhook joins the words of the primary container for a shell
+    assert all(re.fullmatch(r"[\w./:=-]+", word) for word in then["command"])
+    policy = find(render("examples/katib"), "NetworkPolicy")["spec"]
+    assert selects(policy["podSelector"], pod["metadata"]["labels"])
+
+
+def test_katib_finds_the_average_in_what_evaluate_prints() -> None:
+    spec = find(render("examples/katib"), "Experiment")["spec"]
+    (form,) = spec["metricsCollectorSpec"]["source"]["filter"]["metricsFormat"]
+    score = BenchmarkScore("imagenet", "classification", {"main": 0.5, "top1": 0.5}, "main", 100, (0.4, 0.6))
+    evaluation = Evaluation(
+        model="runs/x/model",
+        model_digest="a1",
+        suite="average",
+        suite_digest="b2",
+        benchmarks=(score,),
+        average=0.4321,
+        outcomes="evaluations/a1/b2.outcomes.parquet",
+    )
+    printed = json.dumps(_summary(evaluation, "evaluations/a1/b2.json"), indent=1)
+    found = re.findall(form, printed)
+    assert [value for name, value in found if name == spec["objective"]["objectiveMetricName"]] == ["0.4321"]
+    assert re.findall(form, '"average": 1e-05') == [("average", "1e-05")]
