@@ -6,9 +6,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 VLLM_READY := .venv-vllm/.ready
 VLLM_PIP_ARGS ?=
+ROLES ?= base launch train annotate
+REGISTRY ?= hqclip
+TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' hqclip/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test test-vllm check fix compile clean
+.PHONY: help demo demo-quick test test-vllm check fix compile images pin sbom locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +57,19 @@ fix: $(READY) ## format, and mend what the linter can
 
 compile: $(READY) ## compile the pipelines to build/
 	mkdir -p build
-	$(BIN)/python -m pipelines compile refine -o build/refine.yaml
+	$(BIN)/python -m pipelines compile refine $(if $(wildcard images/lock.json),,--allow-tags) -o build/refine.yaml
+
+images: ## build the container images (ROLES, REGISTRY, TAG; images/README.md)
+	REGISTRY=$(REGISTRY) TAG=$(TAG) images/build.sh $(ROLES)
+
+pin: $(READY) ## write the digests of pushed images to images/lock.json
+	$(BIN)/python images/pin.py $(REGISTRY) $(TAG) $(ROLES)
+
+sbom: $(READY) ## write what the images hold to build/, as CycloneDX
+	for role in $(ROLES); do PATH=$(CURDIR)/$(BIN):$$PATH images/sbom.sh $(REGISTRY)/$$role:$(TAG) build/sbom-$$role.json || exit 1; done
+
+locks: $(READY) ## renew the locks of the images from pyproject.toml and the constraints
+	PATH=$(CURDIR)/$(BIN):$$PATH images/relock.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-vllm build $(OUT) $(OUT)-quick
+	rm -rf .venv .venv-vllm build $(OUT) $(OUT)-quick $(OUT)-docker

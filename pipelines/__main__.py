@@ -8,20 +8,22 @@ import sys
 from typing import NoReturn
 
 from hqclip.errors import ConfigError, HQClipError
-from pipelines.compiling import compile_pipeline
-
-__all__ = ["compile_pipeline", "main"]
 
 VERBS = {
-    "compile": "pipelines.compiling",
-    "lint": "pipelines.lint",
-    "upload": "pipelines.versions",
-    "list": "pipelines.listing",
-    "run": "pipelines.running",
-    "status": "pipelines.tasks",
-    "logs": "pipelines.pods",
-    "explain": "pipelines.explain",
-    "cancel": "pipelines.cancel",
+    "compile": ("pipelines.compiling", "write the YAML that Kubeflow takes"),
+    "lint": ("pipelines.lint", "find what compiles but misbehaves"),
+    "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
+    "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
+    "run": ("pipelines.running", "execute a pipeline"),
+    "status": ("pipelines.client.tasks", "a run and its tasks, or the newest runs"),
+    "logs": ("pipelines.client.pods", "what the pods of a run said"),
+    "explain": ("pipelines.client.explain", "which task of a run failed, why, and what is next"),
+    "cancel": ("pipelines.client.cancel", "delete the jobs of a run, then terminate it"),
+    "sweep": ("pipelines.client.sweeps", "train with several settings, and compare the results"),
+    "schedule": ("pipelines.client.schedules", "recurring runs, as a YAML file says"),
+    "compare": ("pipelines.client.compare", "models of runs side by side, with differences and intervals"),
+    "cost": ("pipelines.client.cost", "images, tokens, GPU-hours and dollars of a cycle, before it is launched"),
+    "doctor": ("pipelines.client.doctor", "whether everything is there that a run needs"),
 }
 
 
@@ -32,8 +34,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 if a task failed, else that of the fault."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        given = _parser().parse_args(argv)
+        given = _parser(words[0] if words else "").parse_args(words)
         code: int = given.act(given)
     except HQClipError as error:
         print(f"pipelines: {error}", file=sys.stderr)
@@ -44,14 +47,17 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """All verbs, and the flags of the chosen one: only its code is loaded."""
     parser = _Parser(prog="python -m pipelines", description=__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, path in VERBS.items():
-        module = importlib.import_module(path)
-        verb = verbs.add_parser(name, help=module.HELP, description=module.__doc__, allow_abbrev=False)
-        module.add_arguments(verb)
-        verb.set_defaults(act=module.run)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (path, about) in VERBS.items():
+        verb = verbs.add_parser(name, help=about, allow_abbrev=False)
+        if name == chosen:
+            module = importlib.import_module(path)
+            verb.description = module.__doc__
+            module.add_arguments(verb)
+            verb.set_defaults(act=module.run)
     return parser
 
 

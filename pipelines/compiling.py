@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from kfp import compiler, dsl
 
+from components import images
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
@@ -17,7 +18,6 @@ from pipelines.hardware import LAUNCHABLE, launching
 
 PIPELINES = ("refine", "annotate", "sweep", "evaluate")
 CHOICES = {"plan_preset": tuple(PRESETS)}  # inputs that are one of a few words
-HELP = "write the YAML that Kubeflow takes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--allow-tags", action="store_true", help="name images by tags, though a tag can name another image tomorrow"
+    )
+    parser.add_argument(
         "--drop-downs",
         action="store_true",
         help="let the UI offer what a named setting may be; older backends than 2.17 refuse such a pipeline",
@@ -41,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Compile, and say where."""
     output = compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), stages(given.launched))
+    if not given.allow_tags:
+        try:
+            images.check_pinned(image_names(output))
+        except ConfigError:
+            output.unlink()
+            raise
     if given.drop_downs:
         offer_choices(output)
     print(output)
@@ -54,6 +63,12 @@ def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) ->
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))
     compiler.Compiler().compile(pipeline, str(output))
     return output
+
+
+def image_names(compiled: Path) -> list[str]:
+    """The images of a compiled pipeline."""
+    executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"]
+    return [executor["container"]["image"] for executor in executors.values()]
 
 
 def offer_choices(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m pipelines run PIPELINE --local`: executed on this machine by Kubeflow's own local runner."""
+"""`python -m pipelines run PIPELINE --local | --docker`: executed on this machine by Kubeflow's own local runner."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from pipelines.client.versions import read_package
 from pipelines.demo import SIZES, demo_inputs
 from pipelines.local import Runner, show_cycle
-from pipelines.versions import read_package
 
 
 def run_here(given: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def run_here(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
         compiled.write_bytes(read_package(given.pipeline, given.launched).text)
-        runner = Runner(compiled, given.out / "tasks")
+        runner = _runner(given.docker)(compiled, given.out / "tasks")
         chosen = runner.parse_inputs(given.set, given.params)
         for cycle in range(1, given.cycles + 1):
             prepared = demo_inputs(given.preset, given.out, cycle) if given.preset in SIZES else {}
@@ -30,3 +30,11 @@ def run_here(given: argparse.Namespace) -> int:
             if given.pipeline == "refine":
                 show_cycle(inputs["store"], inputs.get("plan_cycle", 0))
     return 0
+
+
+def _runner(docker: bool) -> type[Runner]:
+    if not docker:
+        return Runner
+    from pipelines.docker import ContainerRunner  # wants a package that nothing else here does
+
+    return ContainerRunner

@@ -19,7 +19,6 @@ import yaml
 from hqclip.errors import ConfigError
 from pipelines.compiling import PIPELINES, compile_pipeline
 
-HELP = "find what compiles but misbehaves"
 Spec = dict[str, Any]
 MOST_BYTES, MOST_TASKS, MOST_INPUTS = 100_000, 25, 20
 STAGES = ("plan", "download", "annotate", "score", "curate", "train", "evaluate", "promote", "sweep")

@@ -19,8 +19,8 @@ from hqclip.cycle.story import comparison
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
+from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.console import Console, plain
-from pipelines.inputs import definitions, read_inputs, require
 
 
 class Runner:
@@ -37,7 +37,7 @@ class Runner:
         here = str(Path(__file__).parents[1])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self._root), raise_on_error=True)
+        local.init(self.tasks(inputs), pipeline_root=str(self._root), raise_on_error=True)
         log, plain_print = self._root / "log.txt", builtins.print
         with (
             contextlib.closing(Console(sys.stdout, log)) as console,
@@ -56,6 +56,10 @@ class Runner:
                 builtins.print = plain_print  # the runner leaves it indenting after a loop
                 del os.environ["TMPDIR"]
         return 0
+
+    def tasks(self, inputs: dict[str, Any]) -> local.SubprocessRunner | local.DockerRunner:  # noqa: ARG002 - others ask
+        """How the local runner starts a task: as a process of this installation."""
+        return local.SubprocessRunner(use_venv=False)
 
     def parse_inputs(self, assignments: list[str], params: Path | None = None) -> dict[str, Any]:
         """`name=value` and a file as the pipeline's types ask; text stays text. Raises `ConfigError`."""

@@ -17,9 +17,9 @@ from hqclip.errors import (
     NotFoundError,
     UnavailableError,
 )
-from pipelines.connect import pages
-from pipelines.patience import UnheardError, created
-from pipelines.runs import ensure_experiment
+from pipelines.client.connect import pages
+from pipelines.client.patience import UnheardError, created
+from pipelines.client.runs import ensure_experiment
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import connected, unset

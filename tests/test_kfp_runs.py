@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
-from pipelines import runs, versions
+from pipelines.client import runs, versions
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import NAME, call, unset, write_package
 

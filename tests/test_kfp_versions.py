@@ -12,8 +12,8 @@ import yaml
 
 from hqclip import __version__
 from hqclip.errors import ConfigError, DataError, NotFoundError, UnavailableError
-from pipelines import listing, versions
-from pipelines.versions import find_version, read_package
+from pipelines.client import listing, versions
+from pipelines.client.versions import find_version, read_package
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import NAME, call, connected, unset, write_package
 

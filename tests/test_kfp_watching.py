@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hqclip.errors import AccessError, NotFoundError, UnavailableError
-from pipelines import cancel, explain, pods, runs, tasks
-from pipelines.explain import kind_of, telling_line
+from pipelines.client import cancel, explain, pods, runs, tasks
+from pipelines.client.explain import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import call, unset, write_package
 from tests.fakes.kubernetes import FakeCluster

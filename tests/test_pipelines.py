@@ -15,7 +15,8 @@ from hqclip.demo.world import make_world
 from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord
 from hqclip.store import open_store
-from pipelines.__main__ import compile_pipeline, main
+from pipelines.__main__ import main
+from pipelines.compiling import compile_pipeline
 from pipelines.local import Runner
 from tests.cycle import TINY
 
@@ -82,7 +83,7 @@ def test_a_stage_that_is_launched_waits_without_a_gpu(tmp_path: Path, spec: dict
 
 def test_a_newer_ui_is_told_what_a_preset_may_be(tmp_path: Path, spec: dict[str, Any]):
     path = tmp_path / "offered.yaml"
-    assert main(["compile", "refine", "--drop-downs", "-o", str(path)]) == 0
+    assert main(["compile", "refine", "--allow-tags", "--drop-downs", "-o", str(path)]) == 0
     offered = next(yaml.safe_load_all(path.read_text()))
     literals = offered["root"]["inputDefinitions"]["parameters"]["plan_preset"].pop("literals")
     assert literals == list(PRESETS)

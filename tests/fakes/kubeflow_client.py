@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.connect import Kubeflow, add_arguments, connect
+from pipelines.client.connect import Kubeflow, add_arguments, connect
 from tests.fakes.kubeflow import FakeKubeflow
 
 INPUTS = {

@@ -25,7 +25,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
 from hqclip.errors import AccessError, ConfigError, MissingSoftwareError, NotFoundError, UnavailableError
-from pipelines.patience import NO_LOGIN, PATIENCE_S, PatientRest
+from pipelines.client.patience import NO_LOGIN, PATIENCE_S, PatientRest
 
 INSIDE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -21,14 +21,13 @@ import yaml
 from hqclip import __version__
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
-from pipelines import connect, output
+from pipelines.client import connect, output
+from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.output import say, say_next, show
+from pipelines.client.patience import created
 from pipelines.compiling import PIPELINES, compile_pipeline, stages
-from pipelines.connect import Kubeflow, pages
 from pipelines.hardware import LAUNCHABLE
-from pipelines.output import say, say_next, show
-from pipelines.patience import created
 
-HELP = "put a pipeline into Kubeflow as a version, if its content is new"
 LATEST = "latest"
 LONGEST_TAG = 63
 

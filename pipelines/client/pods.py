@@ -11,12 +11,11 @@ from hqclip.config import did_you_mean
 from hqclip.errors import AccessError, HQClipError, MissingSoftwareError, NotFoundError, UnavailableError
 from hqclip.launch import kube
 from hqclip.launch.kube import CORE, Cluster
-from pipelines import connect
-from pipelines.connect import Kubeflow
-from pipelines.output import say
-from pipelines.tasks import Task, add_run_argument, find_run, is_launched, tasks_of
+from pipelines.client import connect
+from pipelines.client.connect import Kubeflow
+from pipelines.client.output import say
+from pipelines.client.tasks import Task, add_run_argument, find_run, is_launched, tasks_of
 
-HELP = "what the pods of a run said"
 RUN_ID = "pipeline/runid"  # the label that Kubeflow gives to the pods of a run
 CONTAINER = "main"  # where the task runs, beside Argo's own
 PATIENCE_S = 10.0  # a cluster that does not answer by then is not reached

@@ -10,10 +10,10 @@ from types import FrameType
 from typing import Any
 
 from hqclip.errors import AccessError, TerminatedError, UnavailableError
-from pipelines.connect import Kubeflow
-from pipelines.explain import say_why
-from pipelines.output import say
-from pipelines.tasks import ENDED, state_of, tasks_of
+from pipelines.client.connect import Kubeflow
+from pipelines.client.explain import say_why
+from pipelines.client.output import say
+from pipelines.client.tasks import ENDED, state_of, tasks_of
 
 FIRST_S = 1.0  # until the second look
 TIMES_AS_PATIENT = 10  # a wait stands longer outages than a single request

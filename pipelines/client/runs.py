@@ -12,14 +12,13 @@ from typing import Any
 import kfp_server_api
 
 from hqclip.errors import ConfigError, ConflictError
-from pipelines import connect, output
-from pipelines.compiling import PIPELINES
-from pipelines.connect import Kubeflow, pages
-from pipelines.inputs import definitions, read_inputs, require
-from pipelines.output import say, say_next, show
-from pipelines.patience import created
-from pipelines.tasks import summary
-from pipelines.versions import (
+from pipelines.client import connect, output
+from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.inputs import definitions, read_inputs, require
+from pipelines.client.output import say, say_next, show
+from pipelines.client.patience import created
+from pipelines.client.tasks import summary
+from pipelines.client.versions import (
     add_package_arguments,
     ensure_uploaded,
     equals,
@@ -28,7 +27,8 @@ from pipelines.versions import (
     read_package,
     warn_of_floating,
 )
-from pipelines.wait import wait_and_tell
+from pipelines.client.wait import wait_and_tell
+from pipelines.compiling import PIPELINES
 
 HELP = "start a run of a pipeline on a cluster"
 EXPERIMENT = "hqclip"

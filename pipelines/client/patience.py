@@ -13,7 +13,7 @@ import urllib3
 from kfp_server_api.rest import RESTClientObject
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, UnavailableError
-from pipelines.output import say
+from pipelines.client.output import say
 
 TIMEOUT = (10, 60)  # seconds: to connect, to answer
 PATIENCE_S = 60.0  # how long a request is tried again

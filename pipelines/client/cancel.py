@@ -7,13 +7,11 @@ import argparse
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.jobs import cancel_jobs
 from hqclip.launch.spec import JobsCancelConfig
-from pipelines import connect, output
-from pipelines.connect import Kubeflow
-from pipelines.output import say, show
-from pipelines.pods import open_cluster
-from pipelines.tasks import ENDED, add_run_argument, find_run, is_launched, state_of
-
-HELP = "delete the jobs of a run, then terminate it"
+from pipelines.client import connect, output
+from pipelines.client.connect import Kubeflow
+from pipelines.client.output import say, show
+from pipelines.client.pods import open_cluster
+from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, state_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,11 @@ from typing import Any
 
 from hqclip.config import did_you_mean
 from hqclip.errors import NotFoundError
-from pipelines import connect, output
+from pipelines.client import connect, output
+from pipelines.client.connect import pages
+from pipelines.client.output import show
+from pipelines.client.versions import find_pipeline, known_pipeline, list_versions
 from pipelines.compiling import PIPELINES
-from pipelines.connect import pages
-from pipelines.output import show
-from pipelines.versions import find_pipeline, known_pipeline, list_versions
-
-HELP = "pipelines in Kubeflow, or the versions of one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from hqclip.errors import NotFoundError
-from pipelines import connect, output
-from pipelines.connect import Kubeflow, pages
-from pipelines.output import say, say_next, show
+from pipelines.client import connect, output
+from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.output import say, say_next, show
 
-HELP = "a run and its tasks, or the newest runs"
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 LATEST = "latest"
 EXECUTOR = "executor"

@@ -1,0 +1,359 @@
+"""`python -m pipelines doctor`: is everything there that a run needs? Every answer says what to do about it.
+
+Looks at this machine, the store and Kubeflow; with --cluster also at Kubernetes, where jobs are tried out by dry runs,
+with the rights of whoever asks. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import email.utils
+import importlib.metadata
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from components import images
+from hqclip.errors import HQClipError, MissingSoftwareError
+from hqclip.launch import kube
+from hqclip.launch.backend import BACKENDS, Backend
+from hqclip.launch.jobs import OURS
+from hqclip.launch.order import make_order
+from hqclip.launch.patches import Json
+from hqclip.launch.spec import LaunchSpec, read_sections, read_spec
+from hqclip.stages import STAGES
+from hqclip.store import open_store
+from pipelines.client import connect, output
+from pipelines.client.output import say, show
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+FAILED = MissingSoftwareError.exit_code  # 78
+ROLES = ("base", "annotate", "train", "launch")
+ACCOUNTS = ("hqclip-launcher", "hqclip-worker", "hqclip-janitor")
+WANTED = ("kfp", "kfp-kubernetes", "kubernetes", "torchx-nightly")
+BACKEND_SINCE = (2, 16)  # macros in inputs, drop-downs, runs that outlive their schedule
+SKEW_S, MUCH_SKEW_S = 60.0, 300.0
+NOBODY = "hqclip-doctor"  # the name of an object that is not there
+ANY_STORE = "gs://bucket/hqclip"
+_PINNED = re.compile(r"([\w-]+)==([\w.]+)(?:;(.*))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    status: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question; `run` answers it, or raises an `HQClipError`, which is a FAIL."""
+
+    name: str
+    run: Callable[[], Finding]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("--store", default="", help="root of the store to try: gs://bucket/prefix or a folder")
+    parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
+    parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
+    output.add_arguments(parser)
+    connect.add_arguments(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Ask everything; 0, or 78 if something fails."""
+    rows = []
+    for check in checks(given):
+        finding = examine(check)
+        rows.append({"check": check.name, **dataclasses.asdict(finding)})
+        if given.output == "table":
+            advice = f"\n      {finding.advice}" if finding.advice and finding.status != OK else ""
+            print(f"{finding.status:4}  {check.name}: {finding.found}{advice}", flush=True)
+    if given.output != "table":
+        show(rows, given.output)
+    failed = [row["check"] for row in rows if row["status"] == FAIL]
+    say(f"{len(rows)} checks, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
+    return FAILED if failed else 0
+
+
+def examine(check: Check) -> Finding:
+    """The answer of a check; a fault that a person can mend is one."""
+    try:
+        return check.run()
+    except HQClipError as error:
+        return Finding(FAIL, str(error), "")
+
+
+def checks(given: argparse.Namespace) -> Iterator[Check]:
+    """All that are asked, in the order in which one leads to the next."""
+    yield Check("python", python)
+    yield Check("packages", packages)
+    yield Check("images", pinned_images)
+    yield Check("store", lambda: store(given.store))
+    api = Api(given)
+    yield Check("kubeflow", api.login)
+    yield Check("backend", api.backend)
+    yield Check("namespace", api.namespace)
+    yield Check("clock", api.clock)
+    if given.cluster or given.launch:
+        cluster = Cluster(given)
+        yield Check("kubernetes", cluster.reachable)
+        for backend in BACKENDS.values():
+            yield Check(backend.name, lambda backend=backend: cluster.scheduler(backend))  # type: ignore[misc]
+        yield Check("some scheduler", cluster.some_scheduler)
+        yield Check("kueue", cluster.kueue)
+        yield Check("rights", cluster.rights)
+        yield Check("service accounts", cluster.accounts)
+        for stage in read_sections(given.launch) if given.launch else ():
+            yield Check(f"job of {stage}", lambda stage=stage: cluster.job(stage))  # type: ignore[misc]
+
+
+def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
+    """Is this Python new enough?"""
+    text = ".".join(map(str, version))
+    if version < (3, 11):
+        return Finding(FAIL, f"Python {text}", "hqclip needs 3.11 or newer")
+    return Finding(OK, f"Python {text}")
+
+
+def packages(installed: Mapping[str, tuple[str, list[str]]] | None = None) -> Finding:
+    """Do the packages that speak to clusters fit each other? `installed`: version and requirements by name."""
+    there = _installed() if installed is None else installed
+    told = ", ".join(f"{name} {there[name][0]}" for name in WANTED if name in there)
+    clashes = [
+        f"{name} {version} wants {wanted}=={exact}, there is {there[wanted][0]}"
+        for name, (version, requirements) in there.items()
+        if name in (*WANTED, "torchx")
+        for wanted, exact in _exact(requirements)
+        if wanted in there and there[wanted][0] != exact
+    ]
+    if "kfp" not in there:
+        return Finding(FAIL, told or "none", "kfp is missing: pip install 'hqclip[pipelines]'")
+    if not there["kfp"][0].startswith("2.17."):
+        return Finding(FAIL, told, "hqclip needs kfp 2.17: pip install 'hqclip[pipelines]'")
+    if any(requirement.startswith("urllib3<1") for requirement in there.get("torchx", ("", []))[1]):
+        both = f"{told}, torchx {there['torchx'][0]}"
+        return Finding(FAIL, both, "this torchx excludes kfp 2.17: uninstall it, hqclip[launch] has one that does not")
+    if clashes:
+        return Finding(WARN, "; ".join(clashes), "install into a fresh environment with -c constraints.txt")
+    if "torchx-nightly" not in there:
+        return Finding(WARN, told, "jobs cannot be launched from here: pip install 'hqclip[launch]'")
+    return Finding(OK, told)
+
+
+def pinned_images() -> Finding:
+    """Are the images that a compiled pipeline names known by their digests?"""
+    references = [images.ref(role) for role in ROLES]
+    floating = [reference for reference in references if "@sha256:" not in reference]
+    if floating:
+        return Finding(
+            WARN, f"named by a tag: {', '.join(floating)}", "what a tag names may change: push them, and `make pin`"
+        )
+    return Finding(OK, f"{len(references)} by digest")
+
+
+def store(uri: str) -> Finding:
+    """Can it be written, read, listed and deleted from, and does it refuse to overwrite?"""
+    if not uri:
+        return Finding(WARN, "not looked at", "give --store")
+    here = open_store(uri)
+    key = f"doctor-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.txt"
+    content = key.encode()
+    here.write(key, content)
+    try:
+        if here.read(key) != content or key not in list(here.list("doctor-")):
+            return Finding(FAIL, f"{uri} does not give back what was written", "is this an object store with a cache?")
+    finally:
+        here.delete(key)
+    return Finding(OK, f"{uri} can be written, read, listed and deleted from")
+
+
+class Api:
+    """Kubeflow Pipelines, asked once how to reach it."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._is_there = False
+
+    @cached_property
+    def _kubeflow(self) -> connect.Kubeflow:
+        return connect.connect(self._given)
+
+    def login(self) -> Finding:
+        """Is it there, and does it let us in?"""
+        kubeflow = self._kubeflow
+        self._is_there = True
+        users = f"namespace {kubeflow.namespace}" if kubeflow.multi_user else "single user"
+        login = kubeflow.client._run_api.api_client.rest_client.login
+        return Finding(OK, f"{kubeflow.ui}, {users}, with {login}")
+
+    def backend(self) -> Finding:
+        """Is its version new enough?"""
+        if not self._is_there:
+            return _unknown("kubeflow")
+        text, _ = self._health()
+        version = str(text.get("tag_name", ""))
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        wanted = ".".join(map(str, BACKEND_SINCE))
+        if len(numbers) < 2:
+            return Finding(WARN, "it does not say its version", f"hqclip is made for {wanted} or newer")
+        if numbers < BACKEND_SINCE:
+            lost = "drop-downs are not shown, and replacing a schedule ends a run that is under way"
+            return Finding(WARN, f"version {version}", f"hqclip is made for {wanted} or newer: {lost}")
+        return Finding(OK, f"version {version}")
+
+    def namespace(self) -> Finding:
+        """May we see what is in it?"""
+        if not self._is_there:
+            return _unknown("kubeflow")
+        client, name = self._kubeflow.client, self._kubeflow.namespace
+        client.list_experiments(page_size=1, namespace=name or None)
+        client.list_recurring_runs(page_size=1, namespace=name or None)
+        return Finding(OK, f"experiments and schedules of {name or 'the only user'} can be listed")
+
+    def clock(self, ahead_s: float = 0.0) -> Finding:
+        """Does this machine, or one that is so much ahead, agree with the server on the time?"""
+        if not self._is_there:
+            return _unknown("kubeflow")
+        _, told = self._health()
+        if not told:
+            return Finding(WARN, "the server does not say what time it is", "")
+        skew = time.time() + ahead_s - email.utils.parsedate_to_datetime(told).timestamp()
+        words = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server"
+        advice = "set the clock of this machine (e.g. by NTP): logins and leases depend on it"
+        status = FAIL if abs(skew) > MUCH_SKEW_S else WARN if abs(skew) > SKEW_S else OK
+        return Finding(status, words, advice)
+
+    def _health(self) -> tuple[dict[str, Any], str]:
+        """What the server says of itself, and when: kfp's own client leaves out what it does not know."""
+        api = self._kubeflow.client._run_api.api_client
+        path, login = "/apis/v2beta1/healthz", ["Bearer"]
+        said, _, headers = api.call_api(path, "GET", response_type="object", auth_settings=login)
+        return dict(said or {}), str(headers.get("Date") or "")
+
+
+class Cluster:
+    """Kubernetes, asked once how to reach it."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._is_there = False
+        self._serves: list[str] = []
+
+    @cached_property
+    def _cluster(self) -> kube.Cluster:
+        return kube.connect(self._given.namespace or "")
+
+    def reachable(self) -> Finding:
+        """Is there a cluster, and the namespace in it?"""
+        self._cluster.list(kube.CORE, "pods", labelSelector=OURS)
+        self._is_there = True
+        return Finding(OK, f"namespace {self._cluster.namespace}")
+
+    def scheduler(self, backend: Backend) -> Finding:
+        """Would it take a job of this kind from us?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        spec = LaunchSpec(scheduler=backend.name, image=images.ref("base"), cpus="1", memory="1Gi", shm="64Mi")
+        try:
+            self._try(backend, spec, "plan", ANY_STORE)
+        except MissingSoftwareError as error:
+            return Finding(WARN, str(error), "")
+        self._cluster.delete(backend.api, backend.plural, NOBODY)
+        self._serves.append(backend.name)
+        return Finding(OK, "takes a job of ours (dry run)")
+
+    def some_scheduler(self) -> Finding:
+        """Is there one at all?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        if not self._serves:
+            return Finding(FAIL, "none works", "stages on many machines need Volcano or JobSet, see docs/operations.md")
+        return Finding(OK, " and ".join(self._serves))
+
+    def kueue(self) -> Finding:
+        """Which queues are there?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        found = [
+            queue["metadata"]["name"]
+            for version in ("v1beta2", "v1beta1")
+            for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
+        ]
+        return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
+
+    def rights(self) -> Finding:
+        """May we follow a job: its pods, its events, the workflow that owns it?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        self._cluster.list(kube.CORE, "events", fieldSelector=f"involvedObject.name={NOBODY}")
+        self._cluster.get(kube.CORE, "pods", NOBODY)
+        self._cluster.get(*kube.WORKFLOWS, NOBODY)
+        return Finding(OK, "jobs can be made, deleted and followed, with the rights of whoever asks here")
+
+    def accounts(self) -> Finding:
+        """Are the service accounts there that launch, work and clean up?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
+        if missing:
+            return Finding(FAIL, f"missing: {', '.join(missing)}", "apply manifests/ (see its README)")
+        return Finding(OK, ", ".join(ACCOUNTS))
+
+    def job(self, stage: str) -> Finding:
+        """Would the cluster take the job of this stage on the machines of --launch?"""
+        if not self._is_there:
+            return _unknown("kubernetes")
+        spec = read_spec({}, file=self._given.launch, stage=stage)
+        if spec.scheduler == "local":
+            return Finding(OK, "runs where it is called")
+        self._try(BACKENDS[spec.scheduler], spec, stage, self._given.store or ANY_STORE)
+        if "@sha256:" not in spec.image:
+            return Finding(
+                WARN, f"image {spec.image} has no digest", "give name@sha256:..., what a tag names may change"
+            )
+        return Finding(OK, f"{spec.nodes} x {spec.gpus} GPUs by {spec.scheduler} (dry run)")
+
+    def _try(self, backend: Backend, spec: LaunchSpec, stage: str, uri: str) -> Json:
+        """Have the server look at the object that a launch would create, and keep nothing of it."""
+        fields = dataclasses.fields(STAGES[stage].settings)
+        settings: dict[str, Any] = {f.name: NOBODY for f in fields if f.default is dataclasses.MISSING}
+        if "batch_size" in {f.name for f in fields}:
+            settings["batch_size"] = 2 * spec.nodes * spec.processes
+        order = make_order(spec, stage, {**settings, "store": uri})
+        cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
+        try:
+            return cluster.create(backend.api, backend.plural, backend.render(spec, order.job), dry_run=True)
+        except kube.AlreadyExists:
+            return {}
+
+
+def _unknown(of: str) -> Finding:
+    return Finding(WARN, f"not looked at: {of} failed", "")
+
+
+def _installed() -> dict[str, tuple[str, list[str]]]:
+    """Version and requirements of everything here, by name."""
+    there: dict[str, tuple[str, list[str]]] = {}
+    for found in importlib.metadata.distributions():
+        name = str(found.metadata["Name"] or "").lower().replace("_", "-")
+        there.setdefault(name, (found.version, list(found.requires or ())))
+    return there
+
+
+def _exact(requirements: list[str]) -> Iterator[tuple[str, str]]:
+    """Names and versions of requirements that allow one version only, on this Python and without extras."""
+    for requirement in requirements:
+        match = _PINNED.fullmatch(requirement.replace(" ", ""))
+        if match and not match[3] or match and match[3] == 'python_version>="3.10"':
+            yield match[1].lower(), match[2]

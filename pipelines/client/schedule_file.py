@@ -1,0 +1,172 @@
+"""A YAML file in, the schedules it asks for out. Every value is taken as it is written: version 1.10 is no 1.1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hqclip.config import did_you_mean
+from hqclip.errors import ConfigError, NotFoundError
+from pipelines.client.cron import Every, fire_times, parse_cron, parse_interval
+from pipelines.client.runs import EXPERIMENT
+from pipelines.client.versions import known_pipeline
+from pipelines.compiling import PIPELINES
+
+LATEST = "latest"
+SHOWN = 3  # next times
+SHORTEST_S = 60  # between two of them: less is a slip
+KNOWN = (
+    *("name", "description", "pipeline", "version", "cron", "every", "start", "end", "enabled"),
+    *("inputs", "experiment", "service_account"),
+)
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One recurring run as it is wanted, or as it is. `when` is a cron expression or `@every 3600s`."""
+
+    name: str
+    pipeline: str
+    version: str
+    when: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    experiment: str = EXPERIMENT
+    start: str = ""
+    end: str = ""
+    service_account: str = ""
+    description: str = ""
+    enabled: bool = True
+
+    def differences(self, now: Schedule) -> list[str]:
+        """What would have to change in the one that is there, beside being switched on or off."""
+        names = ["pipeline", "version", "when", "experiment", "start", "end", "description"]
+        names += ["service_account"] if self.service_account else []  # else Kubeflow's own choice is as good
+        pairs = {name: (getattr(now, name), getattr(self, name)) for name in names}
+        for name in sorted({*now.inputs, *self.inputs}):
+            pairs[f"inputs.{name}"] = now.inputs.get(name, ""), self.inputs.get(name, "")
+        return [f"{name}: {_shown(then)} -> {_shown(own)}" for name, (then, own) in pairs.items() if then != own]
+
+    def next_times(self, now: datetime, since: datetime | None = None) -> list[str]:
+        """The next times it fires, none if it is off. An interval is counted from when it was made, or its start."""
+        if not self.enabled:
+            return []
+        start, end = read_time(self.start, "start"), read_time(self.end, "end")
+        when = parse_cron(self.when)
+        after = max(filter(None, (now, start)))
+        begun = start or since
+        if isinstance(when, Every) and begun is not None and begun < now:
+            passed = (now - begun).total_seconds() // when.seconds
+            after = datetime.fromtimestamp(begun.timestamp() + passed * when.seconds, UTC)
+        return [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in fire_times(when, after, SHOWN, end)]
+
+
+def read_file(path: Path) -> tuple[str, list[Schedule]]:
+    """The group and its schedules. Raises `ConfigError` with everything that is wrong with the file."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        written, meant = yaml.load(source, _Strict), yaml.safe_load(source)  # noqa: S506 - text alone
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: there is no such file; docs/examples/schedule.yaml is one") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(written, dict) or not set(written) <= {"schedules", "group"}:
+        raise ConfigError(f"{path}: give `schedules:` with a list, and `group:` if there are several such files")
+    listed = written.get("schedules")
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise ConfigError(f"{path}: `schedules` must be a list, each with name, pipeline and cron or every")
+    schedules, problems = [], []
+    for entry, values in zip(listed, meant["schedules"], strict=True):
+        try:
+            schedules.append(_read(entry, values))
+        except ConfigError as error:
+            problems.append(f"{path}: schedule {entry.get('name', '?')}: {error}")
+    names = [schedule.name for schedule in schedules]
+    problems += [f"{path}: schedule {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    group = str(written.get("group", "default"))
+    if not _NAME(group):
+        problems.append(f"{path}: group is {group!r}; give a-z, 0-9 and dashes")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return group, schedules
+
+
+def read_time(text: str, name: str) -> datetime | None:
+    """A time with its zone, None if there is none. Raises `ConfigError`."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ConfigError(f"{name} is {text!r}; give a time with its zone, such as 2026-12-01T00:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def as_text(moment: Any) -> str:
+    """As it is compared: UTC, whole seconds. Kubeflow says 1970 for none."""
+    if moment is None or moment.year == 1970:
+        return ""
+    return str(moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _shown(value: Any) -> str:
+    return "-" if value == "" else str(value)
+
+
+class _Strict(yaml.BaseLoader):
+    """Every value as it is written, and no key twice: YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See yaml."""
+        keys = [self.construct_object(key) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
+    """One schedule of the file; inputs are still (what is written, what that means). Raises `ConfigError`."""
+    entry = {name: "" if value in ("null", "~") else value for name, value in entry.items()}
+    unknown = [f"unknown {name!r}{did_you_mean(name, KNOWN)}" for name in entry if name not in KNOWN]
+    missing = [f"{name} is missing" for name in ("name", "pipeline") if not entry.get(name)]
+    problems = unknown + missing
+    nested = [name for name, value in entry.items() if name != "inputs" and not isinstance(value, str)]
+    problems += [f"{name} is {values[name]!r}; give a single value" for name in nested]
+    if bool(entry.get("cron")) == bool(entry.get("every")):
+        problems.append("give one of cron and every")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    if not _NAME(entry["name"]):
+        raise ConfigError("name: give up to 63 of a-z, 0-9 and dashes, a letter first")
+    if (entry.get("enabled") or "true").lower() not in ("true", "false"):
+        raise ConfigError(f"enabled is {entry['enabled']!r}; give true or false")
+    when = entry.get("cron") or f"@every {parse_interval(entry['every'])}s"
+    times = fire_times(parse_cron(when), datetime(2024, 1, 1, tzinfo=UTC), 2)
+    if len(times) == 2 and (apart := (times[1] - times[0]).total_seconds()) < SHORTEST_S:
+        raise ConfigError(f"{when!r} fires every {apart:.0f} s; seconds come first: give 0")
+    inputs = entry.get("inputs") or {}
+    if not isinstance(inputs, dict):
+        raise ConfigError("inputs: give a mapping of inputs to values")
+    meant = values.get("inputs") or {}
+    pairs = {name: (text, value) for (name, text), value in zip(inputs.items(), meant.values(), strict=True)}
+    texts = {name: entry[name] for name in ("experiment", "service_account", "description") if entry.get(name)}
+    return Schedule(
+        name=entry["name"],
+        pipeline=known_pipeline(entry["pipeline"]) if entry["pipeline"] in PIPELINES else entry["pipeline"],
+        version=entry.get("version") or LATEST,
+        when=when,
+        inputs=pairs,
+        start=as_text(read_time(entry.get("start", ""), "start")),
+        end=as_text(read_time(entry.get("end", ""), "end")),
+        enabled=(entry.get("enabled") or "true").lower() == "true",
+        **texts,
+    )

@@ -1,0 +1,199 @@
+"""`python -m pipelines sweep`: training runs that differ in some settings, of a grid or a list.
+
+With --mode loop one run on the cluster trains all points, compares them and names the best. With --mode runs each
+point is a run of its own, which can be cancelled or cloned by itself; `compare RUN RUN ...` puts them side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hqclip.config import SweepConfig
+from hqclip.cycle.sweep import read_points, resolve
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.presets import PRESETS
+from pipelines.client import connect, output
+from pipelines.client.inputs import definitions, read_inputs, require
+from pipelines.client.output import say, say_next, show
+from pipelines.client.runs import EXPERIMENT, POLL_S, add_input_arguments, run_name, start_run
+from pipelines.client.versions import (
+    Package,
+    ensure_uploaded,
+    find_version,
+    known_pipeline,
+    read_package,
+    warn_of_floating,
+)
+from pipelines.client.wait import wait_and_tell
+from pipelines.here import run_here
+
+PIPELINE = "sweep"
+Point = Mapping[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="train.SETTING=A,B",
+        help="values to try; several grids give all combinations, at most 16",
+    )
+    parser.add_argument("--list", type=Path, metavar="FILE", help="further points as YAML or JSON: a list of settings")
+    parser.add_argument("--mode", choices=("loop", "runs"), default="loop", help="one run for all, or one each (loop)")
+    parser.add_argument("--dry-run", action="store_true", help="show the points, and start nothing")
+    add_input_arguments(parser)
+    parser.add_argument("--preset", choices=PRESETS, help="named settings of all points, as the input plan_preset")
+    here = parser.add_argument_group("on this machine")
+    here.add_argument("--local", action="store_true", help="with Kubeflow's local runner, one process a task")
+    here.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (demo-out)")
+    there = parser.add_argument_group("on a cluster")
+    there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
+    there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
+    there.add_argument("--experiment", default=EXPERIMENT, help=f"what the runs belong to ({EXPERIMENT})")
+    there.add_argument("--wait", action="store_true", help="until all have ended; exit 1 if one did not succeed")
+    there.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
+    output.add_arguments(parser)
+    connect.add_arguments(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Show the points, or start them; the worst exit code of what was waited for."""
+    points = make_points(given.grid, given.list)
+    if given.preset:
+        given.set = [f"plan_preset={given.preset}", *given.set]
+    package = None if given.version else read_package(PIPELINE, given.launched)
+    if given.version and (given.launched or given.local):
+        raise ConfigError("--version names what is compiled and uploaded; leave out --launched and --local")
+    inputs = read_inputs(definitions(package.spec), given.set, given.params) if package else _as_said(given.set)
+    check_points(points, inputs, "demo" if given.local else "small")
+    batches = [list(points)] if given.mode == "loop" else [[point] for point in points]
+    say(f"{len(points)} points in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
+    if given.dry_run:
+        names = dict.fromkeys(name for point in points for name in point["settings"])
+        show([{"name": p["name"], **{n: p["settings"].get(n) for n in names}} for p in points], given.output)
+        return 0
+    if given.local:
+        return _run_here(given, batches, inputs)
+    return _run_there(given, batches, package)
+
+
+def make_points(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any]]:
+    """The points with their names, the same for the same flags. Raises `ConfigError`."""
+    grid: dict[str, list[Any]] = {}
+    for text in grids:
+        name, equals, values = text.partition("=")
+        if not equals or not values.strip(","):
+            raise ConfigError(f"--grid {text}: give a setting and its values, such as train.learning_rate=1e-3,5e-4")
+        if name.partition(".")[0] != "train" or "." not in name:
+            raise ConfigError(
+                f"--grid {text}: a sweep tries settings of training; give train.{name.rpartition('.')[2]}"
+            )
+        if name in grid:
+            raise ConfigError(f"--grid {name} is given twice; put its values into one")
+        grid[name] = [_value(value.strip()) for value in values.split(",") if value.strip()]
+    given: list[dict[str, Any]] = read_points(json.dumps(grid)) if grid else []
+    given += _read_list(listed) if listed else []
+    if not given:
+        raise ConfigError("there is nothing to try: give --grid train.learning_rate=1e-3,5e-4, or --list FILE")
+    points = read_points(json.dumps(given))
+    alike: dict[str, str] = {}
+    for point in points:
+        settings = json.dumps(point["settings"], sort_keys=True)
+        if settings in alike:
+            raise ConfigError(f"the points {alike[settings]} and {point['name']} are the same; leave one out")
+        alike[settings] = point["name"]
+    return points
+
+
+def check_points(points: Sequence[Point], inputs: Mapping[str, Any], preset: str) -> None:
+    """Raises `ConfigError` with every setting that training refuses, before anything is started."""
+    resolve(
+        SweepConfig(
+            store="-",
+            suite="-",
+            points=json.dumps(list(points)),
+            preset=str(inputs.get("plan_preset", preset)),
+            overrides=str(inputs.get("plan_overrides", "{}")),
+        )
+    )
+
+
+def _run_here(given: argparse.Namespace, batches: Sequence[Sequence[Point]], inputs: Mapping[str, Any]) -> int:
+    """By the local runner, one after the other; stops at the first that fails."""
+    for batch in batches:
+        values = {**inputs, "sweep_points": json.dumps(batch)}
+        words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+        about = {
+            "pipeline": PIPELINE,
+            "set": words,
+            "params": None,
+            "preset": values.get("plan_preset", "demo"),
+            "cycles": 1,
+        }
+        code = run_here(argparse.Namespace(**{**vars(given), **about}))
+        if code:
+            return code
+    return 0
+
+
+def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], package: Package | None) -> int:
+    """Start all on the cluster, then wait for them if that is wanted."""
+    name = known_pipeline(PIPELINE)
+    kubeflow = connect.connect(given)
+    version: Any = None if package else find_version(kubeflow, name, given.version)
+    known = definitions(package.spec if package else version.pipeline_spec or {})
+    inputs = read_inputs(known, given.set, given.params)
+    require(known, {**inputs, "sweep_points": ""})
+    if package is not None:
+        warn_of_floating(package)
+        version, _ = ensure_uploaded(kubeflow, package)
+    rows = []
+    for batch in batches:
+        called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
+        all_inputs = {**inputs, "sweep_points": json.dumps(batch)}
+        started = start_run(kubeflow, called, given.experiment, version, all_inputs)
+        say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
+        rows.append({"run": started.run_id, "name": called, "points": ", ".join(point["name"] for point in batch)})
+    codes = [0]
+    if given.wait:
+        for row in rows:
+            _, code = wait_and_tell(kubeflow, row["run"], poll_s=given.poll_s, patience_s=given.patience_s)
+            codes.append(code)
+            row["exit_code"] = code
+    show(rows, given.output)
+    say_next(*(f"status {row['run']}" for row in rows[:3]))
+    return max(codes)
+
+
+def _as_said(assignments: Sequence[str]) -> dict[str, str]:
+    """What is said of inputs whose types only the cluster knows."""
+    return dict(assignment.split("=", 1) for assignment in assignments if "=" in assignment)
+
+
+def _read_list(path: Path) -> list[dict[str, Any]]:
+    """Points of a file: settings, or name and settings. Raises `ConfigError`, `NotFoundError`."""
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"--list {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--list {path}: {error}") from error
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise ConfigError(f"--list {path}: give a list of points, such as `- {{train.learning_rate: 0.001}}`")
+    return [entry if "settings" in entry else {"settings": entry} for entry in listed]
+
+
+def _value(text: str) -> Any:
+    """A number or truth as JSON has it, else text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,471 @@
+"""Schedules: when they fire, and how Kubeflow is brought into line with a file."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
+from pipelines.__main__ import _Parser
+from pipelines.client import schedules
+from pipelines.client.connect import connect
+from pipelines.client.cron import fire_times, parse_cron, parse_interval
+from pipelines.client.schedule_file import read_file
+from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
+from tests.fakes.kubeflow import FakeKubeflow
+
+NOON = datetime(2026, 11, 25, 12, 0, 0, 500_000, tzinfo=UTC)
+EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
+NIGHTLY: dict[str, Any] = {
+    "name": "nightly",
+    "pipeline": "hqclip-try",
+    "cron": "0 0 2 * * *",
+    "inputs": {"store": "gs://b/s", "cycles": 2},
+}
+
+
+# When
+
+
+def said(cron: str, count: int = 3, after: datetime = NOON) -> list[str]:
+    return [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in fire_times(parse_cron(cron), after, count)]
+
+
+@pytest.mark.parametrize(
+    ("cron", "first", "second"),
+    [
+        ("0 0 2 * * *", "2026-11-26 02:00:00", "2026-11-27 02:00:00"),
+        ("*/20 * * * * *", "2026-11-25 12:00:20", "2026-11-25 12:00:40"),
+        ("5/20 0 * * * ?", "2026-11-25 12:00:05", "2026-11-25 12:00:25"),
+        ("0 0 9-17/4 * * MON-fri", "2026-11-25 13:00:00", "2026-11-25 17:00:00"),
+        ("0 0 0 29 feb *", "2028-02-29 00:00:00", "2032-02-29 00:00:00"),
+        ("0 0 0 1 jan,jul *", "2027-01-01 00:00:00", "2027-07-01 00:00:00"),
+        ("0 0 0 1 * sun", "2026-11-29 00:00:00", "2026-12-01 00:00:00"),  # either day will do
+        ("0 0 0 */10 * sun", "2027-01-31 00:00:00", "2027-02-21 00:00:00"),  # a star asks for both
+        ("@daily", "2026-11-26 00:00:00", "2026-11-27 00:00:00"),
+        ("@weekly", "2026-11-29 00:00:00", "2026-12-06 00:00:00"),
+        ("@every 90m", "2026-11-25 13:30:00", "2026-11-25 15:00:00"),
+    ],
+)
+def test_the_next_times_are_those_of_kubeflow(cron: str, first: str, second: str):
+    assert said(cron, 2) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("cron", "complaint"),
+    [
+        ("0 2 * * *", r"has five fields; KFP wants six, seconds first: '0 0 2 \* \* \*'"),
+        ("0 0 2 * *  * *", "has 7 fields"),
+        ("", "has 0 fields"),
+        ("0 0 24 * * *", "hour is '24'; give 0 to 23"),
+        ("0 0 2 * * 7", "weekday is '7'; give 0 to 6, or sun to sat; Sunday is 0"),
+        ("0 0 2 0 * *", "day is '0'; give 1 to 31"),
+        ("0 0 2 * foo *", "month is 'foo'; give 1 to 12, or jan to dec"),
+        ("0 0 5-2 * * *", "hour '5-2' ends before it begins"),
+        ("0 */0 * * * *", r"minute '\*/0' has a step of 0"),
+        ("0 0 2 L * *", "day is 'L'"),
+        ("0 0 1, * * *", "hour is ''; give a number"),
+        ("0 0 2 30 2 *", "never fires: there is no such day"),
+        ("@nightly", "is not known; one of @yearly"),
+        ("@every 1d", "interval '1d': give hours, minutes and seconds"),
+        ("@every 0s", "interval '0s'"),
+    ],
+)
+def test_what_kubeflow_would_refuse_or_misread_is_refused(cron: str, complaint: str):
+    with pytest.raises(ConfigError, match=complaint):
+        parse_cron(cron)
+
+
+def test_intervals_are_seconds():
+    assert [parse_interval(text) for text in ("24h", "1h30m", "45s")] == [86_400, 5_400, 45]
+
+
+Field = tuple[str, set[int]]
+
+
+def field(first: int, last: int) -> st.SearchStrategy[Field]:
+    """A field as it is written, and what it means."""
+    numbers = st.integers(first, last)
+    single = st.lists(numbers, min_size=1, max_size=3).map(lambda n: (",".join(map(str, n)), set(n)))
+    ranged = st.tuples(numbers, numbers, st.integers(1, 9)).map(
+        lambda t: (f"{min(t[:2])}-{max(t[:2])}/{t[2]}", set(range(min(t[:2]), max(t[:2]) + 1, t[2])))
+    )
+    return st.one_of(st.just(("*", set(range(first, last + 1)))), single, ranged)
+
+
+few = [st.lists(st.integers(0, n), min_size=1, max_size=3, unique=True) for n in (59, 59, 23)]
+DECADE = [date(2024, 1, 1) + timedelta(days=n) for n in range(2190)]
+DAYS = [date(2026, 2, 20) + timedelta(days=n) for n in range(800)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(*few, field(1, 31), field(1, 12), field(0, 6), st.integers(0, 40 * 86_400))
+def test_every_time_is_the_first_that_all_fields_allow(
+    second: list[int], minute: list[int], hour: list[int], day: Field, month: Field, weekday: Field, offset: int
+):
+    clock = [time(h, m, s) for h, m, s in itertools.product(hour, minute, second)]
+    after = datetime(2026, 2, 20, tzinfo=UTC) + timedelta(seconds=offset)
+
+    def allowed(one: date) -> bool:
+        both = one.day in day[1], one.isoweekday() % 7 in weekday[1]
+        is_day = all(both) if "*" in (day[0], weekday[0]) else any(both)
+        return one.month in month[1] and is_day
+
+    every = sorted(datetime.combine(one, at, UTC) for one in DAYS if allowed(one) for at in clock)
+    expected = [moment for moment in every if moment > after][:3]
+    fields = [",".join(map(str, part)) for part in (second, minute, hour)] + [day[0], month[0], weekday[0]]
+    text = " ".join(fields)
+    if not every and not any(allowed(one) for one in DECADE):
+        with pytest.raises(ConfigError, match="never fires"):
+            parse_cron(text)
+        return
+    assert fire_times(parse_cron(text), after, 3)[: len(expected)] == expected
+
+
+# What
+
+
+SPEC = {
+    "pipelineInfo": {"name": "hqclip-try"},
+    "schemaVersion": "2.1.0",
+    "sdkVersion": "kfp-2.17.0",
+    "root": {
+        "dag": {"tasks": {}},
+        "inputDefinitions": {
+            "parameters": {
+                "store": {"parameterType": "STRING"},
+                "cycles": {"parameterType": "NUMBER_INTEGER", "defaultValue": 1},
+                "version": {"parameterType": "STRING", "defaultValue": ""},
+            }
+        },
+    },
+    "components": {},
+    "deploymentSpec": {"executors": {}},
+}
+
+
+def package(**changed: Any) -> Package:
+    return parse_package(yaml.safe_dump({**SPEC, **changed}).encode(), "try.yaml")
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[FakeKubeflow]:
+    with FakeKubeflow() as fake:
+        yield fake
+    fake.assert_all_faults_fired()
+
+
+class Shell:
+    """`python -m pipelines schedule ...` on a file that the test writes."""
+
+    def __init__(self, url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.url, self.file, self.capsys = url, file, capsys
+        self.code = 0
+
+    def write(self, *listed: dict[str, Any], **more: Any) -> None:
+        self.file.write_text(yaml.safe_dump({"schedules": list(listed), **more}))
+
+    def __call__(self, action: str, *words: str) -> Any:
+        parser = _Parser()
+        schedules.add_arguments(parser)
+        named = [str(self.file)] if action in ("diff", "apply") else []
+        flags = ["--host", self.url, "--patience-s", "2", "-o", "json"]
+        self.code = schedules.run(parser.parse_args([action, *named, *words, *flags]))
+        out = self.capsys.readouterr().out
+        return json.loads(out) if out else None
+
+
+@pytest.fixture
+def shell(kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    upload(kubeflow, package())
+    return Shell(kubeflow.url, tmp_path / "schedule.yaml", capsys)
+
+
+def upload(kubeflow: FakeKubeflow, made: Package, namespace: str = "") -> str:
+    """A version of the pipeline as if somebody had uploaded it; its name."""
+    given = argparse.Namespace(host=kubeflow.url, namespace=namespace, patience_s=2.0)
+    version, _ = ensure_uploaded(connect(given), made)
+    return str(version.display_name)
+
+
+def actions(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["name"], row["action"]) for row in rows]
+
+
+def test_apply_makes_what_is_missing_and_twice_changes_nothing(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    (row,) = shell("apply")
+    assert (row["name"], row["action"]) == ("nightly", "create")
+    assert [moment[11:] for moment in row["next"]] == ["02:00:00Z"] * 3
+    (made,) = kubeflow.recurring.values()
+    assert (made["no_catchup"], made["max_concurrency"], made["status"]) == (True, "1", "ENABLED")
+    assert made["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
+    assert made["runtime_config"]["parameters"] == {"store": "gs://b/s", "cycles": 2}
+    assert "pipeline_version_id" not in made["pipeline_version_reference"], "it follows the newest version"
+    assert kubeflow.fire(made["recurring_run_id"])
+    assert actions(shell("apply")) == [("nightly", "none")]
+    assert list(kubeflow.recurring.values()) == [made]
+
+
+def test_what_differs_is_replaced_and_two_are_never_on_at_once(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    shell("apply")
+    (before,) = kubeflow.recurring
+    most_on = 0
+
+    def look() -> None:
+        nonlocal most_on
+        most_on = max(most_on, sum(row["status"] == "ENABLED" for row in kubeflow.recurring.values()))
+
+    kubeflow.then("POST", "/recurringruns", look, times=3)
+    shell.write({**NIGHTLY, "cron": "0 0 3 * * *", "inputs": {"store": "gs://b/s"}})
+    (row,) = shell("diff", "--exit-code")
+    assert shell.code == 1
+    assert row["differences"] == ["when: 0 0 2 * * * -> 0 0 3 * * *", "inputs.cycles: 2 -> -"]
+    assert list(kubeflow.recurring) == [before], "diff changes nothing"
+    assert actions(shell("apply")) == [("nightly", "replace")]
+    (after,) = kubeflow.recurring.values()
+    assert after["recurring_run_id"] != before
+    assert (after["status"], most_on) == ("ENABLED", 1)
+    (deleted,) = kubeflow.asked("DELETE", "/recurringruns/")
+    assert deleted.query == {"propagation_policy": "ORPHAN"}, "a run that is under way goes on"
+    shell("diff", "--exit-code")
+    assert shell.code == 0
+
+
+@pytest.mark.parametrize("step", [r"recurringruns$", r":disable", r":enable", "DELETE"])
+def test_an_apply_that_was_cut_off_is_finished_by_the_next(kubeflow: FakeKubeflow, shell: Shell, step: str):
+    shell.write(NIGHTLY)
+    shell("apply")
+    shell.write({**NIGHTLY, "cron": "0 0 3 * * *"})
+    method, pattern = ("DELETE", "/recurringruns/") if step == "DELETE" else ("POST", step)
+    kubeflow.fail(method, pattern, 403)
+    with pytest.raises(HQClipError):
+        shell("apply")
+    assert sum(row["status"] == "ENABLED" for row in kubeflow.recurring.values()) <= 1
+    assert actions(shell("apply")) == [("nightly", "replace")]
+    (left,) = kubeflow.recurring.values()
+    assert (left["trigger"]["cron_schedule"]["cron"], left["status"]) == ("0 0 3 * * *", "ENABLED")
+    assert actions(shell("diff")) == [("nightly", "none")]
+
+
+def test_an_answer_that_got_lost_makes_no_second_schedule(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    kubeflow.commit_then_drop("POST", "/recurringruns$")
+    shell("apply")
+    assert len(kubeflow.recurring) == 1
+
+
+def test_a_pinned_schedule_stays_with_its_version_until_the_file_says_otherwise(kubeflow: FakeKubeflow, shell: Shell):
+    first = upload(kubeflow, package())
+    second = upload(kubeflow, package(sdkVersion="kfp-2.17.1"))
+    shell.write({**NIGHTLY, "version": first})
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    pinned = made["pipeline_version_reference"]["pipeline_version_id"]
+    assert kubeflow.versions[pinned]["display_name"] == first
+    assert shell("list")[0]["version"] == first
+    shell.write({**NIGHTLY, "version": second})
+    assert shell("diff")[0]["differences"] == [f"version: {first} -> {second}"]
+    shell.write({**NIGHTLY, "version": "9.9.9"})
+    with pytest.raises(ConfigError, match="schedule nightly: pipeline hqclip-try has no version '9.9.9'"):
+        shell("apply")
+
+
+def test_inputs_are_checked_by_the_version_that_will_run(kubeflow: FakeKubeflow, shell: Shell):
+    bad = {**NIGHTLY, "inputs": {"cycles": "many", "sotre": "x"}}
+    shell.write(bad, {**NIGHTLY, "name": "lonely", "inputs": {}})
+    with pytest.raises(ConfigError) as refusal:
+        shell("apply")
+    said_of_it = str(refusal.value)
+    assert "schedule nightly: pipeline input cycles is 'many'; give a whole number" in said_of_it
+    assert "unknown input 'sotre'; did you mean 'store'?" in said_of_it
+    assert "schedule lonely: input store is missing" in said_of_it
+    assert not kubeflow.recurring, "nothing is begun where something is wrong"
+
+
+def test_text_stays_as_it_is_written(kubeflow: FakeKubeflow, shell: Shell):
+    shell.file.write_text(
+        "schedules: [{name: a, pipeline: hqclip-try, every: 24h, inputs: {store: 007, version: 1.10}}]"
+    )
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    assert made["runtime_config"]["parameters"] == {"store": "007", "version": "1.10"}
+    assert made["trigger"] == {"periodic_schedule": {"interval_second": "86400"}}
+    assert actions(shell("apply")) == [("a", "none")]
+
+
+def test_pause_and_resume_switch_and_the_file_has_the_last_word(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    shell("pause", "nightly")
+    assert made["status"] == "DISABLED"
+    assert kubeflow.fire(made["recurring_run_id"]) == ""
+    assert shell("list")[0]["next"] == []
+    assert actions(shell("diff")) == [("nightly", "enable")]
+    shell("resume", made["recurring_run_id"])
+    assert made["status"] == "ENABLED"
+    shell.write({**NIGHTLY, "enabled": False})
+    assert actions(shell("apply")) == [("nightly", "disable")]
+    assert (made["status"], len(kubeflow.recurring)) == ("DISABLED", 1)
+
+
+def test_prune_deletes_ours_and_leaves_what_others_made(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY, {**NIGHTLY, "name": "weekly", "every": "168h", "cron": ""})
+    shell("apply")
+    shell.write({**NIGHTLY, "name": "elsewhere"}, group="other")
+    shell("apply")
+    by_hand = dict(next(iter(kubeflow.recurring.values())), recurring_run_id="by-hand", display_name="by-hand")
+    kubeflow.recurring["by-hand"] = {**by_hand, "description": ""}
+    shell.write(NIGHTLY)
+    assert actions(shell("apply")) == [("nightly", "none"), ("weekly", "none")], "without --prune it stays"
+    assert actions(shell("apply", "--prune")) == [("nightly", "none"), ("weekly", "delete")]
+    names = {row["display_name"] for row in kubeflow.recurring.values()}
+    assert names == {"nightly", "elsewhere", "by-hand"}
+    shell.write({**NIGHTLY, "name": "by-hand"})
+    with pytest.raises(ConflictError, match="a recurring run by-hand that was made otherwise"):
+        shell("apply")
+    shell.write({**NIGHTLY, "name": "elsewhere"})
+    with pytest.raises(ConflictError, match="a recurring run elsewhere of the group other"):
+        shell("apply")
+
+
+def test_a_table_shows_what_changes_a_line_each(
+    kubeflow: FakeKubeflow, shell: Shell, capsys: pytest.CaptureFixture[str]
+):
+    shell.write(NIGHTLY)
+    shell("apply")
+    shell.write({**NIGHTLY, "cron": "0 0 3 * * *", "start": "2040-01-01T00:00:00Z"})
+    parser = _Parser()
+    schedules.add_arguments(parser)
+    assert schedules.run(parser.parse_args(["diff", str(shell.file), "--host", kubeflow.url])) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME     ACTION   NEXT",
+        "nightly  replace  2040-01-01T03:00, 2040-01-02T03:00, 2040-01-03T03:00",
+        "nightly: when: 0 0 2 * * * -> 0 0 3 * * *",
+        "nightly: start: - -> 2040-01-01T00:00:00Z",
+    ]
+
+
+def test_each_namespace_has_its_own_schedules(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with FakeKubeflow(multi_user=True, namespaces=("team", "others")) as kubeflow:
+        for namespace in ("team", "others"):
+            upload(kubeflow, package(), namespace)
+        shell = Shell(kubeflow.url, tmp_path / "schedule.yaml", capsys)
+        shell.write(NIGHTLY)
+        assert actions(shell("apply", "--namespace", "team")) == [("nightly", "create")]
+        assert shell("list", "--namespace", "others") == []
+        assert actions(shell("diff", "--namespace", "team")) == [("nightly", "none")]
+        (made,) = kubeflow.recurring.values()
+        assert made["namespace"] == "team"
+
+
+def test_a_busy_server_is_asked_again(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    kubeflow.fail("POST", ":enable", 503)
+    kubeflow.fail("GET", "/recurringruns", 500)
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    assert made["status"] == "ENABLED"
+
+
+def test_delete_takes_a_name_or_an_id(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    with pytest.raises(NotFoundError, match="no recurring run 'nihgtly'; did you mean 'nightly'"):
+        shell("delete", "nihgtly")
+    kubeflow.recurring["twin"] = {**made, "recurring_run_id": "twin"}
+    with pytest.raises(ConflictError, match="2 recurring runs are called nightly: give an id"):
+        shell("delete", "nightly")
+    shell("delete", "twin")
+    shell("delete", "nightly")
+    assert not kubeflow.recurring
+
+
+def test_more_schedules_than_a_page_holds_are_all_seen(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(*({**NIGHTLY, "name": f"n{number}"} for number in range(3)))
+    shell("apply")
+    first = next(iter(kubeflow.recurring.values()))
+    for number in range(150):
+        kubeflow.recurring[f"x{number}"] = {**first, "recurring_run_id": f"x{number}", "display_name": f"x{number}"}
+    assert len(shell("list")) == 153
+
+
+def test_a_schedule_keeps_to_its_start_and_end(kubeflow: FakeKubeflow, shell: Shell):
+    times = {"start": "2040-01-01T01:00:00+01:00", "end": "2040-01-02T12:00:00Z"}
+    shell.write({**NIGHTLY, **times}, {**NIGHTLY, "name": "slow", "cron": "", "every": "36h", **times})
+    nightly, slow = shell("apply")
+    assert nightly["next"] == ["2040-01-01T02:00:00Z", "2040-01-02T02:00:00Z"]
+    assert slow["next"] == ["2040-01-02T12:00:00Z"]
+    assert actions(shell("diff")) == [("nightly", "none"), ("slow", "none")]
+
+
+def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):
+    file = tmp_path / "schedule.yaml"
+    file.write_text(
+        "schedules:\n"
+        "- {name: a, pipeline: p, cron: 0 2 * * *}\n"
+        "- {name: a, pipeline: p, cron: '@daily', every: 1h}\n"
+        "- {name: B, pipeline: p, every: 1h}\n"
+        "- {name: c, pipeline: p, every: 1h, start: 2027-01-01}\n"
+        "- {name: d, pipeline: p, every: 1h, enabled: maybe}\n"
+        "- {name: e, every: 1h, verion: x}\n"
+        "- {name: f, pipeline: [p], every: 1h}\n"
+        "- {name: g, pipeline: p, cron: '* 0 2 * * *'}\n"
+    )
+    with pytest.raises(ConfigError) as refusal:
+        read_file(file)
+    for part in (
+        "schedule a: cron '0 2 * * *' has five fields",
+        "schedule a: give one of cron and every",
+        "schedule B: name: give up to 63 of a-z",
+        "schedule c: start is '2027-01-01'; give a time with its zone",
+        "schedule d: enabled is 'maybe'",
+        "schedule e: unknown 'verion'; did you mean 'version'?; pipeline is missing",
+        "schedule f: pipeline is ['p']; give a single value",
+        "schedule g: '* 0 2 * * *' fires every 1 s; seconds come first: give 0",
+    ):
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("schedules: [{name: a, name: b}]", "'name' is given twice"),
+        ("schedules: {a: b}", "`schedules` must be a list"),
+        ("- a", "give `schedules:` with a list"),
+        ("schedules: [", "schedule.yaml: while parsing"),
+        ("schedules: []\ngroup: A B", "group is 'A B'"),
+    ],
+)
+def test_what_is_no_schedule_file_is_refused(tmp_path: Path, text: str, complaint: str):
+    file = tmp_path / "schedule.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        read_file(file)
+    with pytest.raises(NotFoundError, match="docs/examples/schedule.yaml is one"):
+        read_file(tmp_path / "nowhere.yaml")
+
+
+def test_the_example_can_be_applied_as_it_is(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("refine", "evaluate"):
+        upload(kubeflow, read_package(name))
+    shell = Shell(kubeflow.url, EXAMPLE, capsys)
+    assert actions(shell("apply")) == [("refine-nightly", "create"), ("judge-weekly", "create")]
+    assert actions(shell("apply")) == [("refine-nightly", "none"), ("judge-weekly", "none")]
+    experiments = {row["display_name"] for row in kubeflow.experiments.values()}
+    assert "nightly" in experiments
