@@ -149,7 +149,7 @@ class Cluster:
                 response.release_conn()
                 return cast(Json, json.loads(data or b"{}"))
             except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-                wait = _wait(error, attempt)
+                wait = _wait(error, method, attempt)
                 if once or wait is None or time.monotonic() + wait > give_up:
                     raise self._fault(error, method, path) from error
                 if attempt == TELL_AT:
@@ -217,10 +217,11 @@ def _missing(said: str, path: str, namespace: str) -> HQClipError:
     return _Missing(said)
 
 
-def _wait(error: Exception, attempt: int) -> float | None:
+def _wait(error: Exception, method: str, attempt: int) -> float | None:
     """Seconds until the next try, None if there is no point in one."""
     if isinstance(error, ApiException) and error.status:
-        is_moment = error.status == 409 and _reason(error) not in ("AlreadyExists", "")  # e.g. a quota was changed
+        # a POST that is no duplicate collided with a change of something else, e.g. a quota
+        is_moment = error.status == 409 and method == "POST" and _reason(error) not in ("AlreadyExists", "")
         if error.status not in _TRANSIENT and not is_moment:
             return None
         asked = (error.headers or {}).get("Retry-After", "")

@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input_arguments(parser)
     parser.add_argument("--preset", choices=PRESETS, help="named settings of all points, as the input plan_preset")
     here = parser.add_argument_group("on this machine")
-    here.add_argument("--local", action="store_true", help="with Kubeflow's local runner, one process a task")
+    where = here.add_mutually_exclusive_group()
+    where.add_argument("--local", action="store_true", help="one process a task")
+    where.add_argument("--docker", action="store_true", help="one container a task, in the images")
     here.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (demo-out)")
     there = parser.add_argument_group("on a cluster")
     there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
@@ -70,17 +72,17 @@ def run(given: argparse.Namespace) -> int:
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched)
-    if given.version and (given.launched or given.local):
+    if given.version and (given.launched or (given.local or given.docker)):
         raise ConfigError("--version names what is compiled and uploaded; leave out --launched and --local")
     inputs = read_inputs(definitions(package.spec), given.set, given.params) if package else _as_said(given.set)
-    check_points(points, inputs, "demo" if given.local else "small")
+    check_points(points, inputs, "demo" if (given.local or given.docker) else "small")
     batches = [list(points)] if given.mode == "loop" else [[point] for point in points]
     say(f"{len(points)} points in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:
         names = dict.fromkeys(name for point in points for name in point["settings"])
         show([{"name": p["name"], **{n: p["settings"].get(n) for n in names}} for p in points], given.output)
         return 0
-    if given.local:
+    if given.local or given.docker:
         return _run_here(given, batches, inputs)
     return _run_there(given, batches, package)
 
