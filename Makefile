@@ -11,7 +11,7 @@ REGISTRY ?= hqclip
 TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' hqclip/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test test-vllm check fix compile images pin sbom locks clean
+.PHONY: help demo demo-quick test test-client test-vllm check fix compile images pin sbom locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ $(VLLM_READY): pyproject.toml constraints-vllm.txt
 
 test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an environment of their own
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python -m pytest -q tests/vllm
+
+test-client: $(READY) ## run the launcher's tests with the newest Kubernetes client (kfp holds the other one back)
+	$(BIN)/pip install --quiet --upgrade --no-deps --target build/newest kubernetes==37.0.2 urllib3==2.8.0 durationpy==0.11
+	PYTHONPATH=build/newest $(BIN)/python -m pytest -q tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
+		tests/test_launch_kubernetes.py tests/test_jobs.py
 
 check: $(READY) ## lint, format, types, import rules
 	$(BIN)/ruff check .
