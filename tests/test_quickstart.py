@@ -80,7 +80,7 @@ def test_every_command_of_the_page_does_what_it_says(
         told[command] = out + err
     assert len(told) >= 15
     assert (tmp_path / "build/refine.yaml").exists()
-    (created, cancelled, swept) = [run for run in kubeflow.runs.values()][:3]
+    created, cancelled, swept = list(kubeflow.runs.values())[:3]
     assert created["state"] == "SUCCEEDED"
     assert cancelled["state"] in ("CANCELING", "CANCELED")
     assert swept["display_name"].startswith("hqclip-sweep")
