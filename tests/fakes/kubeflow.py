@@ -17,51 +17,19 @@ import copy
 import re
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Literal
 
+from tests.fakes.faulty import Fault, Faulty, Server
 from tests.fakes.kubeflow_api import PREFIX, UPLOADS, Answer, Refused, Request, answer_faults, refusal, route
 from tests.fakes.kubeflow_lists import Row
 from tests.fakes.kubeflow_objects import ENDED, Objects
-from tests.fakes.kubeflow_server import Server
+from tests.fakes.kubeflow_server import Handler
 
 LOGIN = (
     '<!DOCTYPE html><html><head><title>Log in to Your Account</title></head><body id="dex-container">dex</body></html>'
 )
 
 
-@dataclass
-class Fault:
-    """What becomes of the next `times` requests of `method` whose path and query match `pattern`, after `skip` others.
-
-    fail: `answer` instead of doing it. drop: not done, no answer. commit_then_drop: done, no answer. slow: done, the
-    answer is `seconds` late. then: `do` runs when it is done, before the answer leaves.
-    """
-
-    kind: Literal["fail", "drop", "commit_then_drop", "slow", "then", "none"]
-    method: str
-    pattern: str
-    times: int = 1
-    skip: int = 0
-    answer: Answer | None = None
-    upload_answer: Answer | None = None
-    seconds: float = 0.0
-    do: Callable[[], object] | None = None
-    fired: int = 0
-
-    def fires(self, request: Request) -> bool:
-        if self.fired >= self.times or self.method not in ("*", request.method):
-            return False
-        if not re.search(self.pattern, request.url):
-            return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        self.fired += 1
-        return True
-
-
-class FakeKubeflow(Objects):
+class FakeKubeflow(Faulty, Objects):
     """In a thread, on a free port.
 
     `multi_user` with `namespaces`: each caller must name one of them. `token`: the bearer token that is let in, others
@@ -76,15 +44,13 @@ class FakeKubeflow(Objects):
         token: str = "",
         cookie: str = "",
     ) -> None:
-        super().__init__(multi_user)
+        Faulty.__init__(self)
+        Objects.__init__(self, multi_user)
         self.namespaces, self.token, self.cookie = namespaces, token, cookie
-        self.faults: list[Fault] = []
-        self.requests: list[Request] = []
-        self.changed = threading.Condition(threading.RLock())
         self._next_polls: list[Callable[[str], object]] = []
         self._polls: dict[str, list[Callable[[str], object]]] = {}
         self._closed = threading.Event()
-        self._server = Server(self.answer)
+        self._server = Server(self.answer, Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeKubeflow:
@@ -162,47 +128,24 @@ class FakeKubeflow(Objects):
         answers = [refusal(code, message), refusal(code, message, upload=True)]
         for answer in answers:
             answer.headers |= {"Retry-After": str(retry_after)} if retry_after else {}
-        return self._fault(Fault("fail", method, pattern, times, skip, answers[0], answers[1]))
+        return self.expect(Fault("fail", method, pattern, times, skip, answers[0], answers[1]))
 
     def say(self, method: str, pattern: str, answer: Answer, times: int = 1) -> Fault:
         """Answer with just this: what a proxy or a login page says."""
-        return self._fault(Fault("fail", method, pattern, times, 0, answer, answer))
-
-    def drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
-        """Close the connection; nothing is done."""
-        return self._fault(Fault("drop", method, pattern, times, skip))
-
-    def commit_then_drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
-        """Do it, and close the connection before the answer."""
-        return self._fault(Fault("commit_then_drop", method, pattern, times, skip))
+        return self.expect(Fault("fail", method, pattern, times, 0, answer, answer))
 
     def slow(self, method: str, pattern: str, seconds: float, times: int = 1) -> Fault:
         """Do it, and answer late."""
-        return self._fault(Fault("slow", method, pattern, times, seconds=seconds))
-
-    def then(self, method: str, pattern: str, do: Callable[[], object], times: int = 1, skip: int = 0) -> Fault:
-        """Run `do` when such a request is done, before its answer leaves."""
-        return self._fault(Fault("then", method, pattern, times, skip, do=do))
-
-    def assert_all_faults_fired(self) -> None:
-        left = [fault for fault in self.faults if fault.fired < fault.times]
-        assert not left, f"these never came to pass: {left}"
+        return self.expect(Fault("slow", method, pattern, times, seconds=seconds))
 
     def asked(self, method: str, pattern: str) -> list[Request]:
         """The requests so far whose path and query match."""
         return [r for r in list(self.requests) if r.method == method and re.search(pattern, r.url)]
 
-    def until(self, holds: Callable[[], Any], timeout_s: float = 60) -> None:
-        """Wait for what a client does in another thread; `holds` is asked at each request."""
-        with self.changed:
-            assert self.changed.wait_for(holds, timeout_s), "it never came to that"
-
     def answer(self, request: Request) -> Answer | None:
         """What a request is answered; None if the connection is to break."""
         with self.changed:
-            self.requests.append(request)
-            self.changed.notify_all()
-            fault = next((fault for fault in self.faults if fault.fires(request)), Fault("none", "", ""))
+            fault = self.noticed(request)
             if fault.kind == "drop":
                 return None
             if fault.kind == "fail":
@@ -213,11 +156,6 @@ class FakeKubeflow(Objects):
                 fault.do()
         self._closed.wait(fault.seconds)
         return None if fault.kind == "commit_then_drop" else answer
-
-    def _fault(self, fault: Fault) -> Fault:
-        with self.changed:
-            self.faults.append(fault)
-        return fault
 
     def _at_the_door(self, request: Request) -> Answer | None:
         """What gateways answer by themselves: a login page, a refusal."""

@@ -15,10 +15,11 @@ import base64
 import copy
 import re
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
+from tests.fakes.faulty import Fault, Server
 from tests.fakes.kubernetes_admission import admit, admit_change
 from tests.fakes.kubernetes_api import (
     Answer,
@@ -34,39 +35,9 @@ from tests.fakes.kubernetes_api import (
     status,
 )
 from tests.fakes.kubernetes_controllers import Controllers
-from tests.fakes.kubernetes_server import Server
+from tests.fakes.kubernetes_server import Handler
 
 MERGE_PATCH = "application/merge-patch+json"
-
-
-@dataclass
-class Fault:
-    """What becomes of the next `times` requests of `method` whose path and query match `pattern`, after `skip` others.
-
-    fail: `answer` instead of doing it. drop: not done, no answer. commit_then_drop: done, no answer. cut: the stream
-    breaks after `lines` lines. then: `do` runs when it is done, before the answer leaves.
-    """
-
-    kind: Literal["fail", "drop", "commit_then_drop", "cut", "then", "none"]
-    method: str
-    pattern: str
-    times: int = 1
-    skip: int = 0
-    answer: Answer | None = None
-    lines: int | None = None
-    do: Callable[[], object] | None = None
-    fired: int = 0
-
-    def fires(self, request: Request) -> bool:
-        if self.fired >= self.times or self.method not in ("*", request.method):
-            return False
-        if not re.search(self.pattern, request.url):
-            return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        self.fired += 1
-        return True
 
 
 class FakeCluster(Controllers):
@@ -87,13 +58,11 @@ class FakeCluster(Controllers):
         super().__init__(namespace, installed)
         self.rules, self.cluster_rules = rules, cluster_rules
         self.user = f"system:serviceaccount:{namespace}:{service_account}"
-        self.faults: list[Fault] = []
-        self.requests: list[Request] = []
         for name in {namespace, "default"}:
             self.add("namespaces", {"metadata": {"name": name}, "status": {"phase": "Active"}})
         if any(resource.plural == "queues" for resource in self.resources):
             self.queue("default")
-        self._server = Server(self.answer)
+        self._server = Server(self.answer, Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeCluster:
@@ -129,43 +98,20 @@ class FakeCluster(Controllers):
         details = {} if retry_after is None else {"retryAfterSeconds": retry_after}
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         answer = Answer(status(code, message, reason, **details), code, headers)
-        return self._fault(Fault("fail", method, pattern, times, skip, answer))
-
-    def drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
-        """Close the connection; nothing is done."""
-        return self._fault(Fault("drop", method, pattern, times, skip))
-
-    def commit_then_drop(self, method: str, pattern: str, times: int = 1, skip: int = 0) -> Fault:
-        """Do it, and close the connection before the answer."""
-        return self._fault(Fault("commit_then_drop", method, pattern, times, skip))
+        return self.expect(Fault("fail", method, pattern, times, skip, answer))
 
     def drop_log_after(self, pod: str, n_lines: int, times: int = 1) -> Fault:
         """Break the stream of a log after so many lines of it."""
-        return self._fault(Fault("cut", "GET", f"/pods/{re.escape(pod)}/log", times, lines=n_lines))
-
-    def then(self, method: str, pattern: str, do: Callable[[], object], times: int = 1, skip: int = 0) -> Fault:
-        """Run `do` when such a request is done, before its answer leaves; it may drive the controllers."""
-        return self._fault(Fault("then", method, pattern, times, skip, do=do))
-
-    def assert_all_faults_fired(self) -> None:
-        left = [fault for fault in self.faults if fault.fired < fault.times]
-        assert not left, f"these never came to pass: {left}"
+        return self.expect(Fault("cut", "GET", f"/pods/{re.escape(pod)}/log", times, lines=n_lines))
 
     def used(self) -> set[tuple[str, str, str, str]]:
         """Verb, group, resource[/subresource] and namespace of every request so far."""
         return {request.used for request in list(self.requests) if request.verb}
 
-    def until(self, holds: Callable[[], Any], timeout_s: float = 60) -> None:
-        """Wait for what a client does in another thread; `holds` is asked at each change and request."""
-        with self.changed:
-            assert self.changed.wait_for(holds, timeout_s), "it never came to that"
-
     def answer(self, request: Request) -> Answer | None:
         """What a request is answered; None if the connection is to break."""
         with self.changed:
-            self.requests.append(request)
-            self.changed.notify_all()
-            fault = next((fault for fault in self.faults if fault.fires(request)), Fault("none", "", ""))
+            fault = self.noticed(request)
             if fault.kind in ("drop", "fail"):
                 return fault.answer
             try:
@@ -176,11 +122,6 @@ class FakeCluster(Controllers):
             if fault.do is not None:
                 fault.do()
             return None if fault.kind == "commit_then_drop" else answer
-
-    def _fault(self, fault: Fault) -> Fault:
-        with self.changed:
-            self.faults.append(fault)
-        return fault
 
     def _perform(self, request: Request) -> Answer:
         if not request.verb:

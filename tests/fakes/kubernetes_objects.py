@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import copy
 import itertools
-import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.fakes.faulty import Faulty
 from tests.fakes.kubernetes_api import RESOURCES, Resource, missing, refused
 
 ENDED = ("Succeeded", "Failed")
 
 
-class Objects:
+class Objects(Faulty):
     """Everything a cluster keeps; `changed` is notified of each change, `clock` says what time it is."""
 
     def __init__(self, namespace: str, installed: Collection[str] | None) -> None:
         """`installed`: full or short names of the custom resources there are; None for all."""
+        super().__init__()
         self.namespace = namespace
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self.changed = threading.Condition(threading.RLock())
         self.closed = False
         self.resources = [
             resource
