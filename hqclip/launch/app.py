@@ -30,11 +30,12 @@ STATES = {
 }
 
 
-def app_def(spec: LaunchSpec, job: Job, rendezvous: str = "") -> AppDef:
+def app_def(spec: LaunchSpec, job: Job, rendezvous: str = "", attempt: int = 0) -> AppDef:
     """One role, one replica for each node. Spec and job travel in the metadata, for our schedulers to render."""
     local = {
         "HQCLIP_NODE": "${replica_id}",
         "HQCLIP_RENDEZVOUS": rendezvous,
+        "HQCLIP_ATTEMPT": str(attempt),
         "HQCLIP_PARENT": str(os.getpid()),  # a local agent ends when its launcher is gone
         **{name: value.replace("$", "$$") for name, value in (item.split("=", 1) for item in spec.env)},
     }

@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +95,13 @@ class LocalRun:
         shutil.rmtree(self._logs, ignore_errors=True)
 
     def _start(self, job: Job, attempt: int) -> str:
-        spec = replace(self._order.spec, env=(*self._order.spec.env, f"HQCLIP_ATTEMPT={attempt}"))
+        spec = self._order.spec
         rendezvous = f"localhost:{_free_port()}" if job.nodes > 1 else ""
         options = {
             "log_dir": str(self._logs / str(attempt)),
             "auto_set_cuda_visible_devices": job.nodes > 1 and spec.gpus > 0,
         }
-        handle = self._runner.schedule(self._runner.dryrun(app_def(spec, job, rendezvous), SCHEDULER, options))
+        handle = self._runner.schedule(self._runner.dryrun(app_def(spec, job, rendezvous, attempt), SCHEDULER, options))
         nodes = {"rank0": 1, "all": job.nodes, "none": 0}[spec.follow]
         for node in range(nodes):
             named = nodes > 1 and job.shape != GANG  # ranks of a gang are named by torchrun
