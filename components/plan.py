@@ -18,6 +18,7 @@ def plan(
     train_seed: int,
     overrides: str,
     launch: str,
+    launched: str,
     owner: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
@@ -37,6 +38,7 @@ def plan(
         "train_seed": train_seed,
         "overrides": overrides,
         "launch": launch,
+        "launched": launched,
         "owner": owner,
     }
     return run_named("plan", given, write_to=planned.path, card=card.path)["has_work"]

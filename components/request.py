@@ -12,10 +12,11 @@ def request(
     suite: str,
     preset: str,
     launch: str,
+    launched: str,
     requested: dsl.Output[dsl.Dataset],
 ):
     """Ask for one model to be judged, after a look at model and suite."""
     from hqclip.stages import run_named
 
-    given = {"store": store, "model": model, "suite": suite, "preset": preset, "launch": launch}
+    given = {"store": store, "model": model, "suite": suite, "preset": preset, "launch": launch, "launched": launched}
     run_named("request", given, write_to=requested.path)

@@ -15,6 +15,7 @@ def sweep(
     overrides: str,
     seed: int,
     launch: str,
+    launched: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
@@ -30,5 +31,6 @@ def sweep(
         "overrides": overrides,
         "seed": seed,
         "launch": launch,
+        "launched": launched,
     }
     return run_named("sweep", given, write_to=planned.path, card=card.path)["has_work"]

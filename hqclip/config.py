@@ -467,6 +467,7 @@ class PlanConfig(Settings):
         "they are called; empty for none",
         "",
     )
+    launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
 
 
@@ -485,6 +486,7 @@ class SweepConfig(Settings):
     overrides: str = setting('further settings of all points as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
     seed: int = setting("seed of the training runs", 0, minimum=0)
     launch: str = setting("machines: a YAML file with a section for train; empty for none", "")
+    launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -505,6 +507,7 @@ class RequestConfig(Settings):
     suite: str = setting("suite manifest: a suite.json, local or gs://")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     launch: str = setting("machines: a YAML file with a section for evaluate; empty for none", "")
+    launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
 
 @dataclass(frozen=True, kw_only=True)

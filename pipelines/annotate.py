@@ -8,7 +8,7 @@ from components.download import download
 from components.finish import finish
 from components.plan import plan
 from components.score import score
-from pipelines.hardware import on_cpu, on_gpu, uncached
+from pipelines.hardware import launched, on_cpu, on_gpu, uncached
 
 NAME = "hqclip-annotate"
 DESCRIPTION = "Refine image-text data with an LVLM into a data set version; train nothing."
@@ -49,6 +49,7 @@ def annotate(
                 train_seed=0,
                 overrides=plan_overrides,
                 launch=plan_launch,
+                launched=launched("annotate", "score"),
                 owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             )
         )

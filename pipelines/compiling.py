@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 import yaml
 from kfp import compiler, dsl
 
-from components import images
+from components.images import check_pinned
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
@@ -42,22 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Compile, and say where."""
-    output = compile_pipeline(given.pipeline, given.output or Path(f"{given.pipeline}.yaml"), stages(given.launched))
-    if not given.allow_tags:
-        try:
-            images.check_pinned(image_names(output))
-        except ConfigError:
-            output.unlink()
-            raise
-    if given.drop_downs:
-        offer_choices(output)
+    """Compile, and say where. What is refused leaves the file as it was."""
+    output = given.output or Path(f"{given.pipeline}.yaml")
+    if output.suffix not in (".yaml", ".yml") or output.is_dir():
+        raise ConfigError(f"-o {output}: give the name of a YAML file, such as {given.pipeline}.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        made = compile_pipeline(given.pipeline, Path(folder) / f"made{output.suffix}", stages(given.launched))
+        if not given.allow_tags:
+            check_pinned(image_names(made))
+        if given.drop_downs:
+            offer_choices(made)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, output)
     print(output)
     return 0
 
 
 def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) -> Path:
     """Write the compiled pipeline. The stages `launched` start jobs."""
+    output.parent.mkdir(parents=True, exist_ok=True)
     module = importlib.import_module(f"pipelines.{name}")
     with launching(launched):
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))

@@ -2,7 +2,7 @@
 
 from components.evaluate import evaluate as judge
 from components.request import request
-from pipelines.hardware import on_gpu, uncached
+from pipelines.hardware import launched, on_gpu, uncached
 
 NAME = "hqclip-evaluate"
 DESCRIPTION = "Judge a CLIP zero-shot: classification, retrieval, compositional choice."
@@ -25,7 +25,14 @@ def evaluate(
         plan_launch: Machines, a YAML file at gs:// with a section for evaluate; empty for none.
     """
     asked = uncached(
-        request(store=store, model=evaluate_model, suite=evaluate_suite, preset=plan_preset, launch=plan_launch)
+        request(
+            store=store,
+            model=evaluate_model,
+            suite=evaluate_suite,
+            preset=plan_preset,
+            launch=plan_launch,
+            launched=launched("evaluate"),
+        )
     )
     requested = asked.outputs["requested"]
     on_gpu(judge(planned=requested, trained=requested))

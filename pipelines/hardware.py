@@ -25,6 +25,11 @@ def launching(stages: Collection[str]) -> Iterator[None]:
         _launched.reset(token)
 
 
+def launched(*stages: str) -> str:
+    """Those of these stages that start jobs in the pipeline that is composed, comma separated."""
+    return ",".join(stage for stage in stages if stage in _launched.get())
+
+
 def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache.
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from kfp import components, local
 
+from hqclip.cycle.lock import LOCAL_RUN, local_name
 from hqclip.cycle.plan import newest_cycle, record_key
 from hqclip.cycle.story import comparison
 from hqclip.records import CycleRecord
@@ -45,6 +46,7 @@ class Runner:
             tempfile.TemporaryDirectory(dir=self._root) as scratch,  # the runner leaves its scripts there
         ):
             os.environ["TMPDIR"] = str(Path(scratch).resolve())
+            os.environ[LOCAL_RUN] = local_name()  # its lock on the store ends with this process
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of settings that matter in a cluster only
@@ -70,6 +72,8 @@ def show_cycle(store_uri: str, cycle: int) -> None:
     """Print how the models of a cycle compare (0: of the newest) and where its report is."""
     store = open_store(store_uri)
     key = record_key(cycle or newest_cycle(store))
+    if not store.exists(key):
+        return  # nothing ran, and `plan` has said why
     record = CycleRecord.from_json(store.read(key), key)
     print(f"\ncycle {record.cycle}: {record.verdict}. {record.reason}\n")
     print(text_table(comparison(store, record)))

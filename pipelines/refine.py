@@ -12,7 +12,7 @@ from components.points import points
 from components.promote import promote
 from components.score import score
 from components.train import train
-from pipelines.hardware import on_cpu, on_gpu, uncached
+from pipelines.hardware import launched, on_cpu, on_gpu, uncached
 
 NAME = "hqclip-refine"
 DESCRIPTION = "Refine image-text data with an LVLM, train CLIP on it, promote the better model."
@@ -61,6 +61,7 @@ def refine(
                 train_seed=train_seed,
                 overrides=plan_overrides,
                 launch=plan_launch,
+                launched=launched("annotate", "score", "train", "evaluate"),
                 owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             )
         )

@@ -7,7 +7,7 @@ from components.points import points
 from components.select import select
 from components.sweep import sweep as prepare
 from components.train import train
-from pipelines.hardware import on_gpu, uncached
+from pipelines.hardware import launched, on_gpu, uncached
 
 NAME = "hqclip-sweep"
 DESCRIPTION = "Train CLIP with several settings on one data set, and compare the results."
@@ -45,6 +45,7 @@ def sweep(
             overrides=plan_overrides,
             seed=train_seed,
             launch=plan_launch,
+            launched=launched("train", "evaluate"),
         )
     )
     the_plan = prepared.outputs["planned"]

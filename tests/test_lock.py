@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -92,3 +95,16 @@ def test_of_many_that_come_at_once_one_gets_in(store: LocalStore) -> None:
 def test_a_damaged_lock_keeps_nobody_out(store: LocalStore) -> None:
     store.write(lock.KEY, b"{", create_only=False)
     assert lock.take(store, "monday", 7) == ""
+
+
+def test_the_lock_of_a_local_run_ends_with_its_process(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, alive = (f"local:{socket.gethostname()}:{pid}" for pid in (gone.pid, os.getpid()))
+    assert lock.take(store, dead, 1) == ""
+    assert lock.take(store, alive, 1) == ""
+    assert "is being refined by run local:" in lock.take(store, "tuesday", 1)
+    assert lock.take(store, f"local:elsewhere:{gone.pid}", 1)  # another machine's: nothing is known of it
+    monkeypatch.setenv(lock.LOCAL_RUN, alive)
+    finish(store.uri, "SUCCEEDED", "", "what Kubeflow calls it")
+    assert lock.take(store, "tuesday", 1) == ""

@@ -173,3 +173,27 @@ def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.C
     assert main(["run", "refin", "--local"]) == 64
     assert main(["compile", "refin"]) == 64
     assert not (tmp_path / "store").exists()
+
+
+def test_flags_that_would_have_no_effect_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert main(["run", "refine", "--local", "--dry-run", "--out", str(tmp_path)]) == 64
+    assert "--dry-run is for runs on a cluster" in capsys.readouterr().err
+    assert main(["run", "refine", "--cycles", "2", "--dry-run"]) == 64
+    assert "--cycles is for --local and --docker" in capsys.readouterr().err
+    given = ["--set", "store=s", "--set", "download_shards=p", "--set", "evaluate_suite=e"]
+    assert main(["run", "refine", "--preset", "medium", *given, "--dry-run", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"]["plan_preset"] == "medium"
+    assert main(["run", "refine", "--set", "store=", *given[2:], "--dry-run"]) == 64
+    assert "--set store=..." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_compile_refuses_leaves_the_file_as_it_was(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    path = tmp_path / "new" / "folder" / "it.yaml"
+    assert main(["compile", "evaluate", "--allow-tags", "-o", str(path)]) == 0
+    before = path.read_bytes()
+    assert main(["compile", "evaluate", "--launched", "evaluate", "-o", str(path)]) == 64
+    assert path.read_bytes() == before
+    assert main(["compile", "evaluate", "--allow-tags", "-o", str(tmp_path)]) == 64
+    assert main(["compile", "evaluate", "--allow-tags", "-o", str(tmp_path / "it.txt")]) == 64
+    assert "give the name of a YAML file, such as evaluate.yaml" in capsys.readouterr().err

@@ -145,3 +145,14 @@ def test_a_cycle_without_training_runs_wants_no_judge(tmp_path: Path, world: dic
     store = open_store(str(tmp_path / "store"))
     store.write(f"{planned['notes']}curate.json", b"{}")
     assert not plan(tmp_path, world, points="", suite="")["has_work"]
+
+
+def test_a_pipeline_that_launches_wants_machines_before_anything_runs(tmp_path: Path, world: dict[str, Any]):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("train: {nproc: 2}\n")
+    with pytest.raises(ConfigError, match="annotate: this pipeline was compiled with --launched for it"):
+        plan(tmp_path, world, launch=str(machines), launched="annotate,train")
+    with pytest.raises(ConfigError, match="annotate, train: this pipeline was compiled with --launched"):
+        plan(tmp_path, world, launched="annotate,train")
+    assert not (tmp_path / "store" / "cycles").exists()
+    assert plan(tmp_path, world, launch=str(machines), launched="train")["has_work"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from hqclip.cycle.lock import release
+from hqclip.cycle.lock import owner_of, release
 from hqclip.cycle.plan import record_key
+from hqclip.errors import HQClipError
 from hqclip.records import Champion, CycleRecord
 from hqclip.store import open_store
 
 
 def finish(store_uri: str, state: str, message: str, owner: str = "") -> str:
     """What a person wants to know first; the lock of `owner` is free again. A store without a champion is no fault."""
-    if owner:
-        release(open_store(store_uri), owner)
+    try:
+        if owner_of(owner):
+            release(open_store(store_uri), owner_of(owner))
+        return _said(store_uri, state, message)
+    except HQClipError as error:
+        return f"the run ended {state}: {message or 'see its tasks'}; the store says no more: {error}"
+
+
+def _said(store_uri: str, state: str, message: str) -> str:
     if state != "SUCCEEDED":
         return f"the run ended {state}: {message or 'see the task that failed'}; the same run again continues from here"
     store = open_store(store_uri)

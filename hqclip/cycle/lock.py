@@ -1,23 +1,28 @@
 """One run at a time on a store: a second one is told who works there, and comes another time.
 
 Only to save work: what two runs do twice has the same digests. The lock is renewed while a task works, and counts no
-more once it has not been for `STALE_S`; clocks of pods agree well enough for an hour.
+more once it has not been for `STALE_S`; clocks of pods agree well enough for that. A run on this machine says so in its
+name (`LOCAL_RUN`), and its lock ends with its process.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hqclip.errors import ConflictError, HQClipError
 from hqclip.store import ObjectInfo, Store
 
 KEY = "cycles/lock.json"
-STALE_S = 3600.0
+LOCAL_RUN = "HQCLIP_LOCAL_RUN"  # environment variable: local:{host}:{pid} of the runner of all tasks
+STALE_S = 1800.0
 BEAT_S = 60.0
 
 
@@ -27,7 +32,7 @@ def take(store: Store, owner: str, cycle: int) -> str:
         seen, held = _read(store)
         if held and held["owner"] not in ("", owner):
             age = time.time() - float(held["time"])
-            if age < STALE_S:
+            if age < STALE_S and not _has_died(held["owner"]):
                 return f"cycle {held['cycle']} is being refined by run {held['owner']} (seen {age:.0f} s ago)"
         try:
             store.swap(KEY, _content(owner, cycle), expected=seen)
@@ -35,6 +40,23 @@ def take(store: Store, owner: str, cycle: int) -> str:
         except ConflictError:
             continue  # somebody was quicker: look again
     return "another run has just begun"
+
+
+def local_name() -> str:
+    """What a runner on this machine calls its runs."""
+    return f"local:{socket.gethostname()}:{os.getpid()}"
+
+
+def owner_of(given: str) -> str:
+    """The owner that a task works for: the local runner, if there is one, or else who is given."""
+    return os.environ.get(LOCAL_RUN, given)
+
+
+def _has_died(owner: str) -> bool:
+    """Whether this is a run of this machine whose process is gone."""
+    kind, _, place = owner.partition(":")
+    host, _, pid = place.rpartition(":")
+    return kind == "local" and host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
 def release(store: Store, owner: str) -> None:

@@ -16,7 +16,7 @@ from hqclip.config import PlanConfig, did_you_mean
 from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
-from hqclip.launch.order import plan_machines
+from hqclip.launch.order import check_launched, plan_machines
 from hqclip.presets import PLANNED, PRESETS, RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import Store, open_store, read_uri
@@ -36,6 +36,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     settings, points = resolve(config)
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
+    check_launched(machines, config.launched)
     source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 
@@ -63,7 +64,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     notes = f"cycles/{number:06d}.stages/"
     done = store.exists(record_key(number)) or (not points and store.exists(f"{notes}curate.json"))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
-    busy = lock.take(store, config.owner, number) if config.owner and not done else ""
+    owner = lock.owner_of(config.owner)
+    busy = lock.take(store, owner, number) if owner and not done else ""
     return {
         "plan": key,
         "cycle": number,
@@ -71,7 +73,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "reason": f"skipped: {busy}; the next run goes on from what it leaves" if busy else reason,
         **_runnable(config, plan),
         "machines": machines,
-        "owner": config.owner,
+        "owner": owner,
         "runs": f"{number:06d}-",
         "notes": notes,
     }

@@ -7,7 +7,7 @@ from typing import Any
 from hqclip.config import EvaluateConfig, RequestConfig
 from hqclip.cycle.plan import complete, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.order import plan_machines
+from hqclip.launch.order import check_launched, plan_machines
 from hqclip.presets import PRESETS
 from hqclip.records import Champion
 from hqclip.store import open_store
@@ -30,6 +30,7 @@ def run(config: RequestConfig) -> dict[str, Any]:
     settings = complete(EvaluateConfig, dict(PRESETS[config.preset].get("evaluate", {})), "evaluate.")
     given = {"store": config.store, **settings, "suite": config.suite}
     machines = plan_machines(config.launch, {"evaluate": given}) if config.launch else {}
+    check_launched(machines, config.launched)
     name = model.removeprefix("runs/").removesuffix("/model").replace("/", "-")
     return {
         "model": model,

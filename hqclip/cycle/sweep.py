@@ -10,7 +10,7 @@ from typing import Any
 from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
 from hqclip.cycle.plan import MAX_POINTS, complete, newest_cycle, read_overrides, record_key, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.order import plan_machines
+from hqclip.launch.order import check_launched, plan_machines
 from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
@@ -33,6 +33,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     settings, points = resolve(config)
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
+    check_launched(machines, config.launched)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": points}
     digest = digest_of(plan)
     key = f"sweeps/{digest}.plan.json"

@@ -69,6 +69,7 @@ def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
         "evaluation": key,
         "model_digest": evaluation.model_digest,
         "average": evaluation.average,
+        "reason": f"{evaluation.model} has an average of {evaluation.average:.1%} on {evaluation.suite}",
         "metrics": metrics,
         "confusion": _confusion_key(key),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -118,6 +118,16 @@ def plan_machines(uri: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     if problems:
         raise ConfigError("\n".join(problems))
     return {stage: spec.to_mapping() for stage, spec in specs.items()}
+
+
+def check_launched(machines: Mapping[str, Any], launched: Sequence[str]) -> None:
+    """Raises `ConfigError` if a stage that a pipeline was compiled to launch has no machines."""
+    missing = [stage for stage in launched if stage not in machines]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)}: this pipeline was compiled with --launched for it, so it has no GPU of its own, "
+            "and the launch file has no section for it; give plan_launch, or compile without --launched"
+        )
 
 
 def _filled(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:

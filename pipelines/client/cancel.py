@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+from hqclip.cycle.lock import STALE_S, release
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.jobs import cancel_jobs
 from hqclip.launch.spec import JobsCancelConfig
+from hqclip.store import open_store
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
-from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, state_of
+from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, parameters_of, state_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,7 @@ def run(given: argparse.Namespace) -> int:
         if fault is None:  # what its launchers began in between
             more, fault = _delete_jobs(kubeflow, found.run_id, namespace)
             deleted += [job for job in more if job not in deleted]
+    _free_store(parameters_of(found).get("store", ""), found.run_id)
     found = kubeflow.client.get_run(found.run_id)
     show({"run_id": found.run_id, "state": state_of(found), "jobs_deleted": deleted}, given.output)
     if fault is None:
@@ -49,6 +52,16 @@ def run(given: argparse.Namespace) -> int:
         f"the run is terminated, but its jobs were not deleted, and may hold GPUs: {fault}. Where the cluster can be "
         f"reached: hqclip jobs cancel --of {found.run_id}{where}"
     )
+
+
+def _free_store(store: str, run_id: str) -> None:
+    """Let the next run in: the exit task of a terminated run, which would do it, does not run."""
+    if not store:
+        return
+    try:
+        release(open_store(store), run_id)
+    except HQClipError as error:
+        say(f"its lock on {store} was not freed, and keeps others out for up to {STALE_S / 60:.0f} minutes: {error}")
 
 
 def terminate(kubeflow: Kubeflow, run_id: str) -> None:

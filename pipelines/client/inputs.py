@@ -73,7 +73,7 @@ def require(known: Definitions, inputs: Mapping[str, Any]) -> None:
     missing = [
         name
         for name, told in known.items()
-        if name not in inputs and "defaultValue" not in told and not told.get("isOptional")
+        if inputs.get(name, "") == "" and "defaultValue" not in told and not told.get("isOptional")
     ]
     if missing:
         wanted = " ".join(f"--set {name}=..." for name in missing)
@@ -113,7 +113,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--params {path}: give a mapping of inputs to values")
     found = {}
     for (name, text), value in zip(written.items(), meant.values(), strict=True):
-        found[str(name)] = (text if isinstance(text, str) else json.dumps(value), value)
+        found[str(name)] = ("" if value is None else text if isinstance(text, str) else json.dumps(value), value)
     return found
 
 

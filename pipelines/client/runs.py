@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def run(given: argparse.Namespace) -> int:
     """Start a run; its exit code with --wait, else 0."""
     if given.version:
         return _run_version(given)
+    _check_waiting(given)
     package = read_package(given.pipeline, given.launched)
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
@@ -71,12 +73,20 @@ def run(given: argparse.Namespace) -> int:
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package)
     say(f"{package.name}: {'uploaded as' if is_new else 'is there as'} version {version.display_name}")
+    if is_new:
+        say("it is the newest version now: schedules that follow `latest` take it, too")
     return _start(kubeflow, given, package.name, version, inputs)
 
 
 def start_run(kubeflow: Kubeflow, name: str, experiment: str, version: Any, inputs: dict[str, Any], **more: Any) -> Any:
     """A run of a version: started once, even if the answer gets lost. `more`: service_account, pipeline_root."""
     experiment_id = ensure_experiment(kubeflow, experiment)
+
+    def named() -> Iterator[Any]:
+        asked = {"experiment_id": experiment_id, "filter": equals("display_name", name)}
+        return pages(kubeflow.client.list_runs, "runs", **asked)
+
+    before = {run.run_id for run in named()}  # a name that a person gives may have been given before
     return created(
         lambda: _quietly(
             kubeflow.client.run_pipeline,
@@ -87,11 +97,14 @@ def start_run(kubeflow: Kubeflow, name: str, experiment: str, version: Any, inpu
             version_id=version.pipeline_version_id,
             **more,
         ),
-        lambda: next(
-            pages(kubeflow.client.list_runs, "runs", experiment_id=experiment_id, filter=equals("display_name", name)),
-            None,
-        ),
+        lambda: next((run for run in named() if run.run_id not in before), None),
     )
+
+
+def _check_waiting(given: argparse.Namespace) -> None:
+    """Before anything is started. Raises `ConfigError`."""
+    if given.poll_s <= 0:
+        raise ConfigError(f"--poll-s is {given.poll_s:g}; give more than 0")
 
 
 def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:

@@ -153,7 +153,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
     version: Any = None if package else find_version(kubeflow, name, given.version)
     known = definitions(package.spec if package else version.pipeline_spec or {})
     inputs = read_inputs(known, given.set, given.params)
-    require(known, {**inputs, "sweep_points": ""})
+    require(known, {**inputs, "sweep_points": "later"})
     if package is not None:
         warn_of_floating(package)
         version, _ = ensure_uploaded(kubeflow, package)
@@ -170,6 +170,8 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
             _, code = wait_and_tell(kubeflow, row["run"], poll_s=given.poll_s, patience_s=given.patience_s)
             codes.append(code)
             row["exit_code"] = code
+            if code in (130, 143):  # nobody waits for the others either
+                break
     show(rows, given.output)
     say_next(*(f"status {row['run']}" for row in rows[:3]))
     return max(codes)
