@@ -56,7 +56,7 @@ class Runner:
                 return 1
             finally:
                 builtins.print = plain_print  # the runner leaves it indenting after a loop
-                del os.environ["TMPDIR"]
+                del os.environ["TMPDIR"], os.environ[LOCAL_RUN]
         return 0
 
     def tasks(self, inputs: dict[str, Any]) -> local.SubprocessRunner | local.DockerRunner:  # noqa: ARG002 - others ask

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from hqclip.cycle import lock
 from hqclip.errors import AccessError, NotFoundError, UnavailableError
+from hqclip.store import open_store
 from pipelines.client import cancel, explain, pods, runs, tasks
 from pipelines.client.explain import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
@@ -350,6 +352,18 @@ def test_a_run_that_ends_while_it_is_cancelled_is_no_fault(
     fake.then("GET", f"/runs/{run_id}", lambda: fake.finish(run_id))
     assert call(cancel, run_id, "-o", "json") == 0
     assert shown(capsys)["state"] == "SUCCEEDED"
+
+
+def test_a_cancelled_run_keeps_nobody_out_of_its_store(
+    cluster: FakeCluster, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    run_id = start(store=store.uri)
+    monkeypatch.delenv(lock.LOCAL_RUN, raising=False)
+    assert lock.take(store, run_id, 1) == ""
+    assert lock.take(store, "the next run", 1)
+    assert call(cancel, run_id) == 0
+    assert lock.take(store, "the next run", 1) == ""
 
 
 def test_jobs_out_of_reach_are_said_and_the_run_is_terminated(fake: FakeKubeflow, start: Start) -> None:
