@@ -315,3 +315,16 @@ def test_what_is_found_after_a_lost_answer_is_taken_for_made() -> None:
 
     assert created(create, lambda: "there" if len(tries) == 2 else None) == "there"
     assert len(tries) == 2
+
+
+def test_a_login_that_cannot_be_one_is_refused_without_showing_it(
+    fake: FakeKubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "token"
+    empty.write_text("\n")
+    with pytest.raises(ConfigError, match="the file is empty"):
+        connected(fake, "--token-file", empty)
+    monkeypatch.setenv("HQCLIP_KFP_TOKEN", "secret\nword")
+    with pytest.raises(ConfigError, match="HQCLIP_KFP_TOKEN has more than one line") as refusal:
+        connected(fake)
+    assert "secret" not in str(refusal.value)

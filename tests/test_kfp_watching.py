@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hqclip.cycle import lock
-from hqclip.errors import AccessError, NotFoundError, UnavailableError
+from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
 from hqclip.store import open_store
 from pipelines.client import cancel, explain, pods, runs, tasks
 from pipelines.client.explain import kind_of, telling_line
@@ -408,3 +408,8 @@ def test_a_cancel_whose_answer_got_lost_is_sent_again(fake: FakeKubeflow, start:
     assert call(cancel, run_id) == 0
     assert len(fake.asked("POST", ":terminate")) == 2
     assert fake.runs[run_id]["state"] == "CANCELED"
+
+
+def test_less_than_one_run_cannot_be_listed(fake: FakeKubeflow) -> None:
+    with pytest.raises(ConfigError, match="--limit is -1; give 1 or more"):
+        call(tasks, "--limit", "-1")

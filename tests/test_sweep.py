@@ -78,6 +78,11 @@ def test_the_same_sweep_has_the_same_name_and_all_is_checked_at_once(tmp_path: P
     assert "unknown setting train.sed" in said and "settings of train and evaluate only" in said
 
 
+def test_a_point_cannot_be_about_where_it_is_trained(tmp_path: Path, suite: str) -> None:
+    with pytest.raises(ConfigError, match="point store-x: the sweep sets store itself"):
+        sweep.run(given(tmp_path, suite, {"train.store": ["x", "y"]}))
+
+
 def test_without_a_finished_cycle_the_data_must_be_named(tmp_path: Path, suite: str) -> None:
     with pytest.raises(NotFoundError, match="has no finished cycle; give the data set"):
         sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))

@@ -15,6 +15,7 @@ from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
 
+FIXED = ("store", "dataset", "run")  # of all points
 SHORT = {
     "learning_rate": "lr",
     "batch_size": "batch",
@@ -77,6 +78,9 @@ def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[s
         except ConfigError as error:
             problems.append(str(error))
     for point in points:
+        problems += [
+            f"point {point['name']}: the sweep sets {name} itself" for name in point["settings"] if name in FIXED
+        ]
         try:
             point["settings"] = _own(given["train"], point["settings"])
         except ConfigError as error:

@@ -68,6 +68,7 @@ def run(given: argparse.Namespace) -> int:
     else:
         show(list(rows(store, names, evaluations)), given.output)
     if given.html:
+        given.html.parent.mkdir(parents=True, exist_ok=True)
         given.html.write_text(page(comparison(store, names, evaluations), suite, evaluations), encoding="utf-8")
         say(f"page: {given.html}")
     return 0

@@ -221,13 +221,21 @@ def _way(name: str, value: str | Path) -> Login:
     if word.endswith("iap_client_id"):
         return Login(f"IAP with the client of {name}", credentials=_IapCredentials(str(value)))
     if word.endswith("cookie"):
-        return Login(f"the cookie of {name}", cookie=str(value).strip())
-    return Login(f"the token of {name}", token=str(value).strip())
+        return Login(f"the cookie of {name}", cookie=_one_line(str(value), name))
+    return Login(f"the token of {name}", token=_one_line(str(value), name))
+
+
+def _one_line(secret: str, name: str) -> str:
+    """A secret as a header bears it. Raises `ConfigError`, which does not show it."""
+    if "\n" in secret.strip() or "\r" in secret.strip():
+        raise ConfigError(f"{name} has more than one line; give just the token or cookie")
+    return secret.strip()
 
 
 def _existing(path: Path, name: str) -> Path:
     try:
-        path.open("rb").close()
+        if not path.read_bytes().strip():
+            raise ConfigError(f"{name} {path}: the file is empty; a login puts a token or cookie there")
     except FileNotFoundError:
         raise NotFoundError(f"{name} {path}: there is no such file") from None
     except OSError as error:

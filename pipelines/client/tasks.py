@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hqclip.errors import NotFoundError
+from hqclip.errors import ConfigError, NotFoundError
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
@@ -132,6 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """A run with its tasks, or the newest runs."""
+    if given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}; give 1 or more")
     kubeflow = connect.connect(given)
     if not given.run:
         asked = {"experiment_id": find_experiment(kubeflow, given.experiment)} if given.experiment else {}
