@@ -11,10 +11,11 @@ from hqclip.config import Settings, did_you_mean
 from hqclip.errors import ConfigError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Faults in flags end like every other fault in settings: one message, exit code 64."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises `ConfigError`."""
         raise ConfigError(message)
 
 
@@ -24,15 +25,14 @@ def read_flags(
     words: Sequence[str],
     *,
     dry_runs: Sequence[str] = ("settings",),
-    description: str = "",
 ) -> tuple[list[dict[str, Any]], str]:
     """What is given to each kind of settings, and the kind of dry run that is wanted, empty for none.
 
     Raises `ConfigError`. No two kinds have a flag of the same name.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=f"hqclip {command}",
-        description=description or (kinds[0].__doc__ or "").strip(),
+        description=(kinds[0].__doc__ or "").strip(),
         epilog="`hqclip --help` lists the exit codes.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

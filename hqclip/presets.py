@@ -17,7 +17,9 @@ from hqclip.config import (
     ScoreConfig,
     Settings,
     TrainConfig,
+    did_you_mean,
 )
+from hqclip.errors import ConfigError
 
 PLANNED: dict[str, type[Settings]] = {
     "download": DownloadConfig,
@@ -75,3 +77,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "large": _datacomp("ViT-B-16", 1_280_000_000, 8192),
     "xlarge": _datacomp("ViT-L-14", 12_800_000_000, 90_112, learning_rate=1e-3, beta2=0.95, warmup=10_000),
 }
+
+
+def find_preset(name: str) -> dict[str, dict[str, Any]]:
+    """What a preset says of each stage. Raises `ConfigError` if there is none of this name."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import NoReturn
 
-from hqclip.errors import ConfigError, HQClipError
+from hqclip.errors import HQClipError
+from hqclip.flags import Parser
 
 VERBS = {
     "compile": ("pipelines.compiling", "write the YAML that Kubeflow takes"),
@@ -27,11 +27,6 @@ VERBS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 if a task failed, else that of the fault."""
     words = sys.argv[1:] if argv is None else argv
@@ -49,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """All verbs, and the flags of the chosen one: only its code is loaded."""
-    parser = _Parser(prog="python -m pipelines", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m pipelines", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (path, about) in VERBS.items():
         verb = verbs.add_parser(name, help=about, allow_abbrev=False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hqclip.launch.backend import BACKENDS
 from hqclip.launch.job import folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.naming import KEY
-from hqclip.launch.order import make_order
+from hqclip.launch.order import Order, make_order, render
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import open_store
 from tests.fakes.kubernetes import FakeCluster
@@ -33,7 +32,7 @@ class Jobs:
             scheduler=self.scheduler, image=IMAGE, nodes=2, cpus="1", volumes=(f"claim:shared:{self.uri}",), **given
         )
         order = make_order(spec, "train", {"store": self.uri, **SETTINGS, "run": run})
-        body = BACKENDS[self.scheduler].render(spec, publish(open_store(self.uri), order.job))
+        body = render(Order(spec, publish(open_store(self.uri), order.job)))
         if workflow:
             owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": workflow}
             body["metadata"]["ownerReferences"] = [{**owner, "uid": uid}]

@@ -14,9 +14,9 @@ import yaml
 from hqclip.cycle.plan import plan_key, record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
 from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.flags import Parser
 from hqclip.records import BenchmarkScore, Champion, CycleRecord, Evaluation
 from hqclip.store import Store, open_store
-from pipelines.__main__ import _Parser
 from pipelines.client import compare
 from tests.fakes.kubeflow import FakeKubeflow
 
@@ -84,7 +84,7 @@ def close(store: Store, cycle: int, runs: Sequence[str], candidate: str) -> None
 
 
 def run(store: Store | None, *words: str) -> int:
-    parser = _Parser()
+    parser = Parser()
     compare.add_arguments(parser)
     return compare.run(parser.parse_args([*words, *(["--store", store.uri] if store else [])]))
 

@@ -14,9 +14,9 @@ from hqclip.cycle.plan import plan_key, resolve
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.errors import ConfigError
+from hqclip.flags import Parser
 from hqclip.records import CyclePlan, Sample
 from hqclip.store import Store, open_store
-from pipelines.__main__ import _Parser
 from pipelines.client import cost
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -46,7 +46,7 @@ class Cost:
         self.notes = ""
 
     def __call__(self, *words: str, **more: str) -> dict[str, dict[str, Any]]:
-        parser = _Parser()
+        parser = Parser()
         cost.add_arguments(parser)
         flags = ["--store", self.store.uri, "--shards", more.get("shards", self.shards), "-o", "json", *words]
         assert cost.run(parser.parse_args(flags)) == 0

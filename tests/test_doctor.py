@@ -12,7 +12,7 @@ import pytest
 
 from components import images
 from hqclip.errors import UnavailableError
-from pipelines.__main__ import _Parser
+from hqclip.flags import Parser
 from pipelines.client import doctor
 from pipelines.client.doctor import FAIL, OK, WARN, Check, examine
 from tests.fakes.kubeflow import FakeKubeflow
@@ -50,7 +50,7 @@ class Doctor:
         self.code = 0
 
     def __call__(self, *words: str) -> dict[str, dict[str, str]]:
-        parser = _Parser()
+        parser = Parser()
         doctor.add_arguments(parser)
         self.code = doctor.run(parser.parse_args([*words, "--patience-s", "1", "-o", "json"]))
         return {row["check"]: row for row in json.loads(self.capsys.readouterr().out)}
@@ -94,7 +94,7 @@ def test_without_anything_it_says_what_to_give(ask: Doctor, monkeypatch: pytest.
 
 
 def test_a_table_is_read_from_top_to_bottom(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    parser = _Parser()
+    parser = Parser()
     doctor.add_arguments(parser)
     code = doctor.run(parser.parse_args(["--store", str(tmp_path), "--host", "nowhere"]))
     out, err = capsys.readouterr()
@@ -170,7 +170,7 @@ def test_an_old_backend_is_told(kubeflow: FakeKubeflow, ask: Doctor, version: st
 
 @pytest.mark.parametrize(("ahead_s", "status"), [(0, OK), (120, WARN), (-7200, FAIL)])
 def test_a_clock_that_is_wrong_is_told(kubeflow: FakeKubeflow, ahead_s: float, status: str):
-    parser = _Parser()
+    parser = Parser()
     doctor.add_arguments(parser)
     api = doctor.Api(parser.parse_args(["--host", kubeflow.url]))
     assert api.clock().found == "not looked at: kubeflow failed"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
-from pipelines.__main__ import _Parser
+from hqclip.flags import Parser
 from pipelines.client import schedules
 from pipelines.client.connect import connect
 from pipelines.client.cron import fire_times, parse_cron, parse_interval
@@ -176,7 +176,7 @@ class Shell:
         self.file.write_text(yaml.safe_dump({"schedules": list(listed), **more}))
 
     def __call__(self, action: str, *words: str) -> Any:
-        parser = _Parser()
+        parser = Parser()
         schedules.add_arguments(parser)
         named = [str(self.file)] if action in ("diff", "apply") else []
         flags = ["--host", self.url, "--patience-s", "2", "-o", "json"]
@@ -347,7 +347,7 @@ def test_a_table_shows_what_changes_a_line_each(
     shell.write(NIGHTLY)
     shell("apply")
     shell.write({**NIGHTLY, "cron": "0 0 3 * * *", "start": "2040-01-01T00:00:00Z"})
-    parser = _Parser()
+    parser = Parser()
     schedules.add_arguments(parser)
     assert schedules.run(parser.parse_args(["diff", str(shell.file), "--host", kubeflow.url])) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -13,9 +13,9 @@ import pytest
 from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, NotFoundError
+from hqclip.flags import Parser
 from hqclip.stages import run_planned
 from hqclip.store import open_store
-from pipelines.__main__ import _Parser
 from pipelines.client import sweeps
 from pipelines.client.sweeps import make_points
 from tests.cycle import STEPS, TINY, Cycle
@@ -33,7 +33,7 @@ def kubeflow() -> Iterator[FakeKubeflow]:
 
 
 def run(*words: str) -> int:
-    parser = _Parser()
+    parser = Parser()
     sweeps.add_arguments(parser)
     return sweeps.run(parser.parse_args([*words, "-o", "json"]))
 

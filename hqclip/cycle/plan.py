@@ -17,7 +17,7 @@ from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.launch.order import check_launched, plan_machines
-from hqclip.presets import PLANNED, PRESETS, RECIPES
+from hqclip.presets import PLANNED, RECIPES, find_preset
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import Store, open_store, read_uri
 
@@ -112,10 +112,6 @@ def record_key(cycle: int) -> str:
 def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Settings of every stage, defaults filled in, and the points. Raises `ConfigError` with all problems at once."""
     problems: list[str] = []
-    if config.preset not in PRESETS:
-        raise ConfigError(
-            f"unknown preset {config.preset!r}{did_you_mean(config.preset, PRESETS)}; one of {', '.join(PRESETS)}"
-        )
     given = _given(config, problems)
     settings = {}
     for stage, kind in PLANNED.items():
@@ -137,7 +133,8 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
 
 def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]:
     """What preset, pipeline inputs and overrides say, the later winning."""
-    given: dict[str, dict[str, Any]] = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in PLANNED}
+    preset = find_preset(config.preset)
+    given: dict[str, dict[str, Any]] = {stage: dict(preset.get(stage, {})) for stage in PLANNED}
     given["train"]["seed"] = config.train_seed
     if config.annotate_model:
         given["annotate"]["model"] = config.annotate_model

@@ -6,9 +6,9 @@ from typing import Any
 
 from hqclip.config import EvaluateConfig, RequestConfig
 from hqclip.cycle.plan import complete, suite_digest
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.errors import NotFoundError
 from hqclip.launch.order import check_launched, plan_machines
-from hqclip.presets import PRESETS
+from hqclip.presets import find_preset
 from hqclip.records import Champion
 from hqclip.store import open_store
 
@@ -16,8 +16,7 @@ from hqclip.store import open_store
 def run(config: RequestConfig) -> dict[str, Any]:
     """Check model, suite and machines before a GPU is asked for. Raises `NotFoundError` and `ConfigError`."""
     store = open_store(config.store)
-    if config.preset not in PRESETS:
-        raise ConfigError(f"unknown preset {config.preset!r}; one of {', '.join(PRESETS)}")
+    preset = find_preset(config.preset)
     model = config.model
     if not model:
         champion = store.read("champion.json") if store.exists("champion.json") else None
@@ -27,7 +26,7 @@ def run(config: RequestConfig) -> dict[str, Any]:
     if not any(True for _ in store.list(f"{model}/")):
         raise NotFoundError(f"{store.uri}/{model}: there is no such model folder")
     suite_digest(config.suite)
-    settings = complete(EvaluateConfig, dict(PRESETS[config.preset].get("evaluate", {})), "evaluate.")
+    settings = complete(EvaluateConfig, dict(preset.get("evaluate", {})), "evaluate.")
     given = {"store": config.store, **settings, "suite": config.suite}
     machines = plan_machines(config.launch, {"evaluate": given}) if config.launch else {}
     check_launched(machines, config.launched)

@@ -9,6 +9,7 @@ from typing import Any
 from hqclip import __version__
 from hqclip.config import SelectConfig
 from hqclip.cycle.story import loss_charts, side_by_side
+from hqclip.cycle.sweep import runs_of
 from hqclip.errors import DataError
 from hqclip.records import Evaluation, canonical_json
 from hqclip.report import Provenance, Report
@@ -29,7 +30,7 @@ def run(config: SelectConfig) -> dict[str, Any]:
     for name in config.evaluations:
         evaluation = Evaluation.from_json(store.read(name), name)
         judged[evaluation.model_digest] = (name, evaluation)
-    rows = [_row(store, f"runs/sweep-{digest[:8]}-{point['name']}", point, judged) for point in plan["points"]]
+    rows = [_row(store, f"runs/{runs_of(digest)}{point['name']}", point, judged) for point in plan["points"]]
     missing = [row["name"] for row in rows if not row["evaluation"]]
     if missing:
         raise DataError(f"{config.plan}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")

@@ -11,7 +11,7 @@ from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
 from hqclip.cycle.plan import MAX_POINTS, complete, newest_cycle, read_overrides, record_key, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.order import check_launched, plan_machines
-from hqclip.presets import PRESETS
+from hqclip.presets import find_preset
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
 
@@ -52,16 +52,20 @@ def run(config: SweepConfig) -> dict[str, Any]:
         "settings": runnable,
         "points": points,
         "machines": machines,
-        "runs": f"sweep-{digest[:8]}-",
+        "runs": runs_of(digest),
         "notes": f"sweeps/{digest}.stages/",
     }
 
 
+def runs_of(digest: str) -> str:
+    """What the runs of a sweep begin with; the name of the point follows."""
+    return f"sweep-{digest[:8]}-"
+
+
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Common settings of train and evaluate, and the points with what is their own."""
-    if config.preset not in PRESETS:
-        raise ConfigError(f"unknown preset {config.preset!r}; one of {', '.join(PRESETS)}")
-    given = {stage: dict(PRESETS[config.preset].get(stage, {})) for stage in ("train", "evaluate")}
+    preset = find_preset(config.preset)
+    given = {stage: dict(preset.get(stage, {})) for stage in ("train", "evaluate")}
     given["train"]["seed"] = config.seed
     problems: list[str] = []
     for name, value in read_overrides(config.overrides).items():

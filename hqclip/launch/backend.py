@@ -1,4 +1,4 @@
-"""The two kinds of objects that run a job on Kubernetes, side by side: how each is rendered, found and read."""
+"""The two kinds of objects that run a job on Kubernetes, side by side: how each is found and read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hqclip.launch import jobset, volcano
-from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.patches import Json
-from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.state import State, jobset_state, volcano_state
 
 BATCH = ("batch/v1", "jobs")
@@ -22,7 +20,6 @@ class Backend:
     name: str
     api: str
     plural: str
-    render: Callable[[LaunchSpec, Job], Json]
     read: Callable[[Cluster, Json], State]
     pods: str
     node: str
@@ -46,7 +43,6 @@ BACKENDS = {
         "volcano",
         volcano.API,
         volcano.PLURAL,
-        volcano.render,
         lambda _cluster, body: volcano_state(body),
         "volcano.sh/job-name",
         "volcano.sh/task-index",
@@ -55,7 +51,6 @@ BACKENDS = {
         "jobset",
         jobset.API,
         jobset.PLURAL,
-        jobset.render,
         _read_jobset,
         "jobset.sigs.k8s.io/jobset-name",
         "batch.kubernetes.io/job-completion-index",

@@ -50,17 +50,17 @@ def read_words(
 
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
     """What would be created; the cluster has a look at it if `dry_run` is server."""
-    from hqclip.launch.backend import BACKENDS
-    from hqclip.launch.order import make_order
+    from hqclip.launch.order import RENDER, make_order, render
 
     order = make_order(spec, stage, settings)
-    if spec.scheduler not in BACKENDS:
+    if spec.scheduler not in RENDER:
         return dataclasses.asdict(order.job)
-    backend = BACKENDS[spec.scheduler]
-    body = backend.render(order.spec, order.job)
+    body = render(order)
     if dry_run == "server":
+        from hqclip.launch.backend import BACKENDS
         from hqclip.launch.kube import AlreadyExists, connect
 
+        backend = BACKENDS[spec.scheduler]
         try:
             return connect(spec.namespace).create(backend.api, backend.plural, body, dry_run=True)
         except AlreadyExists as error:

@@ -19,7 +19,9 @@ from hqclip.errors import HQClipError
 from hqclip.launch.job import PERMANENT
 
 ERROR_FILE = "error.json"  # as torchrun calls it
-STOPPED, KILLED, TERMINATED = 75, 137, 143
+STOPPED = 75  # on purpose, resumable: neither a failure nor to be started again by a controller
+KILLED = 137
+TERMINATED = 143  # SIGTERM came, here or on another node of the gang, and a checkpoint was written
 TOGETHER_S = 3.0  # ends this close to the first may be its cause: clocks differ, and a kill is noticed late
 SUDDEN = (KILLED, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL)
 

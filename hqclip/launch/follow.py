@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from hqclip.errors import AccessError, HQClipError
 from hqclip.launch.backend import Backend
-from hqclip.launch.job import folder
+from hqclip.launch.job import KEPT_BYTES, logs_folder
 from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.patches import Json
 from hqclip.launch.pod import CONTAINER
@@ -18,7 +18,6 @@ from hqclip.store import Store
 
 MOST_PODS = 64  # followed at a time
 PAUSE_S = 0.5  # before a connection is made again
-KEPT = 2**20  # last bytes of each pod's output that go to the store
 _OVER = ("Succeeded", "Failed")
 _READABLE = ("Running", *_OVER)
 
@@ -59,10 +58,10 @@ class Follower:
         for line in follow_pod(self._cluster, pod, self._end.wait):
             sys.stderr.write(f"{prefix}{line}\n")
             kept += line.encode() + b"\n"
-            del kept[:-KEPT]
+            del kept[:-KEPT_BYTES]
         uid = pod["metadata"]["uid"]
         try:
-            self._store.write(f"{folder(self._key)}/logs/{node}-{uid[:8]}.txt", bytes(kept), create_only=False)
+            self._store.write(f"{logs_folder(self._key)}/{node}-{uid[:8]}.txt", bytes(kept), create_only=False)
         except HQClipError as error:
             say(f"the log of node {node} was not kept: {error}")
 
@@ -99,6 +98,11 @@ def job_pods(cluster: Cluster, backend: Backend, job: str) -> list[tuple[int, Js
     pods = cluster.list(CORE, "pods", labelSelector=backend.selector(job))
     numbers = [(pod["metadata"].get("annotations", {}).get(backend.node, ""), pod) for pod in pods]
     return sorted(((int(text), pod) for text, pod in numbers if text.isdigit()), key=lambda pair: pair[0])
+
+
+def running(pods: list[tuple[int, Json]]) -> int:
+    """How many of them run."""
+    return sum(_phase(pod) == "Running" for _, pod in pods)
 
 
 class _Seen:

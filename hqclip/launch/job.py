@@ -1,10 +1,13 @@
-"""What launcher and workers tell each other through the store, below `launch/{name}/`. Read this first.
+"""What launcher and workers tell each other through the store, below `launch/{name}/{n}/`. Read this first.
+
+A name may be launched again after its job has ended; n counts the jobs under it, from 1.
 
 job.json                     what to run: written by the launcher before anything starts
 lease.json                   rewritten by the launcher while it watches; workers stop when it no longer changes
 attempts/{node}-{n}.json     one beginning of one agent: node, attempt, pod, progress then
 attempts/{node}-{n}.end.json how it ended: exit code, the rank that broke first, its traceback, progress then
 verdicts/{node}-{n}.json     that an end was permanent, so that the other agents of a gang end with the same code
+logs/{node}-*.txt            the end of what a pod, or an attempt on this machine, printed
 result.json                  what the stage said: written by rank 0, or by the replica that finished last
 """
 
@@ -20,6 +23,7 @@ from hqclip.records import canonical_json
 from hqclip.store import Store
 
 GANG, REPLICAS = "gang", "replicas"
+KEPT_BYTES = 2**20  # of each file of logs: its end
 PERMANENT = (64, 65, 66, 70, 73, 77, 78)  # exit codes that trying again does not change; see errors.py
 
 
@@ -55,7 +59,7 @@ class Job:
         return f"{self.name}/{self.launch}"
 
     def to_json(self) -> bytes:
-        """The object `launch/{name}/job.json`."""
+        """The object `launch/{name}/{n}/job.json`."""
         return canonical_json(asdict(self))
 
     @classmethod
@@ -70,6 +74,11 @@ class Job:
 def folder(key: str) -> str:
     """Where a job keeps what launcher and workers tell each other."""
     return f"launch/{key}"
+
+
+def logs_folder(key: str) -> str:
+    """Where the output of its pods is kept."""
+    return f"{folder(key)}/logs"
 
 
 def publish(store: Store, job: Job) -> Job:

@@ -10,18 +10,16 @@ from typing import Any
 
 from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.launch.backend import BACKENDS, Backend
-from hqclip.launch.follow import job_pods, pod_lines
+from hqclip.launch.follow import job_pods, pod_lines, running
 from hqclip.launch.job import Job, folder
 from hqclip.launch.kube import WORKFLOWS, Cluster, connect
-from hqclip.launch.naming import KEY, LAUNCH_ID, STAGE, STORE, clean
+from hqclip.launch.naming import KEY, LAUNCH_ID, OURS, SELECTOR, STAGE, STORE, clean
 from hqclip.launch.patches import Json
 from hqclip.launch.spec import JobsCancelConfig, JobsGcConfig, JobsListConfig, JobsLogsConfig
 from hqclip.launch.state import ENDED, PENDING, RESTARTING
 from hqclip.launch.why import why_pending
 from hqclip.store import open_store
 
-LABEL, VALUE = "app.kubernetes.io/name", "hqclip"
-OURS = f"{LABEL}={VALUE}"
 STALE_TIMES = 2.0  # a lease is judged by clocks here, so it has twice its time
 
 
@@ -42,7 +40,7 @@ def _row(cluster: Cluster, backend: Backend, body: Json) -> dict[str, Any]:
         "stage": labels.get(STAGE, ""),
         "launch_id": labels.get(LAUNCH_ID, ""),
         "phase": state.phase,
-        "pods_running": sum(pod.get("status", {}).get("phase") == "Running" for _, pod in pods),
+        "pods_running": running(pods),
         "restarts": state.restarts,
         "reason": why or state.reason,
         "created": body["metadata"].get("creationTimestamp", ""),
@@ -128,7 +126,7 @@ def _stale(uri: str, key: str) -> str:
 def _find(cluster: Cluster, name: str) -> tuple[Backend, Json]:
     for backend in BACKENDS.values():
         body = backend.get(cluster, name)
-        if body is not None and body["metadata"].get("labels", {}).get(LABEL) == VALUE:
+        if body is not None and body["metadata"].get("labels", {}).items() >= OURS.items():
             return backend, body
     raise NotFoundError(
         f"there is no job {name!r} of hqclip in namespace {cluster.namespace}; `hqclip jobs list` has them"
@@ -137,7 +135,7 @@ def _find(cluster: Cluster, name: str) -> tuple[Backend, Json]:
 
 def _jobs(cluster: Cluster, further: str = "") -> Iterator[tuple[Backend, Json]]:
     for backend in BACKENDS.values():
-        for body in cluster.list(backend.api, backend.plural, labelSelector=OURS + further):
+        for body in cluster.list(backend.api, backend.plural, labelSelector=SELECTOR + further):
             yield backend, body
 
 

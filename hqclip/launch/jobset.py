@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from hqclip.launch.ending import STOPPED, TERMINATED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches
 from hqclip.launch.pod import CONTAINER, Place, deadline_s, job_annotations, job_labels, pod_template
 from hqclip.launch.spec import LaunchSpec
-from hqclip.launch.volcano import STOPPED
 
 API, PLURAL = "jobset.x-k8s.io/v1alpha2", "jobsets"
 REPLICATED = "node"
-TERMINATED = 143  # SIGTERM came, here or on another node of the gang, and a checkpoint was written
 
 
 def render(spec: LaunchSpec, job: Job) -> Json:

@@ -142,7 +142,8 @@ class Cluster:
         once: bool = False,
     ) -> Json:
         give_up = time.monotonic() + self._patience_s
-        for attempt in range(1_000):
+        attempt = 0
+        while True:
             try:
                 response = self._call(method, path, query or {}, body, AT_ONCE if once else TIMEOUT)
                 data = response.data
@@ -153,9 +154,10 @@ class Cluster:
                 if once or wait is None or time.monotonic() + wait > give_up:
                     raise self._fault(error, method, path) from error
                 if attempt == TELL_AT:
-                    say(f"the Kubernetes API does not answer ({_first_line(error)}); asked for {PATIENCE_S:.0f} s")
+                    patience = f"asked for {self._patience_s:.0f} s"
+                    say(f"the Kubernetes API does not answer ({_first_line(error)}); {patience}")
                 self._sleep(wait)
-        raise UnavailableError(f"{method} {path}: no answer")  # not reached before patience ends
+                attempt += 1
 
     def _call(self, method: str, path: str, query: Mapping[str, str], body: Json | None, timeout: Any) -> Any:
         """The raw response. The client's own calls differ between its versions, and drop fields they do not know."""

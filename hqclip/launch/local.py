@@ -22,7 +22,7 @@ from torchx.schedulers.local_scheduler import CWDImageProvider, LocalScheduler
 from hqclip.errors import ConflictError, HQClipError
 from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
-from hqclip.launch.job import GANG, PERMANENT, Job, folder
+from hqclip.launch.job import GANG, KEPT_BYTES, Job, logs_folder
 from hqclip.launch.order import Order
 from hqclip.launch.state import FAILED, SUCCEEDED, State
 from hqclip.store import Store
@@ -76,8 +76,7 @@ class LocalRun:
             if status is not None and status.state.name == "SUCCEEDED":
                 return State(SUCCEEDED, attempt)
             cause = root_cause(read_attempts(self._store, job.key))
-            code = cause.ending.exit_code if cause and cause.ending else 1
-            if code in (*PERMANENT, 75, 143):
+            if cause and cause.ending and cause.ending.is_permanent:
                 break
         return State(FAILED, attempt)
 
@@ -89,9 +88,9 @@ class LocalRun:
         """Keep the logs in the store."""
         for path in sorted(self._logs.rglob("combined.log")):
             attempt, node = path.relative_to(self._logs).parts[0], path.parent.name
-            key = f"{folder_of_logs(self._order.job)}/{node}-{attempt}.txt"
+            key = f"{logs_folder(self._order.job.key)}/{node}-{attempt}.txt"
             with contextlib.suppress(HQClipError):
-                self._store.write(key, path.read_bytes()[-(2**20) :], create_only=False)
+                self._store.write(key, path.read_bytes()[-KEPT_BYTES:], create_only=False)
         shutil.rmtree(self._logs, ignore_errors=True)
 
     def _start(self, job: Job, attempt: int) -> str:
@@ -111,11 +110,6 @@ class LocalRun:
     def _follow(self, handle: str, node: int, prefix: bool) -> None:
         for line in self._runner.log_lines(handle, ROLE, node, should_tail=True):
             sys.stderr.write(f"[{node}] {line}" if prefix else line)
-
-
-def folder_of_logs(job: Job) -> str:
-    """Where the output of a job is kept."""
-    return f"{folder(job.key)}/logs"
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from hqclip.records import digest_of
 # how a launcher watches is no part of what the job is
 WATCHING = ("follow", "on_termination", "pending_timeout_s", "stall_timeout_s", "again", "launch_id")
 
+OURS = {"app.kubernetes.io/name": "hqclip"}  # of every object that is made here
+SELECTOR = ",".join(f"{name}={value}" for name, value in OURS.items())
 PREFIX = "hqclip/"  # of our labels and annotations
 NAME, STAGE, LAUNCH_ID = PREFIX + "job", PREFIX + "stage", PREFIX + "launch-id"
 DIGEST, STORE, KEY = PREFIX + "spec-digest", PREFIX + "store", PREFIX + "key"
@@ -25,7 +27,7 @@ def job_name(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> str:
     """
     run = settings.get("run")
     what = clean(str(run or spec.launch_id), 14)
-    store = str(settings.get("store", "")).rstrip("/")
+    store = settings["store"]
     work = {name: value for name, value in settings.items() if name not in ("store", "claims")}  # how replicas share it
     identity = [store, stage, run] if run else [store, stage, spec.launch_id, work]
     return "-".join(filter(None, ["hqclip", stage, what, digest_of(identity)[:8]]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from hqclip.errors import ConfigError
 from hqclip.launch.job import Job
-from hqclip.launch.naming import LAUNCH_ID, NAME, STAGE, STORE, clean
+from hqclip.launch.naming import LAUNCH_ID, NAME, OURS, STAGE, STORE, clean
 from hqclip.launch.patches import Json, apply_patches, read_patches
 from hqclip.launch.profiles import network_patches
 from hqclip.launch.spec import LaunchSpec
@@ -66,7 +66,7 @@ def deadline_s(spec: LaunchSpec) -> int | None:
 def job_labels(spec: LaunchSpec, job: Job) -> dict[str, str]:
     """Of the job and its pods: what lists, cleans up and selects them."""
     own = {
-        "app.kubernetes.io/name": "hqclip",
+        **OURS,
         "app.kubernetes.io/managed-by": "hqclip",
         NAME: job.name,
         STAGE: job.stage,

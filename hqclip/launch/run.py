@@ -14,7 +14,7 @@ from typing import Any
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.backend import BACKENDS
-from hqclip.launch.job import Job, folder, newest, publish
+from hqclip.launch.job import Job, folder, logs_folder, newest, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.naming import KEY
 from hqclip.launch.order import Order, make_order
@@ -181,7 +181,7 @@ def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchEr
     """What broke first, in the words of the rank itself; else what the controller says."""
     attempts = read_attempts(store, job.key)
     cause = root_cause(attempts)
-    logs = f"what it said is in {store.uri}/{folder(job.key)}/logs"
+    logs = f"what it said is in {store.uri}/{logs_folder(job.key)}"
     if cause is None or cause.ending is None:
         reason = state.reason or "no agent wrote down why: killed from outside, or never started"
         return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)

@@ -19,7 +19,8 @@ from hqclip.launch.backend import BACKENDS, Backend
 from hqclip.launch.follow import pod_lines
 from hqclip.launch.job import publish
 from hqclip.launch.kube import Cluster, connect, own_pod, owner
-from hqclip.launch.naming import KEY, LAUNCH_ID, clean
+from hqclip.launch.naming import KEY, LAUNCH_ID, SELECTOR, clean
+from hqclip.launch.order import Order, render
 from hqclip.launch.patches import Json
 from hqclip.store import Store, open_store
 
@@ -48,7 +49,7 @@ class KubernetesJobs(Scheduler[Mapping[str, Any]]):
         spec, job = read_app(app)
         if spec.scheduler != self._kind.name:
             raise ConfigError(f"{app.name} is for the scheduler {spec.scheduler}, not for {self._kind.name}")
-        return AppDryRunInfo(self._kind.render(spec, job), lambda body: json.dumps(body, indent=1))
+        return AppDryRunInfo(render(Order(spec, job)), lambda body: json.dumps(body, indent=1))
 
     def schedule(self, dryrun_info: AppDryRunInfo[Any, Any]) -> str:
         """Create the job or adopt the one there is; its name. What has failed for good is adopted as it is.
@@ -59,7 +60,7 @@ class KubernetesJobs(Scheduler[Mapping[str, Any]]):
         cluster, store = self._cluster(spec.namespace), open_store(job.store)
 
         def make() -> Json:
-            body = self._kind.render(spec, publish(store, job))
+            body = render(Order(spec, publish(store, job)))
             pod = own_pod(cluster)
             workflow = owner(cluster, pod) if pod else None
             if workflow:
@@ -87,7 +88,7 @@ class KubernetesJobs(Scheduler[Mapping[str, Any]]):
     def list(self, cfg: Mapping[str, Any] | None = None) -> list[ListAppResponse]:  # noqa: ARG002
         """The jobs of hqclip in the namespace."""
         cluster = self._cluster()
-        found = cluster.list(self._kind.api, self._kind.plural, labelSelector="app.kubernetes.io/name=hqclip")
+        found = cluster.list(self._kind.api, self._kind.plural, labelSelector=SELECTOR)
         return [
             ListAppResponse(app_id=body["metadata"]["name"], state=STATES[self._kind.read(cluster, body).phase])
             for body in found

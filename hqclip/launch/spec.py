@@ -135,7 +135,8 @@ class LaunchSpec(Settings):
 
     def conflicts(self) -> list[str]:
         """Everything that is wrong with the settings taken together."""
-        own = [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if f"{name}=" in "".join(self.env)]
+        given = {item.partition("=")[0] for item in (*self.env, *self.secret_env)}
+        own = [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if name in given]
         return [*own, *self._bad_items(), *self._bad_scale(), *self._bad_cluster(), *read_patches(self.patches)[1]]
 
     def _bad_items(self) -> list[str]:
@@ -174,7 +175,6 @@ class LaunchSpec(Settings):
         env = {item.partition("=")[0] for item in self.env}
         secret = [item.partition("=")[0] for item in self.secret_env]
         problems = [f"{name} is both in env and secret_env" for name in secret if name in env]
-        problems += [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if name in {*env, *secret}]
         paths = [*_OWN_PATHS, *(item.split(":")[2].rstrip("/") for item in self.volumes if _VOLUME(item))]
         problems += [f"volumes: {path} is mounted twice" for path in sorted(set(paths)) if paths.count(path) > 1]
         return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hqclip.launch.ending import STOPPED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches
@@ -13,7 +14,6 @@ TASK = "node"
 # the names of thousands of hosts would be more than an environment variable holds; older versions know no such flag
 # and stop reading at it, so it is the last
 _SERVICE = ("--publish-not-ready-addresses", "--inject-hosts-env=false")
-STOPPED = 75  # on purpose, resumable: neither a failure nor to be started again by the controller
 
 
 def render(spec: LaunchSpec, job: Job) -> Json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.attempts import progress_mark
 from hqclip.launch.backend import Backend
-from hqclip.launch.follow import Follower, job_pods
+from hqclip.launch.follow import Follower, job_pods, running
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.order import Order
@@ -78,8 +78,7 @@ class Watch:
         follower.look(pods)
         if state.phase in ENDED:
             return Outcome(state)
-        running = sum(pod.get("status", {}).get("phase") == "Running" for _, pod in pods)
-        waits = state.phase in (PENDING, RESTARTING) and not running
+        waits = state.phase in (PENDING, RESTARTING) and not running(pods)
         self._report(job, body, state, pods, waits)
         fault = self._too_long(job, pods, waits)
         return Outcome(state, fault) if fault is not None else None
@@ -94,8 +93,7 @@ class Watch:
         say(f"{error}; {job.name} goes on, and is looked for again")
 
     def _report(self, job: Job, body: Json, state: State, pods: list[tuple[int, Json]], waits: bool) -> None:
-        running = sum(pod.get("status", {}).get("phase") == "Running" for _, pod in pods)
-        text = f"{job.name} is {state.phase}, {running} of {job.nodes} pods run"
+        text = f"{job.name} is {state.phase}, {running(pods)} of {job.nodes} pods run"
         if state.restarts:
             text += f", started again {state.restarts} times"
         if waits:
@@ -112,16 +110,15 @@ class Watch:
         waiting = self._lasts("pending", waits)
         if not waits:
             self._since.setdefault("running", self._clock())
-        running = self._clock() - self._since.get("running", self._clock())
+        run_s = self._clock() - self._since.get("running", self._clock())
         stuck = hopeless(pods)
-        if stuck and self._lasts("hopeless", bool(stuck)) >= HOPELESS_S:
+        if self._lasts("hopeless", bool(stuck)) >= HOPELESS_S:
             return ConfigError(f"{job.name} cannot start: {stuck}. Mend image, image_pull_secrets or secret_env")
-        self._lasts("hopeless", bool(stuck))
         if spec.pending_timeout_s and waiting >= spec.pending_timeout_s:
             why = self._why or "the cluster gives no reason"
             return UnavailableError(f"{job.name} got no machines in {waiting:.0f} s (pending_timeout_s): {why}")
-        if spec.running_timeout_s and running >= spec.running_timeout_s:
-            return UnavailableError(f"{job.name} has run for {running:.0f} s, which is running_timeout_s")
+        if spec.running_timeout_s and run_s >= spec.running_timeout_s:
+            return UnavailableError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
         if spec.stall_timeout_s and job.progress and self._stalls(job, waits) >= spec.stall_timeout_s:
             return UnavailableError(
                 f"{job.name} has written nothing below {job.progress} for {spec.stall_timeout_s:g} s (stall_timeout_s)"

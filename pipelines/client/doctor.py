@@ -23,8 +23,8 @@ from components import images
 from hqclip.errors import HQClipError, MissingSoftwareError
 from hqclip.launch import kube
 from hqclip.launch.backend import BACKENDS, Backend
-from hqclip.launch.jobs import OURS
-from hqclip.launch.order import make_order
+from hqclip.launch.naming import SELECTOR
+from hqclip.launch.order import make_order, render
 from hqclip.launch.patches import Json
 from hqclip.launch.spec import LaunchSpec, read_sections, read_spec
 from hqclip.stages import STAGES
@@ -256,7 +256,7 @@ class Cluster:
 
     def reachable(self) -> Finding:
         """Is there a cluster, and the namespace in it?"""
-        self._cluster.list(kube.CORE, "pods", labelSelector=OURS)
+        self._cluster.list(kube.CORE, "pods", labelSelector=SELECTOR)
         self._is_there = True
         return Finding(OK, f"namespace {self._cluster.namespace}")
 
@@ -333,7 +333,7 @@ class Cluster:
         order = make_order(spec, stage, {**settings, "store": uri})
         cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
         try:
-            return cluster.create(backend.api, backend.plural, backend.render(spec, order.job), dry_run=True)
+            return cluster.create(backend.api, backend.plural, render(order), dry_run=True)
         except kube.AlreadyExists:
             return {}
 
