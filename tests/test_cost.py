@@ -98,6 +98,7 @@ def test_nothing_is_known_of_a_new_store_and_nothing_is_guessed(ask: Cost):
     assert (rows["train"]["amount"], rows["train"]["gpu_hours"], rows["train"]["usd_high"]) == (SMALL, None, None)
     assert (rows["score"]["amount"], rows["score"]["usd_high"]) == (0, 0.0), "there is no champion to score with"
     assert rows["all"]["basis"] == "without annotate, train, evaluate"
+    assert (rows["all"]["gpu_hours"], rows["all"]["usd_high"]) == (None, None), "and is not free"
     assert "run `hqclip annotate pilot`" in ask.notes
 
 

@@ -73,6 +73,7 @@ def test_all_is_well_with_a_store_a_kubeflow_and_a_cluster(
     monkeypatch.setattr(images, "LOCK", lock)
     for name in doctor.ACCOUNTS:
         cluster.add("serviceaccounts", {"metadata": {"name": name}})
+    (tmp_path / "store").mkdir()
     rows = ask("--store", str(tmp_path / "store"), "--host", kubeflow.url, "--cluster")
     assert {name for name, row in rows.items() if row["status"] != OK} == {"backend"}, rows
     assert "does not say its version" in rows["backend"]["found"]
@@ -135,6 +136,13 @@ def test_images_named_by_a_tag_are_told(monkeypatch: pytest.MonkeyPatch):
     finding = doctor.pinned_images()
     assert finding.status == WARN
     assert "hqclip/train:latest" in finding.found
+
+
+def test_a_store_that_is_not_there_yet_is_not_made(tmp_path: Path):
+    finding = doctor.store(str(tmp_path / "new/store"))
+    assert finding.status == OK
+    assert "can be made" in finding.found
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_cannot_be_written_fails(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ import pytest
 
 from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
 from pipelines.client import runs, versions
+from pipelines.client.inputs import definitions
+from pipelines.client.settings import FIRST
+from pipelines.compiling import PIPELINES
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import NAME, call, unset, write_package
 
@@ -197,6 +201,44 @@ def test_our_own_pipeline_runs_from_its_name(fake: FakeKubeflow) -> None:
     words = ["store=gs://b/hq", "download_shards=gs://b/pool/0.tar", "evaluate_suite=gs://b/suite.json"]
     assert call(runs, "refine", *[word for value in words for word in ("--set", value)]) == 0
     assert only_run(fake)["display_name"].startswith("hqclip-refine ")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words", "complaint"),
+    [
+        ("refine", ("plan_preset=smal",), "unknown preset 'smal'; did you mean 'small'?"),
+        ("refine", ("train_points=hqclip,rw",), "'rw'"),
+        ("refine", ("train_seed=-1",), "train_seed is -1"),
+        ("annotate", ('plan_overrides={"curate.drop_shar": 0.2}',), "did you mean 'drop_share'?"),
+        ("sweep", ('sweep_points={"train.learning_rate": [-1, 0.1]}',), "train.learning_rate is -1"),
+        ("evaluate", ("plan_preset=x",), "unknown preset 'x'"),
+    ],
+)
+def test_settings_that_the_first_task_would_refuse_start_nothing(
+    fake: FakeKubeflow, pipeline: str, words: tuple[str, ...], complaint: str
+) -> None:
+    named = {
+        "refine": ("download_shards=s", "evaluate_suite=e"),
+        "annotate": ("download_shards=s",),
+        "sweep": ("evaluate_suite=e",),
+        "evaluate": ("evaluate_suite=e",),
+    }
+    given = [word for value in (*named[pipeline], *words) for word in ("--set", value)]
+    with pytest.raises(ConfigError) as refusal:
+        call(runs, pipeline, *STORE, *given)
+    assert complaint in str(refusal.value)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str) -> None:
+    first, known = FIRST[pipeline], definitions(versions.read_package(pipeline).spec)
+    assert set(known) <= set(first.names)
+    defaults = {field.name: field.default for field in dataclasses.fields(first.kind)}
+    for name, told in known.items():
+        if "defaultValue" in told:
+            default = defaults[first.names[name]]
+            assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
 
 
 def test_a_run_whose_answer_got_lost_is_not_started_twice(fake: FakeKubeflow, package: Path, capsys: Read) -> None:

@@ -170,7 +170,7 @@ class Shell:
 
     def __init__(self, url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.url, self.file, self.capsys = url, file, capsys
-        self.code = 0
+        self.code, self.said = 0, ""
 
     def write(self, *listed: dict[str, Any], **more: Any) -> None:
         self.file.write_text(yaml.safe_dump({"schedules": list(listed), **more}))
@@ -181,7 +181,7 @@ class Shell:
         named = [str(self.file)] if action in ("diff", "apply") else []
         flags = ["--host", self.url, "--patience-s", "2", "-o", "json"]
         self.code = schedules.run(parser.parse_args([action, *named, *words, *flags]))
-        out = self.capsys.readouterr().out
+        out, self.said = self.capsys.readouterr()
         return json.loads(out) if out else None
 
 
@@ -410,6 +410,14 @@ def test_a_schedule_keeps_to_its_start_and_end(kubeflow: FakeKubeflow, shell: Sh
     assert nightly["next"] == ["2040-01-01T02:00:00Z", "2040-01-02T02:00:00Z"]
     assert slow["next"] == ["2040-01-02T12:00:00Z"]
     assert actions(shell("diff")) == [("nightly", "none"), ("slow", "none")]
+
+
+def test_an_end_that_has_passed_is_said(kubeflow: FakeKubeflow, shell: Shell):
+    over = {**NIGHTLY, "end": "2025-01-02T00:00:00Z"}
+    shell.write(over, {**over, "name": "off", "enabled": "false"})
+    assert [row["next"] for row in shell("apply")] == [[], []]
+    assert "schedule nightly: its end, 2025-01-02T00:00:00Z, has passed; it fires no more" in shell.said
+    assert "schedule off" not in shell.said, "nobody expects it to"
 
 
 def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):

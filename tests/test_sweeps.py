@@ -12,7 +12,7 @@ import pytest
 
 from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.errors import AccessError, ConfigError, NotFoundError
 from hqclip.flags import Parser
 from hqclip.stages import run_planned
 from hqclip.store import open_store
@@ -124,6 +124,18 @@ def test_runs_are_one_for_each_point_of_one_version(kubeflow: FakeKubeflow, caps
     assert len(kubeflow.versions) == 1
     assert started[0]["display_name"].startswith("sweep lr-0.001-neg-0.5 ")
     assert [row["points"] for row in json.loads(capsys.readouterr().out)] == [tried(one)[0] for one in started]
+
+
+def test_a_sweep_that_breaks_midway_leaves_an_account_of_what_was_started(
+    kubeflow: FakeKubeflow, capsys: pytest.CaptureFixture[str]
+):
+    kubeflow.fail("POST", r"/runs$", 403, skip=2)
+    with pytest.raises(AccessError):
+        run(*GRID, *INPUTS, "--mode", "runs", "--host", kubeflow.url)
+    out, err = capsys.readouterr()
+    assert [row["run"] for row in json.loads(out)] == list(kubeflow.runs)
+    assert len(kubeflow.runs) == 2
+    assert "2 of 4 runs were started; not started: lr-0.0005-neg-0.5, lr-0.0005-neg-1" in err
 
 
 @pytest.mark.parametrize(("second", "code"), [("SUCCEEDED", 0), ("FAILED", 1)])

@@ -328,6 +328,8 @@ def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         name: round(sum(row[name] for row in rows if row[name] is not None), 3)
         for name in ("tokens", "gpu_hours", "hours", "usd_low", "usd_high")
     }
+    if unknown and not sums["gpu_hours"]:
+        sums = dict.fromkeys(sums)  # nothing known is not nothing to pay
     basis = f"without {', '.join(unknown)}" if unknown else ""
     return {"stage": "all", "amount": None, "unit": "", **sums, "basis": basis}
 

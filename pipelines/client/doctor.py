@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import email.utils
 import importlib.metadata
+import os
 import re
 import secrets
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from components import images
@@ -167,6 +169,8 @@ def store(uri: str) -> Finding:
     if not uri:
         return Finding(WARN, "not looked at", "give --store")
     here = open_store(uri)
+    if not here.uri.startswith("gs://") and not Path(here.uri).exists():
+        return _new_folder(Path(here.uri))
     key = f"doctor-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.txt"
     content = key.encode()
     here.write(key, content)
@@ -176,6 +180,14 @@ def store(uri: str) -> Finding:
     finally:
         here.delete(key)
     return Finding(OK, f"{uri} can be written, read, listed and deleted from")
+
+
+def _new_folder(folder: Path) -> Finding:
+    """Could the first run make it? It is not for us to leave one."""
+    parent = next(path for path in folder.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        return Finding(FAIL, f"{folder} cannot be made: {parent} is no folder that can be written")
+    return Finding(OK, f"{folder} is not there yet, and can be made")
 
 
 class Api:

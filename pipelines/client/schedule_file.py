@@ -53,6 +53,11 @@ class Schedule:
             pairs[f"inputs.{name}"] = now.inputs.get(name, ""), self.inputs.get(name, "")
         return [f"{name}: {_shown(then)} -> {_shown(own)}" for name, (then, own) in pairs.items() if then != own]
 
+    def has_ended(self, now: datetime) -> bool:
+        """Whether it fires no more, although it is on."""
+        end = read_time(self.end, "end")
+        return self.enabled and end is not None and end <= now
+
     def next_times(self, now: datetime, since: datetime | None = None) -> list[str]:
         """The next times it fires, none if it is off. An interval is counted from when it was made, or its start."""
         if not self.enabled:

@@ -89,6 +89,9 @@ def run(given: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     if given.action in ("diff", "apply"):
         group, wanted = read_file(given.file)
+        for schedule in wanted:
+            if schedule.has_ended(now):
+                say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")
         kubeflow = connect.connect(given)
         changes = compare(kubeflow, group, wanted, prune=given.prune)
         if given.action == "apply":

@@ -14,14 +14,14 @@ from typing import Any
 
 import yaml
 
-from hqclip.config import SweepConfig
-from hqclip.cycle.sweep import read_points, resolve
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.cycle.sweep import read_points
+from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
 from pipelines.client import connect, output
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.runs import EXPERIMENT, POLL_S, add_input_arguments, run_name, start_run
+from pipelines.client.settings import check_settings
 from pipelines.client.versions import (
     Package,
     ensure_uploaded,
@@ -75,7 +75,9 @@ def run(given: argparse.Namespace) -> int:
     if given.version and (given.launched or (given.local or given.docker)):
         raise ConfigError("--version names what is compiled and uploaded; leave out --launched and --local")
     inputs = read_inputs(definitions(package.spec), given.set, given.params) if package else _as_said(given.set)
-    check_points(points, inputs, "demo" if (given.local or given.docker) else "small")
+    preset = "demo" if (given.local or given.docker) else "small"
+    nowhere = {"store": "-", "evaluate_suite": "-"}  # the demo makes its own
+    check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_points": json.dumps(points)})
     batches = [list(points)] if given.mode == "loop" else [[point] for point in points]
     say(f"{len(points)} points in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:
@@ -115,19 +117,6 @@ def make_points(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any
     return points
 
 
-def check_points(points: Sequence[Point], inputs: Mapping[str, Any], preset: str) -> None:
-    """Raises `ConfigError` with every setting that training refuses, before anything is started."""
-    resolve(
-        SweepConfig(
-            store="-",
-            suite="-",
-            points=json.dumps(list(points)),
-            preset=str(inputs.get("plan_preset", preset)),
-            overrides=str(inputs.get("plan_overrides", "{}")),
-        )
-    )
-
-
 def _run_here(given: argparse.Namespace, batches: Sequence[Sequence[Point]], inputs: Mapping[str, Any]) -> int:
     """By the local runner, one after the other; stops at the first that fails."""
     for batch in batches:
@@ -157,13 +146,20 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
     if package is not None:
         warn_of_floating(package)
         version, _ = ensure_uploaded(kubeflow, package)
-    rows = []
-    for batch in batches:
-        called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
-        all_inputs = {**inputs, "sweep_points": json.dumps(batch)}
-        started = start_run(kubeflow, called, given.experiment, version, all_inputs)
-        say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
-        rows.append({"run": started.run_id, "name": called, "points": ", ".join(point["name"] for point in batch)})
+    rows: list[dict[str, Any]] = []
+    try:
+        for batch in batches:
+            called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
+            all_inputs = {**inputs, "sweep_points": json.dumps(batch)}
+            started = start_run(kubeflow, called, given.experiment, version, all_inputs)
+            say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
+            rows.append({"run": started.run_id, "name": called, "points": ", ".join(point["name"] for point in batch)})
+    except (HQClipError, KeyboardInterrupt):
+        left = ", ".join(point["name"] for batch in batches[len(rows) :] for point in batch)
+        say(f"{len(rows)} of {len(batches)} runs were started; not started: {left}")
+        if rows:
+            show(rows, given.output)
+        raise
     codes = [0]
     if given.wait:
         for row in rows:
