@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`hqclip STAGE --flag value`: flags from config.py, the result as JSON on stdout, progress on stderr."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hqclip import __version__
+from hqclip import __version__, completion
 from hqclip.config import (
     CompareConfig,
     DemoTeachConfig,
@@ -20,7 +21,7 @@ from hqclip.config import (
     did_you_mean,
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
-from hqclip.flags import read_flags
+from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.launch.spec import (
     JobsCancelConfig,
     JobsGcConfig,
@@ -133,6 +134,8 @@ GROUPS = ("demo", "launch", "jobs")  # first words that are no command by themse
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    if completion.is_asked():
+        _complete(completion.words())
     words = list(sys.argv[1:] if argv is None else argv)
     if [word for word in words[:2] if word not in GROUPS][:1] in ([], ["-h"], ["--help"]):
         print(overview())
@@ -140,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(__version__)
         return 0
-    name = " ".join(words[:2]) if words[0] in GROUPS or " ".join(words[:2]) in COMMANDS else words[0]
+    name = _name(words)
     try:
         if name not in COMMANDS:
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; `hqclip --help` lists them")
@@ -157,6 +160,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(json.dumps(result, indent=1))
     return 0
+
+
+def _name(words: Sequence[str]) -> str:
+    """The command that words begin with, or what stands in its place."""
+    two = " ".join(words[:2])
+    return two if words[0] in GROUPS or two in COMMANDS else words[0]
+
+
+def _complete(words: list[str]) -> None:
+    """Tell a shell what may come after these words: commands, stages, flags, values."""
+    name, kinds, after = _name(words) if words else "", [], len(words)
+    following = [command.split()[len(words) :] for command in COMMANDS if command.split()[: len(words)] == words]
+    if name in COMMANDS:
+        command, after = COMMANDS[name], len(name.split())
+        kinds = [command.settings]
+        if command.takes_stage and words[after:] == []:
+            following = [[stage] for stage in STAGES]
+        elif command.takes_stage:
+            kinds += [STAGES[stage].settings for stage in words[after : after + 1] if stage in STAGES]
+            after += 1
+    parser = make_parser(name, kinds) if kinds else Parser()
+    if any(following):
+        parser.add_argument("next", choices=dict.fromkeys(more[0] for more in following if more))
+    completion.answer(parser, after)
 
 
 def parse(name: str, words: Sequence[str]) -> tuple[Settings, bool]:

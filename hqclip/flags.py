@@ -7,8 +7,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from hqclip.completion import offer
 from hqclip.config import Settings, did_you_mean
 from hqclip.errors import ConfigError
+
+BOOLEANS = ("true", "false")
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +33,20 @@ def read_flags(
 
     Raises `ConfigError`. No two kinds have a flag of the same name.
     """
+    parser = make_parser(command, kinds, dry_runs)
+    known, unknown = parser.parse_known_args(list(words))
+    given = vars(known)
+    dry_run = given.pop("dry_run", "")
+    if unknown:
+        flag, flags = unknown[0].partition("=")[0], [_flag(f) for kind in kinds for f in dataclasses.fields(kind)]
+        raise ConfigError(
+            f"unknown flag {unknown[0]!r}{did_you_mean(flag, flags)}; `hqclip {command} --help` lists them"
+        )
+    return [{f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given} for kind in kinds], dry_run
+
+
+def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequence[str] = ("settings",)) -> Parser:
+    """Flags for all fields of all kinds, the later ones in a group of their own, and `--dry-run`."""
     parser = Parser(
         prog=f"hqclip {command}",
         description=(kinds[0].__doc__ or "").strip(),
@@ -37,23 +54,17 @@ def read_flags(
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    flags: dict[str, dataclasses.Field[Any]] = {}
     for kind in kinds:
         group = parser.add_argument_group("settings of the stage") if kind is not kinds[0] else parser
         for field in dataclasses.fields(kind):
-            flag = "--" + field.name.replace("_", "-")
-            flags[flag] = field
-            group.add_argument(flag, dest=field.name, metavar="VALUE", help=_help(field))
+            action = group.add_argument(_flag(field), dest=field.name, metavar="VALUE", help=_help(field))
+            offer(action, field.metadata["choices"] or (BOOLEANS if field.type == "bool" else ()))
     _add_dry_run(parser, dry_runs)
-    known, unknown = parser.parse_known_args(list(words))
-    given = vars(known)
-    dry_run = given.pop("dry_run", "")
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        raise ConfigError(
-            f"unknown flag {unknown[0]!r}{did_you_mean(flag, flags)}; `hqclip {command} --help` lists them"
-        )
-    return [{f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given} for kind in kinds], dry_run
+    return parser
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return "--" + field.name.replace("_", "-")
 
 
 def _add_dry_run(parser: argparse.ArgumentParser, dry_runs: Sequence[str]) -> None:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m pipelines VERB`: compile, run, watch and schedule the pipelines."""
 
 from __future__ import annotations
@@ -6,6 +7,7 @@ import argparse
 import importlib
 import sys
 
+from hqclip import completion
 from hqclip.errors import HQClipError
 from hqclip.flags import Parser
 
@@ -29,6 +31,9 @@ VERBS = {
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 if a task failed, else that of the fault."""
+    if completion.is_asked():
+        before = completion.words()
+        completion.answer(_parser(before[0] if before else ""))
     words = sys.argv[1:] if argv is None else argv
     try:
         given = _parser(words[0] if words else "").parse_args(words)

@@ -19,6 +19,7 @@ import kfp_server_api
 import yaml
 
 from hqclip import __version__
+from hqclip.completion import offer
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
 from pipelines.client import connect, output
@@ -60,7 +61,10 @@ class Package:
 
 def add_package_arguments(parser: argparse.ArgumentParser) -> None:
     """What is meant: a pipeline of ours or a YAML file, and which stages are launched."""
-    parser.add_argument("pipeline", metavar="PIPELINE", help=f"{', '.join(PIPELINES)}, or a compiled YAML file")
+    pipeline = parser.add_argument(
+        "pipeline", metavar="PIPELINE", help=f"{', '.join(PIPELINES)}, or a compiled YAML file"
+    )
+    offer(pipeline, tuple(PIPELINES))
     parser.add_argument(
         "--launched", default="", metavar="STAGES", help=f"as for compile: out of {','.join(LAUNCHABLE)}"
     )
