@@ -421,6 +421,12 @@ class TrainConfig(Settings):
     checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1)
     log_every: int = setting("steps between log lines", 50, minimum=1)
     threads: int = setting(THREADS, 0, minimum=0)
+    decode_threads: int = setting("threads of each rank that decode and shrink images", 8, minimum=1, maximum=64)
+
+    def lasting(self) -> dict[str, Any]:
+        """What decides the result: a run may continue with other threads, and its store may move."""
+        passing = ("store", "threads", "decode_threads")
+        return {name: value for name, value in self.to_mapping().items() if name not in passing}
 
 
 @dataclass(frozen=True, kw_only=True)

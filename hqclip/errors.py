@@ -93,5 +93,6 @@ EXIT_CODES = {
     1: "A bug in hqclip: please report the traceback.",
     **{kind.exit_code: (kind.__doc__ or "").strip() for kind in _KINDS},
     130: "Interrupted from the keyboard; the same command continues.",
+    137: "A process was killed: mostly for its memory, else from outside.",
     TerminatedError.exit_code: (TerminatedError.__doc__ or "").strip(),
 }

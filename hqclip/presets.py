@@ -65,6 +65,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "checkpoint_every": 100,
         "log_every": 20,
         "threads": 1,
+        "decode_threads": 1,
     },
     "evaluate": {"threads": 1},
 }

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,22 @@ def test_a_gang_whose_launcher_is_gone_stops_and_can_be_continued(tmp_path: Path
     assert "lease" in last_words(tmp_path)["message"]
 
 
+def test_nodes_whose_ranks_stop_with_those_of_another_that_lost_the_launcher_end_as_it_does(tmp_path: Path):
+    job(tmp_path, "wait", nodes=2, nproc=1, lease_stale_s=10.0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    first = start(tmp_path, "0", HQCLIP_RENDEZVOUS=meeting)
+    until(tmp_path, "launch/j/1/attempts/0-0001.json")
+    time.sleep(5)
+    second = start(tmp_path, "1", HQCLIP_RENDEZVOUS=meeting)  # it would notice so much later
+    until(tmp_path, "launch/j/1/verdicts/0-0001.json")
+    for rank in until(tmp_path, "waiting/*"):
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(int(rank.name)).terminate()  # as ranks agree to stop
+    assert [end(agent)[0] for agent in (first, second)] == [75, 75], "143 would start the gang again"
+    assert last_words(tmp_path, "1")["message"].startswith("ends as agent 0-0001 does, which ended first")
+
+
 def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
     job(tmp_path, "fault", on=1, nodes=2, nproc=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -187,7 +204,7 @@ def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
     assert cause is not None
     assert (cause.node, cause.ending and cause.ending.rank) == (1, 1)
     told = last_words(tmp_path, "0")["message"]
-    assert told.startswith("ends as agent 1-0001 does, which broke first; here: rank 0 was killed")
+    assert told.startswith("ends as agent 1-0001 does, which ended first; here: rank 0 was killed")
 
 
 def test_what_broke_is_told_though_the_agent_is_stopped_while_its_other_ranks_hang(tmp_path: Path):

@@ -22,11 +22,13 @@ from hqclip.launch.ending import Ending, agent_ending, broke_first, read_error, 
 from hqclip.store.local import LocalStore
 
 
-def agent(store: LocalStore, code: int, *, node: int = 0, progress: str = "", message: str = "it broke") -> Attempt:
-    """One that begins and ends."""
+def agent(
+    store: LocalStore, code: int, *, node: int = 0, progress: str = "", after: str = "", message: str = "it broke"
+) -> Attempt:
+    """One that begins and ends, `after` that where it did not end where it began."""
     begun = begin(store, "j", node=node, attempt="", pod="", progress=progress)
     ending = Ending(exit_code=code, rank=node, message=message, timestamp=begun.begun + 1)
-    end(store, "j", begun, end_record(begun, ending, progress, 1.0))
+    end(store, "j", begun, end_record(begun, ending, after or progress, 1.0))
     return begun
 
 
@@ -101,6 +103,17 @@ def test_the_same_work_that_fails_twice_is_refused(
             refuse_crash_loop(store, "j", 0, 2, now)
     else:
         refuse_crash_loop(store, "j", 0, 2, now)
+
+
+def test_a_failure_that_ends_further_than_it_began_is_not_counted(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    agent(store, 1, progress="", after="a")  # days of work, then a machine broke
+    refuse_crash_loop(store, "j", 0, 1, "a")
+    agent(store, 1, progress="a")
+    refuse_crash_loop(store, "j", 0, 2, "a")
+    agent(store, 1, progress="a")
+    with pytest.raises(CrashLoopError):
+        refuse_crash_loop(store, "j", 0, 2, "a")
 
 
 def test_a_refusal_says_what_failed_not_that_it_refused_before(tmp_path: Path):

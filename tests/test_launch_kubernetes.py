@@ -354,6 +354,34 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait(
     assert cluster.names(PLURAL[scheduler]) == []
 
 
+def test_a_pod_that_cannot_pull_once_others_have_run_is_waited_for(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "HOPELESS_S", 0.1)
+
+    def replace() -> None:
+        cluster.pod_phase(cluster.names("pods")[0], "Pending", "ErrImagePull", "429 toomanyrequests")
+
+    cluster.then("POST", CREATE, pods.start)
+    cluster.then("GET", PODS, replace)
+    threading.Timer(1.5, lambda: pods.succeed(model="m")).start()
+    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
+
+
+def test_a_kill_that_left_no_word_is_told_by_the_pod(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
+) -> None:
+    def run_out_of_memory() -> None:
+        names = pods.start()
+        cluster.end_pod(names[1], 137, reason="OOMKilled")
+        pods.phase("Failed", 0, "FailedJobs", "a pod failed")
+
+    cluster.then("POST", CREATE, run_out_of_memory)
+    with pytest.raises(LaunchError, match=r"was killed: [\w-]+: OOMKilled.*more memory") as refusal:
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    assert refusal.value.exit_code == 137
+
+
 def test_a_job_that_writes_nothing_for_too_long_is_given_up(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:

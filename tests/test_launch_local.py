@@ -134,6 +134,13 @@ def test_sigterm_ends_with_a_checkpoint_and_the_same_command_goes_on(tiny: Train
     assert json.loads(done.stdout)["steps"] == 150
 
 
+def test_a_limit_of_the_time_ends_it(tiny: TrainConfig) -> None:
+    config = replace(long(tiny, "limited"), samples_seen=8 * 100_000)
+    done = run(config, "--running-timeout-s", "5")
+    assert done.returncode == 69
+    assert re.search(r"has run for \d+ s, which is running_timeout_s", done.stderr)
+
+
 def test_a_rank_that_is_killed_is_started_again_and_goes_on(tiny: TrainConfig) -> None:
     config = long(tiny, "shot")
     with start(config) as launcher:

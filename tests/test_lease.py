@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hqclip.errors import UnavailableError
+from hqclip.errors import TerminatedError, UnavailableError
 from hqclip.launch.lease import LeaseKeeper, LeaseWatch
 from hqclip.store import ObjectInfo
 from hqclip.store.local import LocalStore
@@ -121,6 +121,15 @@ def test_a_keeper_renews_at_its_pace_and_leaves_the_lease(tmp_path: Path):
         assert done.wait(PATIENCE_S)
     lease = json.loads((tmp_path / "launch/j/lease.json").read_bytes())
     assert (lease["owner"], lease["beat"], pauses) == ("ann", 4, [5, 5, 5, 5])
+
+
+def test_a_launcher_that_is_stopped_while_it_writes_the_lease_stops(tmp_path: Path):
+    class Stopping(LocalStore):
+        def write(self, key: str, data: bytes | Path, *, create_only: bool = True) -> ObjectInfo:
+            raise TerminatedError("stopped, and the job with it")
+
+    with pytest.raises(TerminatedError), LeaseKeeper(Stopping(tmp_path), "j/1", interval_s=10):
+        pytest.fail("it went on")
 
 
 def test_an_agent_hears_once_that_the_launcher_is_gone(tmp_path: Path):

@@ -69,7 +69,7 @@ def test_trimming_the_padding_changes_no_feature():
 
 def test_a_run_name_stands_for_its_settings(config: TrainConfig):
     stage.run(replace(config, run="named", samples_seen=8))
-    assert stage.run(replace(config, run="named", samples_seen=8))["already_done"]
+    assert stage.run(replace(config, run="named", samples_seen=8, threads=2, decode_threads=3))["already_done"]
     with pytest.raises(ConflictError, match=r"run 'named' exists with other settings \(learning_rate\); give another"):
         stage.run(replace(config, run="named", samples_seen=8, learning_rate=0.1))
 

@@ -52,10 +52,11 @@ def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Sto
                 raise Halt from None
             return agent_ending(cause)  # it had broken before, and others of its ranks did not come to an end
         except ChildFailedError as error:
+            stop.armed = False  # the cause is known: a request must not take its place
             ends = [read_error(f.error_file_data, f.exitcode, rank) for rank, f in error.failures.items()]
             return agent_ending(broke_first(ends) or ends[0])
         finally:
-            stop.breaks_in = Halt
+            stop.breaks_in, stop.armed = Halt, True
     return Ending(exit_code=0)
 
 

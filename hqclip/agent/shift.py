@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ from hqclip.agent.stop import Halt, Stop
 from hqclip.agent.verdict import Verdicts, publish
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch import attempts
-from hqclip.launch.ending import Ending
+from hqclip.launch.ending import STOPPED, TERMINATED, Ending
 from hqclip.launch.job import GANG, Job
 from hqclip.launch.lease import LeaseWatch
 from hqclip.store import Store, open_store
@@ -40,8 +41,14 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
         if len(words) != 2:
             raise ConfigError(f"hqclip-agent takes STORE_URI and KEY, not {' '.join(words) or 'nothing'}")
         store, job = open_store(words[0]), read_job(*words)
-        with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=stop.lose_launcher):
-            when_orphaned(os.environ.get(PARENT), stop.lose_launcher)
+
+        def lost() -> None:
+            if shift:
+                shift[0].share_the_stop()
+            stop.lose_launcher("the launcher has not renewed its lease")
+
+        with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=lost):
+            when_orphaned(os.environ.get(PARENT), lambda: stop.lose_launcher("the launcher has ended"))
             shift.append(Shift(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
             return shift[0].run()
 
@@ -72,9 +79,15 @@ class Shift:
         """Start the ranks until they end for good; how this agent ends."""
         ending = _how_it_ends(self._start_ranks, self._stop)
         self._stop.armed = False  # what has ended cannot be stopped: it is told as it was
-        if ending.failed and self._job.shape == GANG:
+        by_others = ending.exit_code == TERMINATED and not self._stop.asked  # ranks stop together, on all nodes
+        if (ending.failed or by_others) and self._job.shape == GANG:
             ending = self._agree(ending)
         return ending
+
+    def share_the_stop(self) -> None:
+        """Tell the other agents, whose ranks stop with ours, that the launcher is gone; nothing waits for the store."""
+        if self._job.shape == GANG and self._job.nodes > 1:
+            threading.Thread(target=self._publish, args=(STOPPED,), name="verdict", daemon=True).start()
 
     def write_end(self, ending: Ending, seconds: float) -> None:
         """The record of the end, and once more the last words, now with the progress; a store that fails is named."""
@@ -96,7 +109,7 @@ class Shift:
         restarts = 0 if together else job.restarts_in_place  # nodes that restart alone would not meet again
         for turn in itertools.count():
             ending = self._start_once(turn)
-            if not ending.failed or ending.is_permanent or turn >= restarts:
+            if not ending.failed or ending.is_permanent or turn >= restarts or self._stop.asked:
                 return ending
             pause_s = min(2.0**turn, LONGEST_PAUSE_S)
             _say(f"{ending.message}; it starts again in {pause_s:.0f} s")
@@ -110,11 +123,11 @@ class Shift:
         return run_gang(job, node, f"{job.name}-{self.begun.attempt}-{turn}", self._command, self._stop)
 
     def _agree(self, ending: Ending) -> Ending:
-        """The end that all agents of the gang have: a permanent one if one of them has it."""
+        """The end that all agents of the gang have: a permanent one if one of them has it, or that nobody waits."""
+        if ending.is_permanent:
+            self._publish(ending.exit_code)
+            return ending
         try:
-            if ending.is_permanent:
-                publish(self._store, self._key, self.begun.name, ending.exit_code)
-                return ending
             patience_s = VERDICT_S if self._job.nodes > 1 else 0.0
             verdict = self._verdicts.wait(patience_s, until=lambda: self._stop.asked)
         except HQClipError as error:
@@ -123,8 +136,14 @@ class Shift:
         if verdict is None:
             return ending
         other, code = verdict
-        message = f"ends as agent {other} does, which broke first; here: {ending.message}"
+        message = f"ends as agent {other} does, which ended first; here: {ending.message}"
         return Ending(exit_code=code, message=message, traceback=ending.traceback, timestamp=time.time())
+
+    def _publish(self, exit_code: int) -> None:
+        try:
+            publish(self._store, self._key, self.begun.name, exit_code)
+        except HQClipError as error:
+            _say(f"the other agents were not told of exit code {exit_code}: {error}")
 
 
 def _how_it_ends(work: Callable[[], Ending], stop: Stop) -> Ending:

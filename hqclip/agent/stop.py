@@ -23,7 +23,7 @@ class Stop:
         self.armed = True
         self.asked_at = 0.0  # seconds since 1970; 0 until then
         self.breaks_in: Callable[[], BaseException] = Halt  # what is raised there
-        self._launcher_is_gone = False
+        self._gone = ""  # what became of the launcher
 
     @property
     def asked(self) -> bool:
@@ -44,16 +44,16 @@ class Stop:
         if self.asked:
             raise Halt
 
-    def lose_launcher(self) -> None:
-        """Stop, from any thread, because nobody waits for the result any more."""
+    def lose_launcher(self, how: str) -> None:
+        """Stop, from any thread, because nobody waits for the result any more; `how` that is known."""
         if not self.asked:
-            self._launcher_is_gone = True
+            self._gone = how
             os.kill(os.getpid(), signal.SIGTERM)
 
     def error(self) -> HQClipError:
         """Why it stopped, with the exit code for it."""
-        if self._launcher_is_gone:
-            return StoppedError("the launcher has not renewed its lease: nobody waits for this job; launch it again")
+        if self._gone:
+            return StoppedError(f"{self._gone}: nobody waits for this job; launch it again")
         return TerminatedError("asked to stop from outside; what was finished is kept")
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:

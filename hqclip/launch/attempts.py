@@ -6,6 +6,7 @@ import collections
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from hqclip.launch.ending import Ending, broke_first
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
+
+READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def progress_mark(store: Store, prefix: str) -> str:
 
 
 def refuse_crash_loop(store: Store, key: str, node: int, limit: int, progress: str) -> None:
-    """Raises `CrashLoopError` if the last `limit` ends of this node all failed at the same mark; never with 0.
+    """Raises `CrashLoopError` if the last `limit` ends of this node all failed where they began; never with 0.
 
     An agent that waited in vain for the others, before any rank began, has not failed itself.
     """
@@ -94,7 +97,7 @@ def refuse_crash_loop(store: Store, key: str, node: int, limit: int, progress: s
     last = ends[-limit:] if limit else []
     if not last or len(last) < limit:
         return
-    marks = {progress, *(attempt.progress_after for attempt in last)}
+    marks = {progress, *(mark for attempt in last for mark in (attempt.progress, attempt.progress_after))}
     failures = [attempt.ending for attempt in last if attempt.ending is not None and attempt.ending.failed]
     if len(failures) < limit or len(marks) > 1:
         return
@@ -115,7 +118,8 @@ def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attem
     names = _names(store, key, node)
     ended = {(of, number) for of, number, is_end in names if is_end}
     begun = sorted((number, of) for of, number, is_end in names if not is_end)
-    return [_read(store, key, of, number, (of, number) in ended) for number, of in begun]
+    with ThreadPoolExecutor(READERS) as pool:  # of a thousand replicas one after the other, it would take minutes
+        return list(pool.map(lambda of: _read(store, key, of[1], of[0], (of[1], of[0]) in ended), begun))
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:

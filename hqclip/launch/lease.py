@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from hqclip.errors import HQClipError
+from hqclip.errors import HQClipError, TerminatedError
 from hqclip.launch.job import folder
 from hqclip.store import Store
 
@@ -56,11 +56,13 @@ class LeaseKeeper:
         self._end.set()
 
     def renew(self) -> None:
-        """Change the lease; what the store refuses is only reported."""
+        """Change the lease; what the store refuses is only reported. A launcher that is stopped meanwhile, stops."""
         self._beats += 1
         lease = {"owner": self._owner, "beat": self._beats, "time": time.time()}
         try:
             self._store.write(self._key, json.dumps(lease).encode(), create_only=False)
+        except TerminatedError:
+            raise
         except HQClipError as error:
             print(f"hqclip launch: the lease was not renewed: {error}", file=sys.stderr, flush=True)
 

@@ -23,6 +23,7 @@ from hqclip.errors import ConflictError, HQClipError
 from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import GANG, KEPT_BYTES, Job, logs_folder
+from hqclip.launch.limits import Limits
 from hqclip.launch.order import Order
 from hqclip.launch.state import FAILED, SUCCEEDED, State
 from hqclip.store import Store
@@ -51,8 +52,10 @@ class Processes(LocalScheduler):
             process.terminate()
         end = time.monotonic() + seconds
         for process in alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class LocalRun:
@@ -65,13 +68,18 @@ class LocalRun:
         self._runner = Runner(SESSION, {SCHEDULER: lambda *_args, **_kwargs: self._scheduler})
 
     def to_the_end(self, job: Job) -> State:
-        """Run until it succeeds, fails for good, or has used up its retries."""
+        """Run until it succeeds, fails for good, or has used up its retries. Raises what a limit of its time says."""
+        limits = Limits(self._order.spec, job, self._store, time.monotonic)
         for attempt in range(self._order.spec.retries + 1):
             handle = self._start(job, attempt)
             while True:
                 status = self._runner.status(handle)
                 if status is None or status.is_terminal():
                     break
+                fault = limits.exceeded()
+                if fault is not None:
+                    self.stop()
+                    raise fault
                 time.sleep(POLL_S)
             if status is not None and status.state.name == "SUCCEEDED":
                 return State(SUCCEEDED, attempt)

@@ -14,6 +14,7 @@ from typing import Any
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.backend import BACKENDS
+from hqclip.launch.ending import KILLED
 from hqclip.launch.job import Job, folder, logs_folder, newest, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.naming import KEY
@@ -183,6 +184,9 @@ def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchEr
     cause = root_cause(attempts)
     logs = f"what it said is in {store.uri}/{logs_folder(job.key)}"
     if cause is None or cause.ending is None:
+        if state.killed:
+            how = f"{state.killed}. OOMKilled wants more memory, or fewer decode_threads"
+            return LaunchError(f"{job.name} was killed: {how} ({state.reason})\n{logs}", KILLED)
         reason = state.reason or "no agent wrote down why: killed from outside, or never started"
         return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)
     ending = cause.ending

@@ -102,7 +102,7 @@ class LaunchSpec(Settings):
         "seconds the job may run in all; 0 sets no limit", 1_209_600.0, minimum=0, maximum=INT32
     )
     stall_timeout_s: float = setting(
-        "seconds without a checkpoint or shard after which it is stopped; 0 never", 0.0, minimum=0
+        "seconds without a checkpoint after which a training is stopped; 0 never", 0.0, minimum=0
     )
     rendezvous_timeout_s: float = setting("seconds the ranks wait for each other", 600.0, above=0)
     grace_s: int = setting("seconds between SIGTERM and SIGKILL of a pod: time for a checkpoint", 120, minimum=20)
@@ -292,6 +292,8 @@ def check_for_stage(spec: LaunchSpec, stage: str, shape: str) -> None:
         problems.append(f"nproc is {spec.nproc}, but {stage} is no gang: give nodes, one replica each")
     if shape == GANG and spec.nodes > 1 and spec.restarts_in_place:
         problems.append("restarts_in_place works for one node: the nodes of a gang would miss each other; give retries")
+    if shape != GANG and spec.stall_timeout_s:
+        problems.append(f"stall_timeout_s looks at checkpoints, and {stage} writes none: leave it to train")
     if stage not in ("train", "annotate") and spec.nodes > 1:
         problems.append(f"nodes is {spec.nodes}, but {stage} runs on one")
     if problems:

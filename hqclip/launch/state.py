@@ -26,11 +26,12 @@ _VOLCANO = {
 
 @dataclass(frozen=True)
 class State:
-    """`phase` is one of the five above; `reason` is the controller's, empty if it has none."""
+    """`phase` is one of the five above; `reason` is the controller's, `killed` a pod that was; both may be empty."""
 
     phase: str
     restarts: int = 0
     reason: str = ""
+    killed: str = ""
 
 
 def volcano_state(body: Json) -> State:

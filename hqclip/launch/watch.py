@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
-from hqclip.launch.attempts import progress_mark
 from hqclip.launch.backend import Backend
 from hqclip.launch.follow import Follower, job_pods, running
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
+from hqclip.launch.limits import Limits
 from hqclip.launch.order import Order
 from hqclip.launch.patches import Json
 from hqclip.launch.state import ENDED, FAILED, PENDING, RESTARTING, State
-from hqclip.launch.why import hopeless, why_pending
+from hqclip.launch.why import hopeless, killed, why_pending
 from hqclip.launch.words import say
 from hqclip.store import Store
 
@@ -48,16 +48,18 @@ class Watch:
         self._cluster, self._backend, self._order, self._store = cluster, backend, order, store
         self._clock = clock
         self._said, self._said_at = "", -SAY_AGAIN_S
-        self._since: dict[str, float] = {}  # when a phase, a hopeless container or the present progress was first seen
-        self._mark: str | None = None
+        self._since: dict[str, float] = {}  # when a phase or a hopeless container was first seen
+        self._has_run = False
+        self._killed = ""  # the last that is known
         self._why = ""
 
     def to_the_end(self, job: Job) -> Outcome:
         """Follow the job until it has ended, is gone, or has used up its time."""
         follower = Follower(self._cluster, self._store, job.key, whose=self._order.spec.follow)
+        limits = Limits(self._order.spec, job, self._store, self._clock)
         while True:
             try:
-                outcome = self._look(job, follower)
+                outcome = self._look(job, follower, limits)
                 self._lasts("deaf", False)
             except UnavailableError as error:
                 self._be_patient(job, error)
@@ -67,7 +69,7 @@ class Watch:
                 return outcome
             self._cluster.wait(POLL_S)
 
-    def _look(self, job: Job, follower: Follower) -> Outcome | None:
+    def _look(self, job: Job, follower: Follower, limits: Limits) -> Outcome | None:
         """One look at the job; how it ended, if it has."""
         body = self._backend.get(self._cluster, job.name)
         if body is None:
@@ -76,11 +78,13 @@ class Watch:
         state = self._backend.read(self._cluster, body)
         pods = job_pods(self._cluster, self._backend, job.name)
         follower.look(pods)
+        self._has_run = self._has_run or running(pods) > 0
+        self._killed = killed(pods) or self._killed
         if state.phase in ENDED:
-            return Outcome(state)
+            return Outcome(replace(state, killed=self._killed) if state.phase == FAILED else state)
         waits = state.phase in (PENDING, RESTARTING) and not running(pods)
         self._report(job, body, state, pods, waits)
-        fault = self._too_long(job, pods, waits)
+        fault = self._waits_too_long(job, pods, waits) or limits.exceeded(waits=waits)
         return Outcome(state, fault) if fault is not None else None
 
     def _be_patient(self, job: Job, error: UnavailableError) -> None:
@@ -104,25 +108,19 @@ class Watch:
             self._said, self._said_at = text, now
             say(text)
 
-    def _too_long(self, job: Job, pods: list[tuple[int, Json]], waits: bool) -> HQClipError | None:
-        """What ends the patience with a job. Waiting counts anew after every preemption, running in all."""
+    def _waits_too_long(self, job: Job, pods: list[tuple[int, Json]], waits: bool) -> HQClipError | None:
+        """What ends the patience with a job that waits. It counts anew after every preemption.
+
+        A container that cannot start is hopeless before any has run; later its registry has a bad hour.
+        """
         spec = self._order.spec
         waiting = self._lasts("pending", waits)
-        if not waits:
-            self._since.setdefault("running", self._clock())
-        run_s = self._clock() - self._since.get("running", self._clock())
         stuck = hopeless(pods)
-        if self._lasts("hopeless", bool(stuck)) >= HOPELESS_S:
+        if self._lasts("hopeless", bool(stuck) and not self._has_run) >= HOPELESS_S:
             return ConfigError(f"{job.name} cannot start: {stuck}. Mend image, image_pull_secrets or secret_env")
         if spec.pending_timeout_s and waiting >= spec.pending_timeout_s:
             why = self._why or "the cluster gives no reason"
             return UnavailableError(f"{job.name} got no machines in {waiting:.0f} s (pending_timeout_s): {why}")
-        if spec.running_timeout_s and run_s >= spec.running_timeout_s:
-            return UnavailableError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
-        if spec.stall_timeout_s and job.progress and self._stalls(job, waits) >= spec.stall_timeout_s:
-            return UnavailableError(
-                f"{job.name} has written nothing below {job.progress} for {spec.stall_timeout_s:g} s (stall_timeout_s)"
-            )
         return None
 
     def _lasts(self, what: str, so: bool) -> float:
@@ -131,10 +129,3 @@ class Watch:
             self._since.pop(what, None)
             return 0.0
         return self._clock() - self._since.setdefault(what, self._clock())
-
-    def _stalls(self, job: Job, waits: bool) -> float:
-        mark = progress_mark(self._store, job.progress)
-        if mark != self._mark or waits:
-            self._mark = mark
-            self._since.pop("stalled", None)
-        return self._lasts("stalled", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hqclip.launch.backend import Backend
+from hqclip.launch.ending import KILLED
 from hqclip.launch.kube import CORE, PODGROUPS, WORKLOADS, Cluster
 from hqclip.launch.patches import Json
 
@@ -30,6 +31,16 @@ def why_pending(cluster: Cluster, backend: Backend, body: Json, pods: list[tuple
 def hopeless(pods: list[tuple[int, Json]]) -> str:
     """What keeps a container from starting for good, empty if nothing does."""
     return next((text for text in _stuck_containers(pods) if text.startswith(HOPELESS)), "")
+
+
+def killed(pods: list[tuple[int, Json]]) -> str:
+    """A container that ended without a chance to say why: by the kernel for its memory, or from outside."""
+    for _, pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            end = container.get("state", {}).get("terminated", {})
+            if end.get("exitCode") == KILLED:
+                return f"{pod['metadata']['name']}: {end.get('reason') or 'Killed'}"
+    return ""
 
 
 def _stuck_containers(pods: list[tuple[int, Json]]) -> Iterable[str]:

@@ -1,10 +1,13 @@
-"""Samples of a step in, tensors for the model out, prepared a few steps ahead in a thread."""
+"""Samples of a step in, tensors for the model out, prepared a few steps ahead.
+
+One thread goes through the steps in order, opens shards, chooses texts and talks to the other ranks; a few decode.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from hqclip.clip import fit
 from hqclip.config import TrainConfig
-from hqclip.data.loader import TrainingSet
+from hqclip.data.loader import TrainingSample, TrainingSet
 from hqclip.train.losses import tag_targets
 from hqclip.train.model import HQClip
 from hqclip.train.ranks import Line, Ranks
@@ -61,28 +64,33 @@ class Batches:
     def ahead(self, first: int, last: int) -> Generator[Batch, None, None]:
         """The batches of steps `first` up to, not including, `last`. A fault on one rank is raised on all."""
         line = Line(self._ranks.world)  # the thread's own: the steps it talks about are not those of the main thread
-        with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+        with (
+            ThreadPoolExecutor(self._config.decode_threads, "decode") as decoders,
+            ThreadPoolExecutor(1, "loader") as pool,  # ends first: its steps need the decoders
+        ):
             waiting: deque[Future[Batch]] = deque()
             for step in range(first, last):
-                waiting.append(pool.submit(self._agreed, step, line))
+                waiting.append(pool.submit(self._agreed, step, line, decoders))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _agreed(self, step: int, line: Line) -> Batch:
-        own = line.together(lambda: self.batch(step))
+    def _agreed(self, step: int, line: Line, decoders: Executor) -> Batch:
+        own = line.together(lambda: self.batch(step, decoders))
         num_negatives, num_tags = line.mean([own.num_negatives, own.num_tags])
         return replace(own, num_negatives=num_negatives, num_tags=num_tags)
 
-    def batch(self, step: int) -> Batch:
-        """This rank's share of a step, counted by itself: rank r of W takes the r-th of W runs of neighbours.
+    def batch(self, step: int, decoders: Executor) -> Batch:
+        """This rank's share of a step, counted by itself; its images are decoded by `decoders`.
 
-        Samples with a negative come first; the order within a batch carries no information.
+        Samples with a negative come first; the order within a batch carries no information. Of several faults the
+        first in this order is raised.
         """
         ranks, config = self._ranks, self._config
-        share = self._data.batch(step * ranks.world + ranks.rank, config.batch_size // ranks.world)
+        share = self._data.share(step, config.batch_size, ranks.rank, ranks.world)
         samples = sorted(share, key=lambda sample: not sample.negative)
+        pixels = decoders.map(self._fitted, samples)  # begins at once, beside what is done here
         negatives = [sample.negative for sample in samples if sample.negative]
         tokens = self._model.tokenizer([sample.text for sample in samples] + negatives)
         target, weight = tag_targets(
@@ -92,7 +100,7 @@ class Batches:
             config.false_tag_weight,
         )
         return Batch(
-            torch.stack([fit(sample.image, self._model.image_size) for sample in samples]),
+            torch.stack(list(pixels)),
             tokens[: len(samples)],
             tokens[len(samples) :],
             target,
@@ -100,6 +108,9 @@ class Batches:
             len(negatives),
             float(target.sum()),
         )
+
+    def _fitted(self, sample: TrainingSample) -> Tensor:
+        return fit(sample.pixels(), self._model.image_size)
 
     def _ids(self, tags: Sequence[str]) -> list[int]:
         return [self._tag_ids[tag] for tag in tags if tag in self._tag_ids]

@@ -9,7 +9,7 @@ from hqclip.records import DatasetVersion
 
 def model_card(config: TrainConfig, dataset: DatasetVersion, steps: int, losses: dict[str, float]) -> str:
     """Markdown: what the model is, what it was trained on, how to load it."""
-    settings = "\n".join(f"| {k} | {v} |" for k, v in config.to_mapping().items() if k not in ("store", "threads"))
+    settings = "\n".join(f"| {k} | {v} |" for k, v in config.lasting().items())
     measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in losses.items() if name != "step")
     return f"""# {config.run}
 

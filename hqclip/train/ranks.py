@@ -149,8 +149,10 @@ def joined() -> Iterator[Ranks]:
         ) from error
     try:
         yield Ranks(dist.get_rank(), world, device, Line(world))
-    finally:
+    except HQClipError:  # raised on all ranks
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # not after a bug: with NCCL it would wait for ranks that wait for this one
 
 
 def _device(world: int) -> torch.device:

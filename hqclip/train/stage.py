@@ -106,7 +106,7 @@ def _settings(store: Store, config: TrainConfig) -> bytes:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", config.run):
         raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9, dots and dashes")
     key = f"runs/{config.run}/config.json"
-    settings = {name: value for name, value in config.to_mapping().items() if name not in ("store", "threads")}
+    settings = config.lasting()
     taken = json.loads(store.read(key)) if store.exists(key) else settings
     differing = sorted(name for name in settings if taken.get(name) != settings[name])
     if differing:
