@@ -54,8 +54,11 @@ def run(given: argparse.Namespace) -> int:
             check_pinned(image_names(made))
         if given.drop_downs:
             offer_choices(made)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, output)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, output)
+        except OSError as error:
+            raise ConfigError(f"-o {output}: cannot be written: {error.strerror}") from error
     print(output)
     return 0
 

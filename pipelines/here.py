@@ -18,12 +18,13 @@ def run_here(given: argparse.Namespace) -> int:
         compiled.write_bytes(read_package(given.pipeline, given.launched).text)
         runner = _runner(given.docker)(compiled, given.out / "tasks")
         chosen = runner.parse_inputs(given.set, given.params)
+        preset = chosen.get("plan_preset", given.preset)
         for cycle in range(1, given.cycles + 1):
-            prepared = demo_inputs(given.preset, given.out, cycle) if given.preset in SIZES else {}
+            prepared = demo_inputs(preset, given.out, cycle) if preset in SIZES else {}
             known = {name: value for name, value in prepared.items() if name in runner.inputs}
             if given.pipeline != "refine":
                 known.pop("plan_cycle", None)  # a cycle of its own
-            inputs = {**known, "plan_preset": given.preset, **chosen}
+            inputs = {**known, "plan_preset": preset, **chosen}
             code = runner.run(inputs)
             if code:
                 return code

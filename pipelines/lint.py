@@ -51,14 +51,26 @@ def lint(path: Path) -> list[str]:
     """What is wrong with a compiled pipeline. Raises `ConfigError` for what is none."""
     try:
         text = path.read_text(encoding="utf-8")
-        spec = next(yaml.safe_load_all(text))
-    except (OSError, yaml.YAMLError) as error:
+        spec = next(yaml.safe_load_all(text), None)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text
         raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(spec, dict) or "root" not in spec:
+    if not _is_compiled(spec):
         raise ConfigError(f"{path}: this is no compiled pipeline")
     size = len(text.encode())
     too_big = [f"{size:,} bytes; a workflow object holds {MOST_BYTES:,} safely"] if size > MOST_BYTES else []
     return [*too_big, *(problem for rule in RULES for problem in rule(spec))]
+
+
+def _is_compiled(spec: Any) -> bool:
+    """Whether it has tasks, each of a component that is there: what the rules take for granted."""
+    try:
+        return all(
+            isinstance(spec["components"][task["componentRef"]["name"]], dict)
+            for _, tasks in _groups(spec)
+            for task in tasks.values()
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def _inputs(spec: Spec) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hqclip.cycle import sweep
 from hqclip.cycle.plan import plan_key, record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
 from hqclip.errors import ConfigError, DataError, NotFoundError
@@ -18,6 +19,7 @@ from hqclip.flags import Parser
 from hqclip.records import BenchmarkScore, Champion, CycleRecord, Evaluation
 from hqclip.store import Store, open_store
 from pipelines.client import compare
+from pipelines.client.settings import settings_of
 from tests.fakes.kubeflow import FakeKubeflow
 
 ITEMS = 200
@@ -224,15 +226,55 @@ def test_runs_of_a_sweep_are_its_points(store: Store, capsys: pytest.CaptureFixt
     with FakeKubeflow() as kubeflow:
         for digest, (name, right) in names.items():
             points = [{"name": name, "settings": {"learning_rate": float(name[3:])}}]
-            key = judge(store, f"sweep-{digest}-{name}", right)
-            store.write(f"sweeps/{digest}.plan.json", json.dumps({"points": points}).encode())
-            store.write(f"sweeps/{digest}.json", json.dumps({"points": [{"name": name, "evaluation": key}]}).encode())
-            ids.append(started(kubeflow, store=store.uri, sweep_points=json.dumps(points)))
+            inputs, plan = planned(store, sweep_points=json.dumps(points))
+            finish(store, plan, name, judge(store, f"sweep-{digest}-{name}", right))
+            ids.append(started(kubeflow, **inputs))
         run(None, *ids, "--host", kubeflow.url, "-o", "json")
         assert rows(capsys)["average", "lr-0.2"]["difference"] == pytest.approx(0.05)
-        other = json.dumps([{"name": "lr-0.3", "settings": {"learning_rate": 0.3}}])
-        with pytest.raises(NotFoundError, match=r"tried lr-0.3; finished sweeps .* did just that: none"):
-            run(None, ids[0], started(kubeflow, store=store.uri, sweep_points=other), "--host", kubeflow.url)
+        other = {**inputs, "sweep_points": json.dumps([{"name": "lr-0.3", "settings": {"learning_rate": 0.3}}])}
+        with pytest.raises(NotFoundError, match=r"tried lr-0.3; finished sweeps .* suite and data: none"):
+            run(None, ids[0], started(kubeflow, **other), "--host", kubeflow.url)
+
+
+def test_the_points_of_a_sweep_are_not_shown_for_those_of_another(store: Store, capsys: pytest.CaptureFixture[str]):
+    points = '{"train.learning_rate": [0.1]}'
+    inputs, plan = planned(store, sweep_points=points)
+    finish(store, plan, "lr-0.1", judge(store, "sweep-ab-lr-0.1", 90))
+    others = [
+        {"train_seed": 1},
+        {"curate_dataset": "datasets/other/dataset.json"},
+        {"plan_preset": "large"},
+        {"plan_overrides": '{"train.batch_size": 64}'},
+        {"evaluate_suite": write_suite(store, "hard")},
+    ]
+    with FakeKubeflow() as kubeflow:
+        run(None, started(kubeflow, **inputs), "1", "--host", kubeflow.url, "-o", "json")
+        assert rows(capsys)["average", "lr-0.1"]["value"] == 0.45
+        for change in others:
+            told, _ = planned(store, **{**inputs, **change})
+            with pytest.raises(NotFoundError, match=r"suite and data: none \(1 planned\)"):
+                run(None, started(kubeflow, **told), "1", "--host", kubeflow.url)
+        unnamed = {**inputs, "curate_dataset": ""}  # which data was the newest then, nobody knows
+        with pytest.raises(NotFoundError, match=r"suite and data: sweeps/\w+ \(2 planned\)"):
+            run(None, started(kubeflow, **unnamed), "1", "--host", kubeflow.url)
+
+
+def write_suite(store: Store, digest: str = "suite") -> str:
+    """Where its suite.json is."""
+    store.write(f"suites/{digest}/suite.json", json.dumps({"kind": "suite", "digest": digest}).encode())
+    return f"{store.uri}/suites/{digest}/suite.json"
+
+
+def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:
+    """Inputs of a run of a sweep, and the key of the plan that its first task writes."""
+    own = {"store": judged.uri, "evaluate_suite": write_suite(judged), "curate_dataset": "datasets/a/dataset.json"}
+    return {**own, **inputs}, str(sweep.run(settings_of("sweep", {**own, **inputs}))["plan"])
+
+
+def finish(store: Store, plan: str, point: str, evaluation: str) -> None:
+    """The sweep has judged its only point."""
+    done = {"points": [{"name": point, "evaluation": evaluation}]}
+    store.write(plan.replace(".plan", ""), json.dumps(done).encode())
 
 
 def test_a_run_that_only_judged_is_its_model(store: Store, capsys: pytest.CaptureFixture[str]):

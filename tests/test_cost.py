@@ -173,6 +173,22 @@ def test_new_shards_are_counted_by_their_size(
     assert "images by the size of the shards" in row["basis"]
 
 
+def test_shards_that_were_counted_before_stay_counted_when_others_join_them(
+    ask: Cost, store: Store, shards: str, draw_samples: Callable[..., list[Sample]]
+):
+    download(DownloadConfig(store=store.uri, shards=shards))
+    add_cycle(store)
+    for number in range(3):
+        store.write(f"annotations/a/{number:05d}.parquet", b"x")
+    write_shard(draw_samples(20, first=1000), Path(shards) / "00003.tar")
+    row = ask()["annotate"]
+    assert row["amount"] == pytest.approx(20, abs=2)
+    assert "60 annotated already" in row["basis"]
+    download(DownloadConfig(store=store.uri, shards=shards))
+    row = ask()["annotate"]
+    assert (row["amount"], row["basis"]) == (20, "cycle 1, 60 images; 60 annotated already")
+
+
 def test_a_cycle_without_a_gpu_says_nothing_of_gpus(ask: Cost, store: Store):
     add_cycle(store, device="cpu")
     rows = ask("--images", "60")
@@ -231,6 +247,7 @@ def test_a_budget_needs_to_know_every_stage(ask: Cost, store: Store):
         (("--gpu-hours", "tarin=4"), "'tarin=4' is not like train=40"),
         (("--overrides", "{"), "overrides is not valid JSON"),
         (("--points", "best"), "unknown recipe 'best'"),
+        (("--images", "-1"), "--images is -1; give 0 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused(ask: Cost, words: tuple[str, ...], complaint: str):

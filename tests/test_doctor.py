@@ -13,10 +13,13 @@ import pytest
 from components import images
 from hqclip.errors import UnavailableError
 from hqclip.flags import Parser
+from hqclip.store import ObjectInfo
+from hqclip.store.local import LocalStore
 from pipelines.client import doctor
 from pipelines.client.doctor import FAIL, OK, WARN, Check, examine
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
+from tests.fakes.kubeflow_client import unset
 from tests.fakes.kubernetes import FakeCluster
 from tests.fakes.kubernetes_api import Resource
 from tests.launching import write_kubeconfig
@@ -24,6 +27,11 @@ from tests.launching import write_kubeconfig
 ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 KFP = {"kfp": ("2.17.0", ['urllib3==2.7.0; python_version >= "3.10"', 'urllib3==2.6.3; python_version < "3.10"'])}
 TORCHX = {"torchx-nightly": ("2026.10.26", [])}
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset(monkeypatch)
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ def test_all_is_well_with_a_store_a_kubeflow_and_a_cluster(
     for name in doctor.ACCOUNTS:
         cluster.add("serviceaccounts", {"metadata": {"name": name}})
     (tmp_path / "store").mkdir()
-    rows = ask("--store", str(tmp_path / "store"), "--host", kubeflow.url, "--cluster")
+    rows = ask("--store", str(tmp_path / "store"), "--host", kubeflow.url, "--cluster", "--namespace", "training")
     assert {name for name, row in rows.items() if row["status"] != OK} == {"backend"}, rows
     assert "does not say its version" in rows["backend"]["found"]
     assert ask.code == 0
@@ -100,7 +108,7 @@ def test_a_table_is_read_from_top_to_bottom(tmp_path: Path, capsys: pytest.Captu
     code = doctor.run(parser.parse_args(["--store", str(tmp_path), "--host", "nowhere"]))
     out, err = capsys.readouterr()
     assert code == 78
-    assert f"ok    store: {tmp_path} can be written, read, listed and deleted from" in out.splitlines()
+    assert f"ok    store: {tmp_path} can be written, read, listed and deleted from, and overwrites nothing" in out
     assert "FAIL  kubeflow: --host is 'nowhere'" in out
     assert "1 failed: kubeflow" in err
 
@@ -151,6 +159,20 @@ def test_a_store_that_cannot_be_written_fails(tmp_path: Path):
     assert finding.status == FAIL
     assert "file" in finding.found
     assert examine(Check("store", lambda: doctor.store("s3://bucket/x"))).status == FAIL
+
+
+class Forgetful(LocalStore):
+    """A store that keeps the last of what is written, as plain object stores do."""
+
+    def write(self, key: str, data: bytes | Path, *, create_only: bool = True) -> ObjectInfo:
+        return super().write(key, data, create_only=False)
+
+
+def test_a_store_that_overwrites_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "open_store", lambda uri: Forgetful(Path(uri)))
+    finding = doctor.store(str(tmp_path))
+    assert (finding.status, finding.found) == (FAIL, f"{tmp_path} lets what is there be overwritten")
+    assert not list(tmp_path.glob("doctor-*"))
 
 
 def test_a_fault_is_a_finding_and_a_bug_is_not():
@@ -237,6 +259,28 @@ def test_a_right_that_is_missing_is_named(tmp_path: Path, ask: Doctor, monkeypat
     assert "cannot create resource" in rows["jobset"]["found"]
     assert "cannot list resource" in rows["rights"]["found"]
     assert "manifests/base has the roles" in rows["rights"]["found"]
+
+
+def test_a_right_that_no_launch_needs_may_be_missing(tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch):
+    with FakeCluster(rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]) as cluster:
+        cluster.resources.append(ACCOUNTS)
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
+        rows = ask("--cluster")
+    for name, said in (("kueue", "cannot list resource"), ("service accounts", "cannot get resource")):
+        assert (rows[name]["status"], said in rows[name]["found"]) == (WARN, True), rows[name]
+
+
+def test_the_cluster_is_looked_at_where_the_other_verbs_look(
+    kubeflow: FakeKubeflow, cluster: FakeCluster, ask: Doctor, monkeypatch: pytest.MonkeyPatch
+):
+    assert ask("--cluster", "--host", kubeflow.url)["kubernetes"]["found"] == "namespace kubeflow"
+    assert ask("--cluster")["kubernetes"]["found"] == "namespace training", "that of the kubeconfig: nothing is known"
+    monkeypatch.setenv("HQCLIP_KFP_PORT_FORWARD", "ml")
+    monkeypatch.setenv("PATH", "")  # no kubectl, and no Kubeflow
+    assert ask("--cluster")["kubernetes"]["found"] == "namespace ml"
+    monkeypatch.setenv("HQCLIP_KFP_NAMESPACE", "team")
+    for words in ((), ("--host", kubeflow.url)):
+        assert ask("--cluster", *words)["kubernetes"]["found"] == "namespace team"
 
 
 def test_accounts_that_are_missing_are_named(cluster: FakeCluster, ask: Doctor):

@@ -17,6 +17,7 @@ from hqclip.errors import (
     NotFoundError,
     UnavailableError,
 )
+from pipelines.client import patience
 from pipelines.client.connect import pages
 from pipelines.client.patience import UnheardError, created
 from pipelines.client.runs import ensure_experiment
@@ -102,6 +103,21 @@ def test_a_host_that_is_something_else_is_told_apart(fake: FakeKubeflow) -> None
     fake.say("GET", "/healthz", Answer("", 301, {"Location": "https://elsewhere.example/"}))
     with pytest.raises(UnavailableError, match="redirects to https://elsewhere.example/"):
         connected(fake)
+
+
+def test_a_host_that_a_flag_names_is_asked_though_a_variable_wants_a_port_forward(
+    fake: FakeKubeflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without kubectl
+    monkeypatch.setenv("HQCLIP_KFP_PORT_FORWARD", "elsewhere")
+    assert connected(fake).kubernetes_namespace == "kubeflow"
+    monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
+    with pytest.raises(ConfigError, match="HQCLIP_KFP_HOST and HQCLIP_KFP_PORT_FORWARD are two ways to Kubeflow"):
+        connected(fake, "--host", "")
+    with pytest.raises(ConfigError, match="--host and --port-forward are two ways to Kubeflow; give one"):
+        connected(fake, "--port-forward")
+    with pytest.raises(MissingSoftwareError, match="wants kubectl"):
+        connected(fake, "--host", "", "--port-forward")
 
 
 def test_kubectl_forwards_a_port_if_asked_to(
@@ -219,6 +235,7 @@ def test_several_users_name_their_namespace() -> None:
 def test_where_there_is_one_user_a_namespace_only_says_where_pods_are(fake: FakeKubeflow) -> None:
     kubeflow = connected(fake, "--namespace", "training")
     assert (kubeflow.namespace, kubeflow.kubernetes_namespace) == ("", "training")
+    assert connected(fake).kubernetes_namespace == "kubeflow"
 
 
 # patience
@@ -315,6 +332,20 @@ def test_what_is_found_after_a_lost_answer_is_taken_for_made() -> None:
 
     assert created(create, lambda: "there" if len(tries) == 2 else None) == "there"
     assert len(tries) == 2
+
+
+def test_what_a_server_makes_after_its_gateway_gave_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(patience, "LOOKS_S", (0.0, 1.0, 2.0))
+    monkeypatch.setattr(patience.time, "sleep", pauses.append)
+
+    def create() -> str:
+        if pauses:
+            raise AssertionError("it would be there twice")
+        raise UnheardError("504 upstream request timeout")
+
+    assert created(create, lambda: "there" if len(pauses) == 3 else None) == "there"
+    assert pauses == [0.0, 1.0, 2.0]
 
 
 def test_a_login_that_cannot_be_one_is_refused_without_showing_it(

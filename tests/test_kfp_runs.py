@@ -18,6 +18,7 @@ from pipelines.client.inputs import definitions
 from pipelines.client.settings import FIRST
 from pipelines.compiling import PIPELINES
 from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import NAME, call, unset, write_package
 
 Read = pytest.CaptureFixture[str]
@@ -129,7 +130,13 @@ def test_wrong_inputs_are_named_all_at_once_before_anything_is_sent(
 def test_a_file_of_inputs_that_is_none_is_refused(fake: FakeKubeflow, package: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such file"):
         call(runs, package, "--params", tmp_path / "nothing.yaml")
-    for source, said in (("- milk", "give a mapping"), ("{", "neither YAML nor JSON"), ("", "give a mapping")):
+    for source, said in {
+        "- milk": "give a mapping",
+        "{": "neither YAML nor JSON",
+        "": "give a mapping",
+        "on: 1\nyes: 2": "on, yes are one and the same in YAML",
+        "store: 2026-02-30": "neither YAML nor JSON: day is out of range",
+    }.items():
         (tmp_path / "odd.yaml").write_text(source)
         with pytest.raises(ConfigError, match=said):
             call(runs, package, "--params", tmp_path / "odd.yaml")
@@ -239,6 +246,25 @@ def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str)
         if "defaultValue" in told:
             default = defaults[first.names[name]]
             assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
+
+
+def test_a_wait_that_cannot_be_one_starts_nothing(fake: FakeKubeflow, package: Path) -> None:
+    assert call(versions, package) == 0
+    for words in ((package,), (NAME, "--version", "latest")):
+        with pytest.raises(ConfigError, match="--poll-s is -1; give more than 0"):
+            call(runs, *words, *STORE, "--wait", "--poll-s", "-1")
+    assert not fake.runs
+
+
+def test_a_run_that_is_made_after_its_gateway_gave_up_is_not_started_twice(
+    fake: FakeKubeflow, package: Path, capsys: Read
+) -> None:
+    fake.commit_then_drop("POST", "/runs$")
+    unseen = Answer({"runs": []})
+    fake.say("GET", "/runs[?]", unseen, times=2)  # before it is sent, and at the first look: it is not there yet
+    assert call(runs, package, *STORE, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(fake)["run_id"]
+    fake.assert_all_faults_fired()
 
 
 def test_a_run_whose_answer_got_lost_is_not_started_twice(fake: FakeKubeflow, package: Path, capsys: Read) -> None:

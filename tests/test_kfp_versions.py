@@ -45,6 +45,16 @@ def test_the_same_content_is_uploaded_once(fake: FakeKubeflow, tmp_path: Path, c
     assert len(fake.asked("POST", "/upload_version")) == 1
 
 
+def test_content_that_was_taken_back_is_not_the_latest_again(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+    first = upload(capsys, write_package(tmp_path))
+    second = upload(capsys, write_package(tmp_path, image="x@sha256:1"))
+    assert call(versions, write_package(tmp_path)) == 0
+    said = capsys.readouterr().err
+    assert f"nothing to upload: version {first['version']}" in said
+    assert f"but `latest` is {second['version']}, which is newer" in said
+    assert f"run {NAME} --version {first['version']}" in said
+
+
 def test_other_content_is_another_version_of_the_same_pipeline(
     fake: FakeKubeflow, tmp_path: Path, capsys: Read
 ) -> None:
@@ -73,7 +83,9 @@ def test_a_person_reads_the_version_its_page_and_what_is_next(fake: FakeKubeflow
     assert f"python -m pipelines run {NAME} --version {version['name']} --dry-run" in shown.err
     assert "warning" not in shown.err
     assert call(versions, path) == 0
-    assert "nothing to upload" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nothing to upload" in said
+    assert "`latest`" not in said
 
 
 def test_what_it_is_made_of_is_written_beside_it(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:

@@ -39,7 +39,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
+    """Pods and jobs are in Kubeflow's own namespace; the kubeconfig is for work in another."""
+    with FakeCluster(namespace="kubeflow") as cluster:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
         yield cluster
 
@@ -49,8 +50,9 @@ def start(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> Start:
     """`start(plan_launch="gs://...")`: a run that is under way; its id."""
     package = write_package(tmp_path)
 
-    def start(name: str = "", **inputs: str) -> str:
-        words = [word for key, value in inputs.items() for word in ("--set", f"{key}={value}")]
+    def start(name: str = "", experiment: str = "hqclip", **inputs: str) -> str:
+        words = ["--experiment", experiment]
+        words += [word for key, value in inputs.items() for word in ("--set", f"{key}={value}")]
         words += ["--name", name] if name else []
         assert call(runs, package, "--set", "store=gs://bucket/hq", *words, "-o", "json") == 0
         run_id = str(json.loads(capsys.readouterr().out)["run_id"])
@@ -78,6 +80,11 @@ def add_pod(cluster: FakeCluster, run_id: str, name: str, *lines: str, **ended: 
     )
     cluster.log(name, *lines, container="main")
     return name
+
+
+def ended_with(code: int) -> str:
+    """What Kubeflow's launcher says of the stage it ran, before it ends with 1 itself."""
+    return f"F1125 12:00:00.000001      17 main.go:60] failed to execute component: exit status {code}"
 
 
 def shown(capsys: Read) -> Any:
@@ -116,6 +123,23 @@ def test_a_run_is_found_by_the_start_of_its_id_by_its_name_or_as_the_latest(
         assert shown(capsys)["run_id"] == expected
     with pytest.raises(NotFoundError, match="there is no run 'third'"):
         call(tasks, "third")
+
+
+def test_the_latest_is_that_of_the_experiment(start: Start, capsys: Read) -> None:
+    nightly, _ = start("night", experiment="nightly"), start("day")
+    assert call(tasks, "latest", "--experiment", "nightly", "-o", "json") == 0
+    assert shown(capsys)["run_id"] == nightly
+    with pytest.raises(NotFoundError, match="no run 'day'"):
+        call(tasks, "day", "--experiment", "nightly")
+
+
+def test_a_task_may_bear_the_name_of_its_run(fake: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start("train")
+    fake.task(run_id, "train", "FAILED", error="exit code 65", pod="a-task")
+    root = {"run_id": run_id, "task_id": "root", "display_name": "train", "state": "FAILED", "pod_name": "a-root"}
+    fake.runs[run_id]["run_details"]["task_details"].append({**root, "child_tasks": [{"pod_name": "a-task"}]})
+    assert call(tasks, run_id, "-o", "json") == 0
+    assert [(task["task"], task["error"]) for task in shown(capsys)["tasks"]] == [("train", "exit code 65")]
 
 
 def test_runs_are_listed_the_newest_first(fake: FakeKubeflow, start: Start, capsys: Read) -> None:
@@ -176,15 +200,36 @@ def test_a_failure_is_explained_by_what_the_stage_said(
     fake: FakeKubeflow, cluster: FakeCluster, start: Start, capsys: Read
 ) -> None:
     run_id = start()
-    said = ["downloading", "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image", "Error: exit status 65"]
-    pod = add_pod(cluster, run_id, POD.format(1), *said, exitCode=65, reason="Error")
-    fake.task(run_id, "curate", "FAILED", error="main: Error (exit code 65)", pod=pod)
+    said = ["a tool ended with exit status 1", "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"]
+    pod = add_pod(cluster, run_id, POD.format(1), *said, ended_with(65), exitCode=1, reason="Error")
+    fake.task(run_id, "curate", "FAILED", error="main: Error (exit code 1)", pod=pod)
     fake.finish(run_id, "FAILED")
     assert call(explain, run_id, "-o", "json") == 0
     (reason,) = shown(capsys)["reasons"]
     assert (reason["task"], reason["reason"]) == ("curate", "data")
     assert reason["line"] == "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"
     assert reason["next"] == f"python -m pipelines logs {run_id} --task curate"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (["ValueError: three", ended_with(1)], "bug"),
+        (["ValueError: three"], "bug"),
+        ([ended_with(78)], "software"),
+        ([], "unknown"),
+    ],
+)
+def test_the_launchers_own_exit_code_says_nothing_of_the_stage(
+    fake: FakeKubeflow, cluster: FakeCluster, start: Start, capsys: Read, lines: list[str], kind: str
+) -> None:
+    run_id = start()
+    pod = add_pod(cluster, run_id, POD.format(1), *lines, exitCode=1, reason="Error")
+    fake.task(run_id, "train", "FAILED", error="main: Error (exit code 1)", pod=pod)
+    fake.finish(run_id, "FAILED")
+    assert call(explain, run_id, "-o", "json") == 0
+    (reason,) = shown(capsys)["reasons"]
+    assert reason["reason"] == kind
 
 
 def test_a_killed_container_is_out_of_memory(
@@ -219,15 +264,15 @@ def test_what_kubeflow_lists_as_executor_belongs_to_its_task(
 ) -> None:
     run_id = start()
     said = "hqclip train: the loss is not a number"
-    pod = add_pod(cluster, run_id, POD.format(1), said, exitCode=65, reason="Error")
+    pod = add_pod(cluster, run_id, POD.format(1), said, ended_with(65), exitCode=1, reason="Error")
     fake.task(run_id, "train", "FAILED")
-    fake.task(run_id, "executor", "FAILED", error="main: Error (exit code 65)", pod=pod, parent="train")
+    fake.task(run_id, "executor", "FAILED", error="main: Error (exit code 1)", pod=pod, parent="train")
     fake.finish(run_id, "FAILED")
     assert call(explain, run_id, "-o", "json") == 0
     (reason,) = shown(capsys)["reasons"]
     assert (reason["task"], reason["reason"], reason["line"]) == ("train", "data", said)
     assert call(pods, run_id) == 0
-    assert capsys.readouterr().out == f"[train] {said}\n"
+    assert capsys.readouterr().out == f"[train] {said}\n[train] {ended_with(65)}\n"
 
 
 def test_each_turn_of_a_loop_is_explained_by_its_own_pod(
@@ -321,6 +366,38 @@ def test_the_jobs_of_a_run_go_first_then_the_run(
     assert call(cancel, run_id, "-o", "json") == 0
     assert shown(capsys) == {"run_id": run_id, "state": "CANCELING", "jobs_deleted": [own]}
     assert left_at_the_end == [[other]]
+
+
+def test_jobs_that_are_looked_for_in_the_wrong_place_are_not_taken_for_gone(
+    fake: FakeKubeflow, cluster: FakeCluster, start: Start, tmp_path: Path, capsys: Read
+) -> None:
+    run_id = start(plan_launch="gs://bucket/launch.yaml")
+    fake.task(run_id, "train", "RUNNING")
+    own = Jobs(cluster, "volcano", str(tmp_path / "store")).add("000001-a", launch_id=run_id)
+    said = rf"no job of it was found in namespace ml, though train was under way.*cancel {run_id} --jobs-namespace"
+    with pytest.raises(UnavailableError, match=said):
+        call(cancel, run_id, "--namespace", "ml")
+    assert fake.runs[run_id]["state"] == "CANCELED"
+    capsys.readouterr()
+    assert call(cancel, run_id, "--jobs-namespace", "kubeflow", "-o", "json") == 0
+    assert shown(capsys)["jobs_deleted"] == [own]
+
+
+def test_a_run_that_is_not_launching_has_no_jobs_to_miss(
+    fake: FakeKubeflow, cluster: FakeCluster, start: Start, capsys: Read
+) -> None:
+    run_id = start(plan_launch="gs://bucket/launch.yaml")
+    fake.task(run_id, "train", "SUCCEEDED")
+    fake.task(run_id, "promote", "RUNNING")
+    assert call(cancel, run_id) == 0
+    assert "no job of it is in namespace kubeflow" in capsys.readouterr().err
+
+
+def test_a_lock_on_a_store_that_is_not_here_is_said_to_be_left(start: Start, tmp_path: Path, capsys: Read) -> None:
+    run_id = start(store=str(tmp_path / "mounted-elsewhere"))
+    assert call(cancel, run_id) == 0
+    assert f"its lock on {tmp_path}/mounted-elsewhere was not freed" in capsys.readouterr().err
+    assert not (tmp_path / "mounted-elsewhere").exists()
 
 
 def test_a_job_that_a_launcher_starts_meanwhile_goes_too(

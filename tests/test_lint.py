@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,16 @@ def test_the_verb_ends_with_the_code_of_a_wrong_setting(
     path.write_text("a: [")
     assert main(["lint", str(path)]) == 64
     assert main(["lint", str(tmp_path / "nothing.yaml")]) == 64
-    path.write_text("a: b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a: b", b"", b"root: {}", b"root: {dag: {tasks: {a: {}}}}", b"root: {dag: {tasks: [a]}}", b"- root", b"\xff\xfe"],
+)
+def test_what_is_no_compiled_pipeline_is_refused(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "it.yaml"
+    path.write_bytes(content)
     assert main(["lint", str(path)]) == 64
-    assert "this is no compiled pipeline" in capsys.readouterr().err
+    assert re.search("this is no compiled pipeline|can't decode", capsys.readouterr().err)

@@ -197,3 +197,12 @@ def test_what_compile_refuses_leaves_the_file_as_it_was(capsys: pytest.CaptureFi
     assert main(["compile", "evaluate", "--allow-tags", "-o", str(tmp_path)]) == 64
     assert main(["compile", "evaluate", "--allow-tags", "-o", str(tmp_path / "it.txt")]) == 64
     assert "give the name of a YAML file, such as evaluate.yaml" in capsys.readouterr().err
+    assert main(["compile", "evaluate", "--allow-tags", "-o", str(path / "it.yaml")]) == 64
+    assert "it.yaml: cannot be written: " in capsys.readouterr().err
+
+
+def test_the_demo_is_put_in_only_where_its_settings_are_chosen(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    given = ["--local", "--out", str(tmp_path / "out"), "--set", "store=s", "--set", "plan_preset=small"]
+    assert main(["run", "refine", *given]) == 64
+    assert "give --set download_shards=... --set evaluate_suite=..." in capsys.readouterr().err
+    assert not (tmp_path / "out" / "world").exists()

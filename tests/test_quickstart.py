@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hqclip import cli
 from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
 from pipelines.__main__ import main
+from pipelines.compiling import image_names
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import unset
 from tests.fakes.kubernetes import FakeCluster
@@ -29,6 +31,11 @@ EXPECTED = {"doctor": (0, 78)}  # the fake cluster has no service accounts, and 
 def commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if not line.startswith("export ")]
+
+
+def exported() -> dict[str, str]:
+    """What the page says of images."""
+    return dict(re.findall(r"^export (HQCLIP_REGISTRY|HQCLIP_TAG)=(\S+)$", PAGE.read_text(), re.MULTILINE))
 
 
 @pytest.fixture
@@ -46,7 +53,8 @@ def kubeflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: dict[str, A
         monkeypatch.setenv("STORE", str(tmp_path / "store"))
         monkeypatch.setenv("POOL", world["shards"])
         monkeypatch.setenv("SUITE", world["suite"])
-        monkeypatch.setenv("HQCLIP_TAG", "0.1.0")
+        for name, value in exported().items():
+            monkeypatch.setenv(name, value)
         (tmp_path / "docs").symlink_to(ROOT / "docs")
         (tmp_path / "manifests").symlink_to(ROOT / "manifests")
         (tmp_path / "build").mkdir()
@@ -64,7 +72,15 @@ def call(fake: FakeKubeflow, words: list[str]) -> int:
     if words[0] == "hqclip":
         return cli.main(words[1:])
     assert words[:2] == ["kubectl", "kustomize"], words
-    return subprocess.run(words, capture_output=True, check=False).returncode
+    done = subprocess.run(words, capture_output=True, check=False, text=True)
+    print(done.stdout)
+    return done.returncode
+
+
+def test_no_image_is_pulled_from_where_nobody_put_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines", "compile", "evaluate", "-o", str(tmp_path / "it.yaml")]
+    subprocess.run(command, env={**os.environ, **exported()}, cwd=ROOT, check=True)  # a shell after the page's exports
+    assert all(name.startswith("registry.example.com/hqclip/") for name in image_names(tmp_path / "it.yaml"))
 
 
 def test_every_command_of_the_page_does_what_it_says(
@@ -80,6 +96,8 @@ def test_every_command_of_the_page_does_what_it_says(
         told[command] = out + err
     assert len(told) >= 15
     assert (tmp_path / "build/refine.yaml").exists()
+    rendered = told["kubectl kustomize manifests/overlays/kubeflow"]
+    assert re.findall(r"image: (\S+)", rendered) == ["REGISTRY/hqclip/launch:0.1.0"]
     created, cancelled, swept = list(kubeflow.runs.values())[:3]
     assert created["state"] == "SUCCEEDED"
     assert cancelled["state"] in ("CANCELING", "CANCELED")

@@ -23,6 +23,7 @@ from pipelines.client.cron import fire_times, parse_cron, parse_interval
 from pipelines.client.schedule_file import read_file
 from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
 from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubeflow_client import unset
 
 NOON = datetime(2026, 11, 25, 12, 0, 0, 500_000, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
@@ -159,7 +160,8 @@ def package(**changed: Any) -> Package:
 
 
 @pytest.fixture
-def kubeflow() -> Iterator[FakeKubeflow]:
+def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
+    unset(monkeypatch)
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()
@@ -215,6 +217,37 @@ def test_apply_makes_what_is_missing_and_twice_changes_nothing(kubeflow: FakeKub
     assert kubeflow.fire(made["recurring_run_id"])
     assert actions(shell("apply")) == [("nightly", "none")]
     assert list(kubeflow.recurring.values()) == [made]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"cron": "@every 12h"},
+        {"cron": "", "every": "12h", "description": "one turn\n"},
+        {"cron": " 0 0  2 * * *\n", "experiment": "nightly\n"},
+    ],
+)
+def test_what_is_written_otherwise_but_means_the_same_is_no_difference(
+    kubeflow: FakeKubeflow, shell: Shell, written: dict[str, str]
+):
+    shell.write({**NIGHTLY, **written})
+    shell("apply")
+    (row,) = shell("apply")
+    assert (row["action"], row["differences"]) == ("none", [])
+    assert len(kubeflow.asked("POST", "/recurringruns$")) == 1
+
+
+def test_an_interval_that_is_replaced_begins_anew(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write({**NIGHTLY, "cron": "@every 12h"})
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    made["created_at"] = f"{datetime.now(UTC) - timedelta(hours=11):%Y-%m-%dT%H:%M:%SZ}"
+    (row,) = shell("diff")
+    assert datetime.fromisoformat(row["next"][0]) < datetime.now(UTC) + timedelta(hours=2)
+    shell.write({**NIGHTLY, "cron": "@every 12h", "description": "new"})
+    (row,) = shell("diff")
+    assert row["action"] == "replace"
+    assert datetime.fromisoformat(row["next"][0]) > datetime.now(UTC) + timedelta(hours=11)
 
 
 def test_what_differs_is_replaced_and_two_are_never_on_at_once(kubeflow: FakeKubeflow, shell: Shell):
@@ -292,6 +325,19 @@ def test_inputs_are_checked_by_the_version_that_will_run(kubeflow: FakeKubeflow,
     assert "unknown input 'sotre'; did you mean 'store'?" in said_of_it
     assert "schedule lonely: input store is missing" in said_of_it
     assert not kubeflow.recurring, "nothing is begun where something is wrong"
+
+
+def test_inputs_mean_what_they_mean_in_a_file_of_params(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write({**NIGHTLY, "inputs": {"store": {"train.learning_rate": 0.001, "seeds": [1, 2]}, "version": None}})
+    shell("apply")
+    (made,) = kubeflow.recurring.values()
+    text = '{"seeds": [1, 2], "train.learning_rate": 0.001}'
+    assert made["runtime_config"]["parameters"] == {"store": text, "version": ""}
+    assert actions(shell("apply")) == [("nightly", "none")]
+    for empty in (None, ""):
+        shell.write({**NIGHTLY, "inputs": {"store": empty}})
+        with pytest.raises(ConfigError, match="schedule nightly: input store is missing"):
+            shell("apply")
 
 
 def test_text_stays_as_it_is_written(kubeflow: FakeKubeflow, shell: Shell):
@@ -432,6 +478,11 @@ def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):
         "- {name: e, every: 1h, verion: x}\n"
         "- {name: f, pipeline: [p], every: 1h}\n"
         "- {name: g, pipeline: p, cron: '* 0 2 * * *'}\n"
+        "- {name: h, pipeline: p, cron: '0,1 0 0 * * *'}\n"
+        "- {name: i, pipeline: p, every: 45s}\n"
+        "- {name: j, pipeline: p, every: 1h, on: [1]}\n"
+        "- {name: k, pipeline: p, every: 1h, inputs: [1]}\n"
+        "- {name: l, pipeline: p, every: 1h, inputs: {on: 1, yes: 2}}\n"
     )
     with pytest.raises(ConfigError) as refusal:
         read_file(file)
@@ -444,6 +495,11 @@ def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):
         "schedule e: unknown 'verion'; did you mean 'version'?; pipeline is missing",
         "schedule f: pipeline is ['p']; give a single value",
         "schedule g: '* 0 2 * * *' fires every 1 s; seconds come first: give 0",
+        "schedule h: '0,1 0 0 * * *' fires every 1 s",
+        "schedule i: '@every 45s' fires every 45 s; give 60s or more",
+        "; on is ['1']; give a single value",
+        "schedule k: inputs: give a mapping of inputs to values",
+        "schedule l: inputs: some of on, yes are one and the same in YAML",
     ):
         assert part in str(refusal.value)
 
@@ -455,6 +511,8 @@ def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):
         ("schedules: {a: b}", "`schedules` must be a list"),
         ("- a", "give `schedules:` with a list"),
         ("schedules: [", "schedule.yaml: while parsing"),
+        ("schedules: [{name: a, inputs: &i {b: c}}, {name: d, inputs: {<<: *i}}]", "write out what `<<` stands for"),
+        ("schedules: [{name: a, start: 2026-02-30T00:00:00Z}]", "day is out of range for month"),
         ("schedules: []\ngroup: A B", "group is 'A B'"),
     ],
 )

@@ -20,13 +20,15 @@ from pipelines.client import sweeps
 from pipelines.client.sweeps import make_points
 from tests.cycle import STEPS, TINY, Cycle
 from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubeflow_client import unset
 
 GRID = ("--grid", "train.learning_rate=1e-3,5e-4", "--grid", "train.negative_weight=0.5,1")
 INPUTS = ("--set", "store=gs://b/s", "--set", "evaluate_suite=gs://b/suite.json")
 
 
 @pytest.fixture
-def kubeflow() -> Iterator[FakeKubeflow]:
+def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
+    unset(monkeypatch)
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()
@@ -151,6 +153,13 @@ def test_waiting_mirrors_the_worst_of_the_runs(kubeflow: FakeKubeflow, second: s
     assert run(*words, "--host", kubeflow.url) == code
 
 
+def test_a_wait_that_cannot_be_one_starts_nothing(kubeflow: FakeKubeflow):
+    for words in ((), ("--version", "latest")):
+        with pytest.raises(ConfigError, match="--poll-s is 0; give more than 0"):
+            run("--grid", "train.seed=1", *INPUTS, *words, "--wait", "--poll-s", "0", "--host", kubeflow.url)
+    assert not kubeflow.requests
+
+
 def test_an_uploaded_version_can_be_swept(kubeflow: FakeKubeflow):
     run("--grid", "train.seed=1", *INPUTS, "--host", kubeflow.url)
     run("--grid", "train.seed=2", *INPUTS, "--version", "latest", "--host", kubeflow.url)
@@ -165,8 +174,10 @@ def test_inputs_may_come_from_a_file(kubeflow: FakeKubeflow, tmp_path: Path):
     params = tmp_path / "params.yaml"
     params.write_text("store: gs://b/s\nevaluate_suite: gs://b/suite.json\nplan_overrides: {train.sede: 1}\n")
     words = ("--grid", "train.seed=1,2", "--params", str(params), "--host", kubeflow.url)
-    with pytest.raises(ConfigError, match="unknown setting train.sede"):
-        run(*words)
+    for version in ((), ("--version", "latest")):
+        with pytest.raises(ConfigError, match="unknown setting train.sede"):
+            run(*words, *version)
+    assert not kubeflow.requests
     assert run(*words, "--set", "plan_overrides={}") == 0
     (started,) = kubeflow.runs.values()
     assert started["runtime_config"]["parameters"]["store"] == "gs://b/s"

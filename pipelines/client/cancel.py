@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from hqclip.cycle.lock import STALE_S, release
-from hqclip.errors import ConfigError, HQClipError, UnavailableError
+from hqclip.errors import ConfigError, HQClipError, NotFoundError, UnavailableError
 from hqclip.launch.jobs import cancel_jobs
 from hqclip.launch.spec import JobsCancelConfig
 from hqclip.store import open_store
@@ -13,7 +15,8 @@ from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
-from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, parameters_of, state_of
+from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, parameters_of, state_of, tasks_of
+from pipelines.hardware import LAUNCHABLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """0 if nothing of the run is left; 69 if it was terminated, but jobs of it may run on."""
+    """0 if nothing of the run is left, for all one can see; 69 if it was terminated, but jobs of it may run on."""
     kubeflow = connect.connect(given)
     found = find_run(kubeflow, given.run)
     if given.dry_run:
         show({"run_id": found.run_id, "state": state_of(found), "deletes_jobs_of": found.run_id}, given.output)
         return 0
     namespace = given.jobs_namespace or kubeflow.kubernetes_namespace
+    under_way = _launching(found)
     deleted, fault = _delete_jobs(kubeflow, found.run_id, namespace)
     if state_of(found) not in ENDED:
         terminate(kubeflow, found.run_id)
@@ -42,16 +46,33 @@ def run(given: argparse.Namespace) -> int:
     _free_store(parameters_of(found).get("store", ""), found.run_id)
     found = kubeflow.client.get_run(found.run_id)
     show({"run_id": found.run_id, "state": state_of(found), "jobs_deleted": deleted}, given.output)
-    if fault is None:
-        return 0
-    if not is_launched(found):
+    if fault is not None and not is_launched(found):
         say(f"it launches no jobs, and none were looked for: {fault}")
-        return 0
-    where = f" --namespace {namespace}" if namespace else ""
-    raise UnavailableError(
-        f"the run is terminated, but its jobs were not deleted, and may hold GPUs: {fault}. Where the cluster can be "
-        f"reached: hqclip jobs cancel --of {found.run_id}{where}"
-    )
+    elif fault is not None:
+        raise UnavailableError(
+            f"the run is terminated, but its jobs were not deleted, and may hold GPUs: {fault}. Where the cluster can "
+            f"be reached: hqclip jobs cancel --of {found.run_id} --namespace {namespace}"
+        )
+    elif under_way and not deleted:
+        raise UnavailableError(
+            f"the run is terminated, but no job of it was found in namespace {namespace}, though {under_way}: if its "
+            "jobs are elsewhere, they run on and hold GPUs. Name where the pods of its runs are (--namespace), or its "
+            f"jobs alone: python -m pipelines cancel {found.run_id} --jobs-namespace NAMESPACE"
+        )
+    elif is_launched(found) and not deleted:
+        say(f"no job of it is in namespace {namespace}")
+    return 0
+
+
+def _launching(run: Any) -> str:
+    """Why a run may have a job just now, as far as Kubeflow tells; empty if nothing speaks for one."""
+    if not is_launched(run) or state_of(run) in (*ENDED, "PENDING"):
+        return ""
+    tasks = tasks_of(run)
+    launching = [task.name for task in tasks if task.name in LAUNCHABLE and task.state not in ENDED]
+    if not tasks:
+        return "it was under way"
+    return f"{', '.join(launching)} was under way" if launching else ""
 
 
 def _free_store(store: str, run_id: str) -> None:
@@ -59,7 +80,10 @@ def _free_store(store: str, run_id: str) -> None:
     if not store:
         return
     try:
-        release(open_store(store), run_id)
+        opened = open_store(store)
+        if not opened.uri.startswith("gs://") and not Path(opened.uri).is_dir():
+            raise NotFoundError(f"there is no folder {opened.uri} on this machine")
+        release(opened, run_id)
     except HQClipError as error:
         say(f"its lock on {store} was not freed, and keeps others out for up to {STALE_S / 60:.0f} minutes: {error}")
 

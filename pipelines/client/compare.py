@@ -17,20 +17,21 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.cycle.compare import Compared
-from hqclip.cycle.plan import newest_cycle, record_key
+from hqclip.cycle.plan import newest_cycle, record_key, suite_digest
 from hqclip.cycle.story import NAMES, side_by_side
-from hqclip.cycle.sweep import read_points
+from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, DataError, NotFoundError
-from hqclip.records import Champion, CycleRecord, Evaluation
+from hqclip.records import Champion, CycleRecord, Evaluation, canonical_json
 from hqclip.report import Arm, Comparison, Group, Provenance, Report, Row, Score
 from hqclip.report.page import render
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
 from pipelines.client import connect, output
 from pipelines.client.output import say, show
+from pipelines.client.settings import settings_of
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-_SWEEP = re.compile(r"sweeps/\w+\.json", re.ASCII).fullmatch
+_PLAN = re.compile(r"sweeps/\w+\.plan\.json", re.ASCII).fullmatch
 _CYCLE = re.compile(r"(?P<cycle>[1-9]\d*)(/(?P<name>[\w-]+))?", re.ASCII).fullmatch
 
 
@@ -197,7 +198,7 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
         raise ConfigError(f"run {run_id} has no input `store`: it is none of ours")
     store = open_store(str(inputs["store"]))
     if "sweep_points" in inputs:
-        return _sweep_of(store, run_id, str(inputs["sweep_points"]))
+        return _sweep_of(store, run_id, inputs)
     if "evaluate_model" in inputs:
         return str(inputs["evaluate_model"]) or "champion"
     if number := int(inputs.get("plan_cycle") or 0):
@@ -212,16 +213,23 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
     )
 
 
-def _sweep_of(store: Store, run_id: str, points: str) -> str:
-    """The finished sweep of just these points."""
-    wanted = {point["name"]: point["settings"] for point in read_points(points)}
-    done = [key.removesuffix(".json") for key in store.list("sweeps/") if _SWEEP(key)]
-    plans = {sweep: json.loads(store.read(f"{sweep}.plan.json"))["points"] for sweep in done}
-    found = [s for s, plan in plans.items() if {point["name"]: point["settings"] for point in plan} == wanted]
-    if len(found) != 1:
+def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
+    """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
+    config = settings_of("sweep", inputs)
+    settings, points = resolve(config)
+    planned = {"settings": settings, "points": points, "suite": suite_digest(config.suite)}
+    if config.dataset:  # else that of the newest cycle there was
+        planned["dataset"] = config.dataset
+    wanted = json.loads(canonical_json(planned))
+    plans = {key: json.loads(store.read(key)) for key in store.list("sweeps/") if _PLAN(key)}
+    fitting = [key for key, plan in plans.items() if all(plan.get(name) == value for name, value in wanted.items())]
+    found = [key.removesuffix(".plan.json") for key in fitting]
+    done = [sweep for sweep in found if store.exists(f"{sweep}.json")]
+    if len(found) != 1 or not done:
         raise NotFoundError(
-            f"run {run_id} tried {', '.join(wanted)}; finished sweeps of {store.uri} that did just that: "
-            f"{', '.join(found) or 'none'}. Name one of them instead"
+            f"run {run_id} tried {', '.join(point['name'] for point in points)}; finished sweeps of {store.uri} with "
+            f"just its settings, suite and data: {', '.join(done) or 'none'} ({len(found)} planned). Name one of "
+            "them instead"
         )
     return found[0]
 

@@ -28,6 +28,7 @@ from hqclip.errors import AccessError, ConfigError, MissingSoftwareError, NotFou
 from pipelines.client.patience import NO_LOGIN, PATIENCE_S, PatientRest
 
 INSIDE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+HOME = "kubeflow"  # the namespace of a Kubeflow that is for one user alone: its runs have their pods there
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 FIRST_S = 10.0  # patience with a host that has never answered: it may be the wrong one
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port-forward",
         metavar="NAMESPACE",
         nargs="?",
-        const="kubeflow",
+        const=HOME,
         help="reach it through kubectl port-forward, in this namespace (kubeflow) (HQCLIP_KFP_PORT_FORWARD)",
     )
     group.add_argument(
@@ -91,8 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def connect(given: argparse.Namespace) -> Kubeflow:
     """A connection that has been tried out. Raises `ConfigError`, `AccessError` and `UnavailableError`."""
     login = _login(given)
-    forwarded = _said(given, "port_forward")
-    host = _forward(forwarded) if forwarded else _host(given)
+    said, forwarded = _way_there(given)
+    host = _forward(forwarded) if forwarded else _host(said)
     settings = kfp_server_api.Configuration(host=host)
     if ca_file := _said(given, "ca_file"):
         settings.ssl_ca_cert = str(_existing(Path(ca_file), "--ca-file"))
@@ -107,8 +108,12 @@ def connect(given: argparse.Namespace) -> Kubeflow:
     namespace = _namespace(given) if health.multi_user else ""
     client._context_setting["namespace"] = namespace
     ui = os.environ.get("HQCLIP_KFP_UI_HOST", host).rstrip("/")
-    pods = namespace or _said(given, "namespace") or forwarded or ("kubeflow" if host == INSIDE else "")
-    return Kubeflow(client, namespace, ui, bool(health.multi_user), pods)
+    return Kubeflow(client, namespace, ui, bool(health.multi_user), namespace or pods_namespace(given) or HOME)
+
+
+def pods_namespace(given: argparse.Namespace) -> str:
+    """Where flags and variables say that the pods of runs are; empty if they do not. Raises `ConfigError`."""
+    return _said(given, "namespace") or _way_there(given)[1]
 
 
 def pages(ask: Callable[..., Any], name: str, page_size: int = PAGE, **asked: Any) -> Iterator[Any]:
@@ -163,8 +168,20 @@ def _said(given: argparse.Namespace, name: str) -> str:
     return str(flag) if flag else os.environ.get(f"HQCLIP_KFP_{name.upper()}", "")
 
 
-def _host(given: argparse.Namespace) -> str:
-    host = _said(given, "host") or os.environ.get("KF_PIPELINES_ENDPOINT", "")
+def _way_there(given: argparse.Namespace) -> tuple[str, str]:
+    """The host, or the namespace of a port-forward: what flags name, else what variables name; ConfigError for both."""
+    flags = {f"--{name.replace('_', '-')}": str(getattr(given, name, None) or "") for name in ("host", "port_forward")}
+    variables = {name: os.environ.get(name, "") for name in ("HQCLIP_KFP_HOST", "HQCLIP_KFP_PORT_FORWARD")}
+    for ways in (flags, variables):
+        host, forwarded = ways.values()
+        if host and forwarded:
+            raise ConfigError(f"{' and '.join(ways)} are two ways to Kubeflow; give one")
+        if host or forwarded:
+            return host, forwarded
+    return os.environ.get("KF_PIPELINES_ENDPOINT", ""), ""
+
+
+def _host(host: str) -> str:
     if not host and _POD_NAMESPACE.is_file():
         return INSIDE
     if not host:

@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,8 @@ def run(given: argparse.Namespace) -> int:
 
 def estimate(given: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a stage, and one for all: amount, tokens, GPU-hours, hours, dollars from low to high, and the basis."""
+    if given.images is not None and given.images < 0:
+        raise ConfigError(f"--images is {given.images}; give 0 or more")
     config = PlanConfig(
         store=given.store,
         shards=given.shards,
@@ -193,12 +195,12 @@ class Past:
             return Pace(0, 0, f"unknown: cycle {self.cycle} has no {stage} that worked")
         return Pace(amount, seconds, f"cycle {self.cycle}", self.device)
 
-    def annotated(self, pool: Pool) -> int:
-        """Images of the pool that have their texts already, by the annotator that the settings name."""
+    def annotated(self, shards: Iterable[ShardEntry]) -> int:
+        """Images of these shards that have their texts already, by the annotator that the settings name."""
         if not self._is_same_annotator(self._plan):
             return 0
         folder = self._results.get("annotate", {}).get("annotations", "")
-        return sum(entry.rows for entry in pool.shards if folder and self._has_sidecar(folder, entry))
+        return sum(entry.rows for entry in shards if folder and self._has_sidecar(folder, entry))
 
     def _has_sidecar(self, folder: str, entry: ShardEntry) -> bool:
         return self._store.exists(f"{folder}/{entry.name}.parquet")
@@ -266,10 +268,11 @@ def _work(
     """What each stage has to do."""
     images, about, done = _images(given, past)
     left = None if images is None else images - done
+    already = f"{done:,} annotated already" if done else ""
     scored = images if open_store(given.store).exists("champion.json") else 0
     samples = int(settings["train"]["samples_seen"]) * num_points
     return [
-        Work("annotate", left, "images", f"{done:,} annotated already" if done else about),
+        Work("annotate", left, "images", "; ".join(filter(None, [already, about]))),
         Work("score", scored, "images", about if scored or scored is None else "no champion yet"),
         Work("train", samples, "samples"),
         Work("evaluate", num_points, "models"),
@@ -277,22 +280,25 @@ def _work(
 
 
 def _images(given: argparse.Namespace, past: Past) -> tuple[int | None, str, int]:
-    """How many there are, how that is known, and how many are annotated already."""
+    """How many there are, how that is known, and how many are annotated already.
+
+    Shards that a pool of the store has are counted; the others are as dense as these.
+    """
     if given.images is not None:
         return given.images, "", 0
     store = open_store(given.store)
-    found = [info for _, info in list_shards(given.shards)]
-    contents = {(info.size, info.crc32c) for info in found}
-    rows = size = 0
-    for key in store.list("pools/"):
-        if re.fullmatch(r"pools/\w+\.json", key):
-            pool = Pool.from_json(store.read(key), key)
-            if {(entry.size, entry.crc32c) for entry in pool.shards} == contents:
-                return pool.rows, "", past.annotated(pool)
-            rows, size = rows + pool.rows, size + sum(entry.size for entry in pool.shards)
+    pools = [key for key in store.list("pools/") if re.fullmatch(r"pools/\w+\.json", key)]
+    entries = [entry for key in pools for entry in Pool.from_json(store.read(key), key).shards]
+    known = {(entry.size, entry.crc32c): entry for entry in entries}
+    rows = sum(entry.rows for entry in known.values())
     if not rows:
         return None, "give --images: the store has no pool to count by", 0
-    return round(sum(info.size for info in found) / size * rows), "images by the size of the shards", 0
+    contents = [(info.size, info.crc32c) for _, info in list_shards(given.shards)]
+    counted = [known[content] for content in contents if content in known]
+    new = [size for size, crc32c in contents if (size, crc32c) not in known]
+    guessed = round(sum(new) * rows / sum(entry.size for entry in known.values()))
+    about = f"{guessed:,} images by the size of the shards" if new else ""
+    return sum(entry.rows for entry in counted) + guessed, about, past.annotated(counted)
 
 
 def _row(work: Work, pace: Pace, machine: Mapping[str, Any], prices: Sequence[Price]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ accepted means the same there. Times are UTC, which is Kubeflow's zone unless it
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -126,6 +127,13 @@ def parse_interval(text: str) -> int:
     if not seconds:
         raise ConfigError(f"interval {text!r}: give hours, minutes and seconds such as 24h, 90m or 1h30m")
     return seconds
+
+
+def closest(when: Cron | Every) -> int:
+    """Seconds between two times it may fire at, at least: a minute or more for a cron expression is a minute."""
+    if isinstance(when, Every):
+        return when.seconds
+    return min((later - one for one, later in itertools.pairwise(when.seconds)), default=60)
 
 
 def fire_times(when: Cron | Every, after: datetime, count: int, end: datetime | None = None) -> list[datetime]:

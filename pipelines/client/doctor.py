@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from components import images
-from hqclip.errors import HQClipError, MissingSoftwareError
+from hqclip.errors import AccessError, ConflictError, HQClipError, MissingSoftwareError
 from hqclip.launch import kube
 from hqclip.launch.backend import BACKENDS, Backend
 from hqclip.launch.naming import SELECTOR
@@ -30,7 +30,7 @@ from hqclip.launch.order import make_order, render
 from hqclip.launch.patches import Json
 from hqclip.launch.spec import LaunchSpec, read_sections, read_spec
 from hqclip.stages import STAGES
-from hqclip.store import open_store
+from hqclip.store import Store, open_store
 from pipelines.client import connect, output
 from pipelines.client.output import say, show
 
@@ -108,7 +108,7 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
     yield Check("namespace", api.namespace)
     yield Check("clock", api.clock)
     if given.cluster or given.launch:
-        cluster = Cluster(given)
+        cluster = Cluster(given, api)
         yield Check("kubernetes", cluster.reachable)
         for backend in BACKENDS.values():
             yield Check(backend.name, lambda backend=backend: cluster.scheduler(backend))  # type: ignore[misc]
@@ -175,11 +175,22 @@ def store(uri: str) -> Finding:
     content = key.encode()
     here.write(key, content)
     try:
+        if _is_overwritten(here, key):
+            return Finding(FAIL, f"{uri} lets what is there be overwritten", "runs rely on it; take another store")
         if here.read(key) != content or key not in list(here.list("doctor-")):
             return Finding(FAIL, f"{uri} does not give back what was written", "is this an object store with a cache?")
     finally:
         here.delete(key)
-    return Finding(OK, f"{uri} can be written, read, listed and deleted from")
+    return Finding(OK, f"{uri} can be written, read, listed and deleted from, and overwrites nothing")
+
+
+def _is_overwritten(store: Store, key: str) -> bool:
+    """Whether an object that is there gives way to another."""
+    try:
+        store.write(key, b"another")
+    except ConflictError:
+        return False
+    return True
 
 
 def _new_folder(folder: Path) -> Finding:
@@ -246,6 +257,10 @@ class Api:
         status = FAIL if abs(skew) > MUCH_SKEW_S else WARN if abs(skew) > SKEW_S else OK
         return Finding(status, words, advice)
 
+    def pods_namespace(self) -> str:
+        """Where the pods of runs are, as the other verbs have it; empty if neither Kubeflow nor flags say so."""
+        return self._kubeflow.kubernetes_namespace if self._is_there else connect.pods_namespace(self._given)
+
     def _health(self) -> tuple[dict[str, Any], str]:
         """What the server says of itself, and when: kfp's own client leaves out what it does not know."""
         api = self._kubeflow.client._run_api.api_client
@@ -257,14 +272,14 @@ class Api:
 class Cluster:
     """Kubernetes, asked once how to reach it."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self._given = given
+    def __init__(self, given: argparse.Namespace, api: Api) -> None:
+        self._given, self._api = given, api
         self._is_there = False
         self._serves: list[str] = []
 
     @cached_property
     def _cluster(self) -> kube.Cluster:
-        return kube.connect(self._given.namespace or "")
+        return kube.connect(self._api.pods_namespace())
 
     def reachable(self) -> Finding:
         """Is there a cluster, and the namespace in it?"""
@@ -297,11 +312,14 @@ class Cluster:
         """Which queues are there?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        found = [
-            queue["metadata"]["name"]
-            for version in ("v1beta2", "v1beta1")
-            for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
-        ]
+        try:
+            found = [
+                queue["metadata"]["name"]
+                for version in ("v1beta2", "v1beta1")
+                for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
+            ]
+        except AccessError as error:
+            return _not_allowed(error)
         return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
 
     def rights(self) -> Finding:
@@ -317,7 +335,10 @@ class Cluster:
         """Are the service accounts there that launch, work and clean up?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
+        try:
+            missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
+        except AccessError as error:
+            return _not_allowed(error)
         if missing:
             return Finding(FAIL, f"missing: {', '.join(missing)}", "apply manifests/ (see its README)")
         return Finding(OK, ", ".join(ACCOUNTS))
@@ -348,6 +369,11 @@ class Cluster:
             return cluster.create(backend.api, backend.plural, render(order), dry_run=True)
         except kube.AlreadyExists:
             return {}
+
+
+def _not_allowed(error: AccessError) -> Finding:
+    """What one may do without; to launch and to follow jobs it is not needed."""
+    return Finding(WARN, f"not looked at: {error}", "")
 
 
 def _unknown(of: str) -> Finding:

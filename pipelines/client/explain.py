@@ -62,6 +62,7 @@ ADVICE = {
 _OURS = re.compile(r"(hqclip [\w ]+: .+)")
 _RAISED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 _CODE = re.compile(r"exit(?:ed with)? code:? (\d+)|exit status (\d+)")
+_STATUS = re.compile(r"exit status (\d+)")
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,22 @@ def _look_at_pods(kubeflow: Kubeflow, run: Any, broken: Sequence[Task]) -> dict[
     return seen
 
 
+def _exit_code(pod: Pod | None, log: Sequence[str]) -> int | None:
+    """What the stage ended with: Kubeflow's launcher, which runs it, ends with 1 itself, and says in the log why."""
+    if pod is None or pod.exit_code != 1:
+        return pod.exit_code if pod else None
+    told = [int(code) for line in log for code in _STATUS.findall(line)]
+    return told[-1] if told else 1
+
+
 def _reason(run: Any, task: Task, pod: Pod | None, log: Sequence[str]) -> Reason:
     ended = [pod.reason, pod.message] if pod else []
-    kind = kind_of([task.error, *ended], pod.exit_code if pod else None)
+    kind = kind_of([task.error, *ended], _exit_code(pod, log))
     line = telling_line(log) or telling_line([*ended, *task.error.splitlines()])
     if kind == "unknown":
         kind = kind_of([line], None)
+    if kind == "bug" and not log:
+        kind = "unknown"  # every fault looks like that from outside
     command = f"python -m pipelines logs {run.run_id} --task {task.name}"
     advice = ADVICE[kind]
     if is_launched(run) and task.name in LAUNCHABLE:

@@ -45,16 +45,9 @@ def read_inputs(known: Definitions, assignments: Sequence[str] = (), params: Pat
 
     Raises `ConfigError` with all that is wrong.
     """
-    problems: list[str] = []
-    given: dict[str, Any] = _read_file(params) if params else {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if equals:
-            given[name] = (value, _as_json(value))
-        else:
-            problems.append(f"--set {assignment}: give INPUT=VALUE")
+    problems = [f"--set {assignment}: give INPUT=VALUE" for assignment in assignments if "=" not in assignment]
     inputs = {}
-    for name, (text, value) in given.items():
+    for name, (text, value) in read_said(assignments, params).items():
         if name not in known:
             several = ", ".join(sorted(known)) or "none"
             problems.append(f"unknown pipeline input {name!r}{did_you_mean(name, known)}; one of {several}")
@@ -68,15 +61,27 @@ def read_inputs(known: Definitions, assignments: Sequence[str] = (), params: Pat
     return inputs
 
 
-def require(known: Definitions, inputs: Mapping[str, Any]) -> None:
-    """Raises `ConfigError` naming every input that has neither a value nor a default."""
-    missing = [
+def read_said(assignments: Sequence[str] = (), params: Path | None = None) -> dict[str, tuple[str, Any]]:
+    """What is said of inputs, by name, before their types are known: what was written, and what that means."""
+    given = _read_file(params) if params else {}
+    pairs = (assignment.split("=", 1) for assignment in assignments if "=" in assignment)
+    return given | {name: (value, _as_json(value)) for name, value in pairs}
+
+
+def missing(known: Definitions, inputs: Mapping[str, Any]) -> list[str]:
+    """Inputs that have neither a value nor a default."""
+    return [
         name
         for name, told in known.items()
         if inputs.get(name, "") == "" and "defaultValue" not in told and not told.get("isOptional")
     ]
-    if missing:
-        wanted = " ".join(f"--set {name}=..." for name in missing)
+
+
+def require(known: Definitions, inputs: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` naming every input that has neither a value nor a default."""
+    names = missing(known, inputs)
+    if names:
+        wanted = " ".join(f"--set {name}=..." for name in names)
         raise ConfigError(f"pipeline inputs are missing: give {wanted}, or --params FILE")
 
 
@@ -97,8 +102,27 @@ def typed(name: str, told: Mapping[str, Any], text: str, value: Any) -> Any:
     return found
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """Name to what was written and what it means. A mapping or list for a text input is its JSON."""
+def as_given(written: Any, meant: Any) -> dict[str, tuple[str, Any]]:
+    """A mapping of YAML, read as text alone and read as what it means; both by name. Raises `ConfigError` for others.
+
+    For a text input null is no text, and a mapping or a list is its JSON.
+    """
+    if not isinstance(written, dict) or not isinstance(meant, dict):
+        raise ConfigError("give a mapping of inputs to values")
+    if len(written) != len(meant):
+        raise ConfigError(f"some of {', '.join(map(str, written))} are one and the same in YAML; put them in quotes")
+    pairs = zip(written.items(), meant.values(), strict=True)
+    return {str(name): (_as_text(text, value), value) for (name, text), value in pairs}
+
+
+def _as_text(text: Any, value: Any) -> str:
+    if value is None:
+        return ""
+    return text if isinstance(text, str) else json.dumps(value, default=str)
+
+
+def _read_file(path: Path) -> dict[str, tuple[str, Any]]:
+    """What a file says of inputs, by name. Raises `ConfigError`, `NotFoundError`."""
     try:
         source = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -107,14 +131,12 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--params {path}: cannot be read: {error}") from error
     try:
         written, meant = yaml.load(source, yaml.BaseLoader), yaml.safe_load(source)  # noqa: S506 - text alone
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such day
         raise ConfigError(f"--params {path}: neither YAML nor JSON: {error}") from error
-    if not isinstance(meant, dict) or len(written) != len(meant):
-        raise ConfigError(f"--params {path}: give a mapping of inputs to values")
-    found = {}
-    for (name, text), value in zip(written.items(), meant.values(), strict=True):
-        found[str(name)] = ("" if value is None else text if isinstance(text, str) else json.dumps(value), value)
-    return found
+    try:
+        return as_given(written, meant)
+    except ConfigError as error:
+        raise ConfigError(f"--params {path}: {error}") from error
 
 
 def _as_json(text: str) -> Any:

@@ -18,6 +18,7 @@ from pipelines.client.output import say
 TIMEOUT = (10, 60)  # seconds: to connect, to answer
 PATIENCE_S = 60.0  # how long a request is tried again
 QUIET_TRIES = 3  # before a person is told
+LOOKS_S = (0.0, 1.0, 2.0, 4.0)  # pauses before each look for what was not heard of: it may still be in the making
 _BUSY = (429, 500, 502, 503, 504)
 _LOGIN = ("dex", "oauth2", "login", "accounts.google.com", "/auth", "signin", "openid")
 
@@ -136,14 +137,19 @@ NO_LOGIN = "no login at all"
 
 
 def created(create: Callable[[], Any], find: Callable[[], Any | None], tries: int = 3) -> Any:
-    """What `create` makes, once and no more: after an answer that got lost `find` says whether it is there."""
+    """What `create` makes, once and no more: after an answer that got lost `find` says whether it is there.
+
+    It is asked several times: a gateway that gives up leaves a server behind it that still works.
+    """
     for _ in range(tries - 1):
         try:
             return create()
         except UnheardError:
-            found = find()
-            if found is not None:
-                return found
+            for pause in LOOKS_S:
+                time.sleep(pause)
+                found = find()
+                if found is not None:
+                    return found
     return create()
 
 

@@ -29,7 +29,7 @@ from pipelines.client.versions import (
     read_package,
     warn_of_floating,
 )
-from pipelines.client.wait import wait_and_tell
+from pipelines.client.wait import check_waiting, wait_and_tell
 from pipelines.compiling import PIPELINES
 
 HELP = "start a run of a pipeline on a cluster"
@@ -61,9 +61,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Start a run; its exit code with --wait, else 0."""
+    check_waiting(given.poll_s)
     if given.version:
         return _run_version(given)
-    _check_waiting(given)
     package = read_package(given.pipeline, given.launched)
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
@@ -102,12 +102,6 @@ def start_run(kubeflow: Kubeflow, name: str, experiment: str, version: Any, inpu
         ),
         lambda: next((run for run in named() if run.run_id not in before), None),
     )
-
-
-def _check_waiting(given: argparse.Namespace) -> None:
-    """Before anything is started. Raises `ConfigError`."""
-    if given.poll_s <= 0:
-        raise ConfigError(f"--poll-s is {given.poll_s:g}; give more than 0")
 
 
 def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:

@@ -13,7 +13,8 @@ import yaml
 
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, NotFoundError
-from pipelines.client.cron import Every, fire_times, parse_cron, parse_interval
+from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
+from pipelines.client.inputs import as_given
 from pipelines.client.runs import EXPERIMENT
 from pipelines.client.versions import known_pipeline
 from pipelines.compiling import PIPELINES
@@ -79,7 +80,7 @@ def read_file(path: Path) -> tuple[str, list[Schedule]]:
         written, meant = yaml.load(source, _Strict), yaml.safe_load(source)  # noqa: S506 - text alone
     except FileNotFoundError:
         raise NotFoundError(f"{path}: there is no such file; docs/examples/schedule.yaml is one") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or no such day
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(written, dict) or not set(written) <= {"schedules", "group"}:
         raise ConfigError(f"{path}: give `schedules:` with a list, and `group:` if there are several such files")
@@ -127,7 +128,7 @@ def _shown(value: Any) -> str:
 
 
 class _Strict(yaml.BaseLoader):
-    """Every value as it is written, and no key twice: YAML would keep the last without a word."""
+    """Every value as it is written, no key twice (YAML would keep the last without a word), and no merges."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See yaml."""
@@ -135,6 +136,8 @@ class _Strict(yaml.BaseLoader):
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        if "<<" in keys:
+            raise yaml.constructor.ConstructorError(None, None, "write out what `<<` stands for", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -145,7 +148,7 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
     missing = [f"{name} is missing" for name in ("name", "pipeline") if not entry.get(name)]
     problems = unknown + missing
     nested = [name for name, value in entry.items() if name != "inputs" and not isinstance(value, str)]
-    problems += [f"{name} is {values[name]!r}; give a single value" for name in nested]
+    problems += [f"{name} is {entry[name]!r}; give a single value" for name in nested]
     if bool(entry.get("cron")) == bool(entry.get("every")):
         problems.append("give one of cron and every")
     if problems:
@@ -154,22 +157,22 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
         raise ConfigError("name: give up to 63 of a-z, 0-9 and dashes, a letter first")
     if (entry.get("enabled") or "true").lower() not in ("true", "false"):
         raise ConfigError(f"enabled is {entry['enabled']!r}; give true or false")
-    when = entry.get("cron") or f"@every {parse_interval(entry['every'])}s"
-    times = fire_times(parse_cron(when), datetime(2024, 1, 1, tzinfo=UTC), 2)
-    if len(times) == 2 and (apart := (times[1] - times[0]).total_seconds()) < SHORTEST_S:
-        raise ConfigError(f"{when!r} fires every {apart:.0f} s; seconds come first: give 0")
-    inputs = entry.get("inputs") or {}
-    if not isinstance(inputs, dict):
-        raise ConfigError("inputs: give a mapping of inputs to values")
-    meant = values.get("inputs") or {}
-    pairs = {name: (text, value) for (name, text), value in zip(inputs.items(), meant.values(), strict=True)}
-    texts = {name: entry[name] for name in ("experiment", "service_account", "description") if entry.get(name)}
+    times = parse_cron(entry["cron"].strip()) if entry.get("cron") else Every(parse_interval(entry["every"].strip()))
+    when = f"@every {times.seconds}s" if isinstance(times, Every) else " ".join(entry["cron"].split())
+    if (apart := closest(times)) < SHORTEST_S:
+        better = "give 60s or more" if isinstance(times, Every) else "seconds come first: give 0"
+        raise ConfigError(f"{when!r} fires every {apart} s; {better}")
+    try:
+        inputs = as_given(entry.get("inputs") or {}, values.get("inputs") or {})
+    except ConfigError as error:
+        raise ConfigError(f"inputs: {error}") from error
+    texts = {name: entry[name].strip() for name in ("experiment", "service_account", "description") if entry.get(name)}
     return Schedule(
         name=entry["name"],
         pipeline=known_pipeline(entry["pipeline"]) if entry["pipeline"] in PIPELINES else entry["pipeline"],
         version=entry.get("version") or LATEST,
         when=when,
-        inputs=pairs,
+        inputs=inputs,
         start=as_text(read_time(entry.get("start", ""), "start")),
         end=as_text(read_time(entry.get("end", ""), "end")),
         enabled=(entry.get("enabled") or "true").lower() == "true",

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import kfp_server_api
-import yaml
 
 from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.cron import Every, parse_cron
-from pipelines.client.inputs import definitions, typed
+from pipelines.client.inputs import definitions, missing, typed
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
 from pipelines.client.runs import ensure_experiment
@@ -56,7 +55,7 @@ class Change:
 
     def row(self, now: datetime) -> dict[str, Any]:
         """As it is shown."""
-        since = self.found[0].made if self.found else None
+        since = self.found[0].made if self.found and self.action != "replace" else None  # a new one begins anew
         times = self.wanted.next_times(now, since) if self.wanted else []
         return {"name": self.name, "action": self.action, "differences": list(self.differences), "next": times}
 
@@ -212,11 +211,11 @@ def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
             problems.append(f"unknown input {name!r}{did_you_mean(name, known)}; one of {', '.join(sorted(known))}")
             continue
         try:
-            inputs[name] = typed(name, known[name], text if isinstance(text, str) else yaml.safe_dump(value), value)
+            inputs[name] = typed(name, known[name], text, value)
         except ConfigError as error:
             problems.append(str(error))
-    wanted = (name for name, told in known.items() if "defaultValue" not in told and not told.get("isOptional"))
-    problems += [f"input {name} is missing" for name in wanted if name not in schedule.inputs]
+    texts = {name: text for name, (text, _) in schedule.inputs.items()}
+    problems += [f"input {name} is missing" for name in missing(known, texts)]
     if problems:
         raise ConfigError("; ".join(problems))
     return inputs

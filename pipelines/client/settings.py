@@ -62,6 +62,11 @@ FIRST = {
 
 def check_settings(pipeline: str, inputs: Mapping[str, Any]) -> None:
     """Raises `ConfigError` with every setting that is wrong; machines, shards and suite are for the cluster to read."""
+    FIRST[pipeline].check(settings_of(pipeline, inputs))
+
+
+def settings_of(pipeline: str, inputs: Mapping[str, Any]) -> Any:
+    """The settings of a pipeline's first task, out of the inputs of a run. Raises `ConfigError`."""
     first = FIRST[pipeline]
     given = {first.names[name]: value for name, value in inputs.items() if name in first.names}
-    first.check(first.kind.from_mapping({**given, **first.fixed}))
+    return first.kind.from_mapping({**given, **first.fixed})

@@ -18,7 +18,7 @@ from hqclip.cycle.sweep import read_points
 from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
 from pipelines.client import connect, output
-from pipelines.client.inputs import definitions, read_inputs, require
+from pipelines.client.inputs import definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.runs import EXPERIMENT, POLL_S, add_input_arguments, run_name, start_run
 from pipelines.client.settings import check_settings
@@ -30,7 +30,7 @@ from pipelines.client.versions import (
     read_package,
     warn_of_floating,
 )
-from pipelines.client.wait import wait_and_tell
+from pipelines.client.wait import check_waiting, wait_and_tell
 from pipelines.here import run_here
 
 PIPELINE = "sweep"
@@ -68,13 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Show the points, or start them; the worst exit code of what was waited for."""
+    check_waiting(given.poll_s)
     points = make_points(given.grid, given.list)
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched)
     if given.version and (given.launched or (given.local or given.docker)):
         raise ConfigError("--version names what is compiled and uploaded; leave out --launched and --local")
-    inputs = read_inputs(definitions(package.spec), given.set, given.params) if package else _as_said(given.set)
+    if package:
+        inputs = read_inputs(definitions(package.spec), given.set, given.params)
+    else:  # only the cluster knows their types
+        inputs = {name: text for name, (text, _) in read_said(given.set, given.params).items()}
     preset = "demo" if (given.local or given.docker) else "small"
     nowhere = {"store": "-", "evaluate_suite": "-"}  # the demo makes its own
     check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_points": json.dumps(points)})
@@ -171,11 +175,6 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
     show(rows, given.output)
     say_next(*(f"status {row['run']}" for row in rows[:3]))
     return max(codes)
-
-
-def _as_said(assignments: Sequence[str]) -> dict[str, str]:
-    """What is said of inputs whose types only the cluster knows."""
-    return dict(assignment.split("=", 1) for assignment in assignments if "=" in assignment)
 
 
 def _read_list(path: Path) -> list[dict[str, Any]]:

@@ -48,11 +48,14 @@ def add_run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="id of a run (8 characters of it do), its name, or `latest`")
 
 
-def find_run(kubeflow: Kubeflow, text: str) -> Any:
-    """The run of this id, start of an id, or name; the newest for `latest`. Raises `NotFoundError`."""
+def find_run(kubeflow: Kubeflow, text: str, **asked: Any) -> Any:
+    """The run of this id, start of an id, or name; the newest for `latest`. Raises `NotFoundError`.
+
+    `asked` narrows where names are looked for, as for `list_runs`.
+    """
     if _ID.fullmatch(text):
         return kubeflow.client.get_run(text)
-    for run in itertools.islice(list_runs(kubeflow), MOST_RUNS):
+    for run in itertools.islice(list_runs(kubeflow, **asked), MOST_RUNS):
         is_it = run.display_name == text or (len(text) >= 8 and str(run.run_id).startswith(text))
         if text == LATEST or is_it:
             return kubeflow.client.get_run(run.run_id)
@@ -77,7 +80,7 @@ def tasks_of(run: Any) -> list[Task]:
     found = [
         _task(detail, [executor for executor in executors if _is_of(executor, detail)])
         for detail in details
-        if detail.display_name not in (run.display_name, EXECUTOR)
+        if detail.display_name != EXECUTOR and not _is_root(run, detail, details)
     ]
     kept = [task for task in found if not _ITS_OWN.search(task.name) or (task.state == "FAILED" and task.error)]
     return sorted(kept, key=lambda task: (task.started is None, task.started and task.started.timestamp()))
@@ -91,6 +94,15 @@ def is_launched(run: Any) -> bool:
 def parameters_of(run: Any) -> dict[str, Any]:
     """The inputs it was given."""
     return dict((run.runtime_config and run.runtime_config.parameters) or {})
+
+
+def _is_root(run: Any, detail: Any, details: list[Any]) -> bool:
+    """Whether it stands for the run itself: it bears its name, as a task may, holds others, and nothing holds it."""
+    if detail.display_name != run.display_name or detail.parent_task_id:
+        return False
+    held = {child.pod_name for other in details for child in other.child_tasks or []}
+    holds = bool(detail.child_tasks) or any(other.parent_task_id == detail.task_id for other in details)
+    return holds and detail.pod_name not in held
 
 
 def _is_of(executor: Any, detail: Any) -> bool:
@@ -135,12 +147,12 @@ def run(given: argparse.Namespace) -> int:
     if given.limit < 1:
         raise ConfigError(f"--limit is {given.limit}; give 1 or more")
     kubeflow = connect.connect(given)
+    asked = {"experiment_id": find_experiment(kubeflow, given.experiment)} if given.experiment else {}
     if not given.run:
-        asked = {"experiment_id": find_experiment(kubeflow, given.experiment)} if given.experiment else {}
         runs = itertools.islice(list_runs(kubeflow, **asked), given.limit)
         show([summary(kubeflow, each) for each in runs], given.output)
         return 0
-    found = find_run(kubeflow, given.run)
+    found = find_run(kubeflow, given.run, **asked)
     tasks = [{"task": t.name, "state": t.state, "seconds": t.seconds, "error": t.error} for t in tasks_of(found)]
     if given.output == "table":
         show(summary(kubeflow, found))

@@ -233,6 +233,12 @@ def run(given: argparse.Namespace) -> int:
         say(f"uploaded {package.name} as version {version.display_name}")
     else:
         say(f"nothing to upload: version {version.display_name} of {package.name} has this content already")
+        newest = next(list_versions(kubeflow, version.pipeline_id, page_size=1), version)
+        if newest.pipeline_version_id != version.pipeline_version_id:
+            say(
+                f"but `latest` is {newest.display_name}, which is newer: name this one where it is wanted, by "
+                f"`run {package.name} --version {version.display_name}`, and `version:` in a schedule"
+            )
     show(
         {
             "pipeline": package.name,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hqclip.errors import AccessError, TerminatedError, UnavailableError
+from hqclip.errors import AccessError, ConfigError, TerminatedError, UnavailableError
 from pipelines.client.connect import Kubeflow
 from pipelines.client.explain import say_why
 from pipelines.client.output import say
@@ -17,6 +17,12 @@ from pipelines.client.tasks import ENDED, state_of, tasks_of
 
 FIRST_S = 1.0  # until the second look
 TIMES_AS_PATIENT = 10  # a wait stands longer outages than a single request
+
+
+def check_waiting(poll_s: float) -> None:
+    """Before anything is started. Raises `ConfigError`."""
+    if not poll_s > 0:
+        raise ConfigError(f"--poll-s is {poll_s:g}; give more than 0")
 
 
 def wait(kubeflow: Kubeflow, run_id: str, *, poll_s: float, patience_s: float) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.client import patience
 from pipelines.client.connect import Kubeflow, add_arguments, connect
 from tests.fakes.kubeflow import FakeKubeflow
 
@@ -61,7 +62,8 @@ def connected(fake: FakeKubeflow, *words: object) -> Kubeflow:
 
 
 def unset(environment: Any) -> None:
-    """Nothing outside a test says where Kubeflow is."""
+    """Nothing outside a test says where Kubeflow is, and what was not heard of is looked for at once."""
+    environment.setattr(patience, "LOOKS_S", (0.0, 0.0))
     for name in ("HOST", "NAMESPACE", "TOKEN", "TOKEN_FILE", "COOKIE", "COOKIE_FILE", "IAP_CLIENT_ID", "UI_HOST"):
         environment.delenv(f"HQCLIP_KFP_{name}", raising=False)
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH", "HQCLIP_KFP_PORT_FORWARD"):
