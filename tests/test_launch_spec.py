@@ -142,7 +142,7 @@ def test_what_can_be_is_taken(flags: dict[str, Any]) -> None:
     [
         ({"nodes": 2}, "evaluate", EVALUATE, "nodes is 2, but evaluate runs on one"),
         ({"gpus": 8, "nproc": 8}, "annotate", ANNOTATE, "nproc is 8, but annotate is no gang: give nodes, one replica"),
-        ({"stall_timeout_s": 9}, "annotate", ANNOTATE, "stall_timeout_s looks at checkpoints, and annotate writes none"),
+        ({"stall_timeout_s": 9}, "annotate", ANNOTATE, "stall_timeout_s looks at checkpoints, and annotate"),
         ({"nodes": 2, "restarts_in_place": 1}, "train", TRAIN, "restarts_in_place works for one node"),
         ({}, "trane", TRAIN, "unknown stage 'trane'; did you mean 'train'?"),
         ({}, "train", {**TRAIN, "bach_size": 8}, "unknown setting train.bach_size; did you mean 'batch_size'?"),
