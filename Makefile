@@ -29,7 +29,7 @@ demo-quick: $(READY) ## the same in a minute or two, too short to learn much
 	$(BIN)/python -m pipelines run refine --local --preset demo-quick --cycles $(CYCLES) --out $(OUT)-quick
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 # vLLM's CPU build wants a torch of its own, without CUDA; VLLM_PIP_ARGS can name an index that has one. The two packages
 # that are removed are built for CUDA, and transformers imports them if they are there.
@@ -47,7 +47,7 @@ test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an 
 
 test-client: $(READY) ## run the launcher's tests with the newest Kubernetes client (kfp holds the other one back)
 	$(BIN)/pip install --quiet --upgrade --no-deps --target build/newest kubernetes==37.0.2 urllib3==2.8.0 durationpy==0.11
-	PYTHONPATH=build/newest $(BIN)/python -m pytest -q tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
+	OMP_NUM_THREADS=1 PYTHONPATH=build/newest $(BIN)/python -m pytest -q tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
 		tests/test_launch_kubernetes.py tests/test_jobs.py
 
 check: $(READY) ## lint, format, types, import rules

@@ -112,3 +112,16 @@ def test_a_run_that_is_stopped_leaves_no_thread(config: TrainConfig, model: HQCl
         next(prepared)
         assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+def test_decoders_take_one_thread_each_and_leave_those_of_the_training_alone(config: TrainConfig, model: HQClip):
+    own = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with closing(batches(config, model).ahead(0, 6)) as ahead:
+            next(ahead)
+            assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 1, "they had set their own to one"
+    finally:
+        torch.set_num_threads(own)

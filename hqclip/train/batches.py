@@ -65,7 +65,9 @@ class Batches:
         """The batches of steps `first` up to, not including, `last`. A fault on one rank is raised on all."""
         line = Line(self._ranks.world)  # the thread's own: the steps it talks about are not those of the main thread
         with (
-            ThreadPoolExecutor(self._config.decode_threads, "decode") as decoders,
+            ThreadPoolExecutor(  # each with one thread of torch, not with a team of its own that fights the others'
+                self._config.decode_threads, "decode", initializer=torch.set_num_threads, initargs=(1,)
+            ) as decoders,
             ThreadPoolExecutor(1, "loader") as pool,  # ends first: its steps need the decoders
         ):
             waiting: deque[Future[Batch]] = deque()
