@@ -170,19 +170,21 @@ def _name(words: Sequence[str]) -> str:
 
 def _complete(words: list[str]) -> None:
     """Tell a shell what may come after these words: commands, stages, flags, values."""
-    name, kinds, after = _name(words) if words else "", [], len(words)
-    following = [command.split()[len(words) :] for command in COMMANDS if command.split()[: len(words)] == words]
+    from hqclip.launch.commands import flag_kinds
+
+    name, after, kinds = _name(words) if words else "", len(words), []
+    split = [command.split() for command in COMMANDS]
+    following = [parts[after] for parts in split if parts[:after] == words and len(parts) > after]
     if name in COMMANDS:
         command, after = COMMANDS[name], len(name.split())
-        kinds = [command.settings]
-        if command.takes_stage and words[after:] == []:
-            following = [[stage] for stage in STAGES]
-        elif command.takes_stage:
-            kinds += [STAGES[stage].settings for stage in words[after : after + 1] if stage in STAGES]
-            after += 1
+        stage = words[after] if command.takes_stage and len(words) > after else ""
+        kinds = flag_kinds(command.settings, stage)
+        if command.takes_stage and not stage:
+            following = list(STAGES)
+        after += bool(stage)
     parser = make_parser(name, kinds) if kinds else Parser()
-    if any(following):
-        parser.add_argument("next", choices=dict.fromkeys(more[0] for more in following if more))
+    if following:
+        parser.add_argument("next", choices=dict.fromkeys(following))
     completion.answer(parser, after)
 
 

@@ -65,7 +65,6 @@ def run(given: argparse.Namespace) -> int:
 
 def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) -> Path:
     """Write the compiled pipeline. The stages `launched` start jobs."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     module = importlib.import_module(f"pipelines.{name}")
     with launching(launched):
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))

@@ -240,11 +240,13 @@ def test_settings_that_the_first_task_would_refuse_start_nothing(
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str) -> None:
     first, known = FIRST[pipeline], definitions(versions.read_package(pipeline).spec)
-    assert set(known) <= set(first.names)
+    settings = {name: first.setting(name) for name in known}
+    assert all(settings.values())
+    assert len(set(settings.values())) == len(known), "each gives one of its own"
     defaults = {field.name: field.default for field in dataclasses.fields(first.kind)}
     for name, told in known.items():
         if "defaultValue" in told:
-            default = defaults[first.names[name]]
+            default = defaults[settings[name]]
             assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
 
 

@@ -1,6 +1,7 @@
-"""A permanent end is shared, so that all agents of a gang end with the code that says so.
+"""An end that is not to be tried again is shared, so that all agents of a gang end with the code that says so.
 
-Only one of them sees the fault; the others see a broken connection, which a scheduler would try again.
+Only one of them sees the fault, or first that the launcher is gone; the others see a broken connection or ranks that
+stop, which a scheduler would start again.
 """
 
 from __future__ import annotations

@@ -118,8 +118,13 @@ def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attem
     names = _names(store, key, node)
     ended = {(of, number) for of, number, is_end in names if is_end}
     begun = sorted((number, of) for of, number, is_end in names if not is_end)
+
+    def read(name: tuple[int, int]) -> Attempt:
+        number, of = name
+        return _read(store, key, of, number, (of, number) in ended)
+
     with ThreadPoolExecutor(READERS) as pool:  # of a thousand replicas one after the other, it would take minutes
-        return list(pool.map(lambda of: _read(store, key, of[1], of[0], (of[1], of[0]) in ended), begun))
+        return list(pool.map(read, begun))
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:

@@ -36,16 +36,20 @@ def read_words(
 ) -> tuple[LaunchSpec, str, dict[str, Any], str]:
     """Spec, stage, settings of the stage, and the kind of dry run. Raises `ConfigError`."""
     stage = words[0] if words and not words[0].startswith("-") else ""
-    kinds: list[type[Settings]] = [kind, *([STAGES[stage].settings] if stage in STAGES else [])]
     if stage and stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, STAGES)}; one of {', '.join(STAGES)}")
     given, dry_run = read_flags(
-        f"{command} {stage or 'STAGE'}", kinds, words[1:] if stage else words, dry_runs=DRY_RUNS
+        f"{command} {stage or 'STAGE'}", flag_kinds(kind, stage), words[1:] if stage else words, dry_runs=DRY_RUNS
     )
     if not stage:
         raise ConfigError(f"hqclip {command} wants a stage: one of {', '.join(STAGES)}")
     own = dict(given[0])
     return read_spec(own, file=str(own.pop("spec", "")), stage=stage), stage, given[1], dry_run
+
+
+def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:
+    """What has flags on the line of a launch: the launch, and the stage once that is known."""
+    return [kind, *([STAGES[stage].settings] if stage in STAGES else [])]
 
 
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from hqclip.launch.job import Job
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
 
+LOOK_S = 5.0  # between two looks at the progress, each of which lists checkpoints
+
 
 class Limits:
     """Those of one job, counted by whoever follows it from the first time that it runs."""
@@ -17,7 +19,7 @@ class Limits:
     def __init__(self, spec: LaunchSpec, job: Job, store: Store, clock: Callable[[], float]) -> None:
         self._spec, self._job, self._store, self._clock = spec, job, store, clock
         self._begun: float | None = None
-        self._mark, self._moved = "", clock()
+        self._mark, self._moved, self._looked = "", clock(), -LOOK_S
 
     def exceeded(self, *, waits: bool = False) -> HQClipError | None:
         """The limit that has been passed, if one has; a job that waits for machines makes no progress meanwhile."""
@@ -29,9 +31,13 @@ class Limits:
             return UnavailableError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
         if not spec.stall_timeout_s or not job.progress:
             return None
-        mark = progress_mark(self._store, job.progress)
-        if waits or mark != self._mark:
-            self._mark, self._moved = mark, now
+        if now - self._looked >= min(LOOK_S, spec.stall_timeout_s):
+            self._looked = now
+            mark = progress_mark(self._store, job.progress)
+            if mark != self._mark:
+                self._mark, self._moved = mark, now
+        if waits:
+            self._moved = now
         if now - self._moved < spec.stall_timeout_s:
             return None
         return UnavailableError(

@@ -64,12 +64,9 @@ class Batches:
     def ahead(self, first: int, last: int) -> Generator[Batch, None, None]:
         """The batches of steps `first` up to, not including, `last`. A fault on one rank is raised on all."""
         line = Line(self._ranks.world)  # the thread's own: the steps it talks about are not those of the main thread
-        with (
-            ThreadPoolExecutor(  # each with one thread of torch, not with a team of its own that fights the others'
-                self._config.decode_threads, "decode", initializer=torch.set_num_threads, initargs=(1,)
-            ) as decoders,
-            ThreadPoolExecutor(1, "loader") as pool,  # ends first: its steps need the decoders
-        ):
+        # each decoder with one thread of torch, not with a team of its own that fights those of the others
+        decoders = ThreadPoolExecutor(self._config.decode_threads, "decode", torch.set_num_threads, (1,))
+        with decoders, ThreadPoolExecutor(1, "loader") as pool:  # this one ends first: its steps need the decoders
             waiting: deque[Future[Batch]] = deque()
             for step in range(first, last):
                 waiting.append(pool.submit(self._agreed, step, line, decoders))

@@ -57,10 +57,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One question; `run` answers it, or raises an `HQClipError`, which is a FAIL."""
+    """One question; `run` answers it, or raises an `HQClipError`, which is a FAIL.
+
+    What one `may_do_without` to launch and to follow jobs is a WARN where one has no right to look.
+    """
 
     name: str
     run: Callable[[], Finding]
+    may_do_without: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +97,8 @@ def examine(check: Check) -> Finding:
     try:
         return check.run()
     except HQClipError as error:
+        if check.may_do_without and isinstance(error, AccessError):
+            return Finding(WARN, f"not looked at: {error}", "")
         return Finding(FAIL, str(error), "")
 
 
@@ -113,9 +119,9 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
         for backend in BACKENDS.values():
             yield Check(backend.name, lambda backend=backend: cluster.scheduler(backend))  # type: ignore[misc]
         yield Check("some scheduler", cluster.some_scheduler)
-        yield Check("kueue", cluster.kueue)
+        yield Check("kueue", cluster.kueue, may_do_without=True)
         yield Check("rights", cluster.rights)
-        yield Check("service accounts", cluster.accounts)
+        yield Check("service accounts", cluster.accounts, may_do_without=True)
         for stage in read_sections(given.launch) if given.launch else ():
             yield Check(f"job of {stage}", lambda stage=stage: cluster.job(stage))  # type: ignore[misc]
 
@@ -312,14 +318,11 @@ class Cluster:
         """Which queues are there?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        try:
-            found = [
-                queue["metadata"]["name"]
-                for version in ("v1beta2", "v1beta1")
-                for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
-            ]
-        except AccessError as error:
-            return _not_allowed(error)
+        found = [
+            queue["metadata"]["name"]
+            for version in ("v1beta2", "v1beta1")
+            for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
+        ]
         return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
 
     def rights(self) -> Finding:
@@ -335,10 +338,7 @@ class Cluster:
         """Are the service accounts there that launch, work and clean up?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        try:
-            missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
-        except AccessError as error:
-            return _not_allowed(error)
+        missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
         if missing:
             return Finding(FAIL, f"missing: {', '.join(missing)}", "apply manifests/ (see its README)")
         return Finding(OK, ", ".join(ACCOUNTS))
@@ -369,11 +369,6 @@ class Cluster:
             return cluster.create(backend.api, backend.plural, render(order), dry_run=True)
         except kube.AlreadyExists:
             return {}
-
-
-def _not_allowed(error: AccessError) -> Finding:
-    """What one may do without; to launch and to follow jobs it is not needed."""
-    return Finding(WARN, f"not looked at: {error}", "")
 
 
 def _unknown(of: str) -> Finding:
