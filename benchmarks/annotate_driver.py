@@ -24,8 +24,8 @@ from typing import Any
 
 from PIL import Image
 
-from hqclip.annotate import parts, stage, worker
-from hqclip.annotate.engine import Answer, EngineInfo, Finish, Request
+from hqclip.annotate import partial_rows, stage, worker
+from hqclip.annotate.engines.protocol import Answer, EngineInfo, Finish, Request
 from hqclip.config import AnnotateConfig, DownloadConfig
 from hqclip.data.download import run as download
 from hqclip.data.images import decode
@@ -101,18 +101,18 @@ def pace(folder: Path, runs: int, rows: int) -> list[float]:
 def memory(folder: Path, num_shards: int, rows: int) -> list[float]:
     """MiB resident when each shard is finished."""
     config, resident = make_pool(folder / "memory", num_shards, rows), []
-    finish = parts.OpenShard.finish
+    finish = partial_rows.OpenShard.finish
 
     def finished(shard: Any, annotator: str) -> None:
         finish(shard, annotator)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         resident.append(pages * resource.getpagesize() / 2**20)
 
-    parts.OpenShard.finish = finished
+    partial_rows.OpenShard.finish = finished
     try:
         stage.run(config)
     finally:
-        parts.OpenShard.finish = finish
+        partial_rows.OpenShard.finish = finish
     return resident
 
 

@@ -1,4 +1,4 @@
-"""hqclip's feeder against vLLM alone, with the same requests and engine settings, in the environment of the vLLM tests:
+"""hqclip's dispatcher against vLLM alone, with the same requests and engine settings, as the vLLM tests run it:
 
 `OMP_NUM_THREADS=1 PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python benchmarks/annotate_engine.py`
 
@@ -22,10 +22,10 @@ from pathlib import Path
 
 from hqclip.annotate import stage, worker
 from hqclip.annotate.annotator import DEMO_MODEL
-from hqclip.annotate.engine import Answer, Engine, EngineInfo, Request, make_engine
-from hqclip.annotate.ladder import Ladder
+from hqclip.annotate.engines.protocol import Answer, Engine, EngineInfo, Request, make_engine
 from hqclip.annotate.lvlm import family_of
 from hqclip.annotate.prompt import PROMPTS, clean_alt_text
+from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.config import AnnotateConfig, DemoWorldConfig, DownloadConfig
 from hqclip.data.download import run as download
 from hqclip.data.images import decode
@@ -56,14 +56,14 @@ class Warm:
 def requests_of(config: AnnotateConfig) -> list[Request]:
     """What the stage will ask, prepared."""
     store = open_store(config.store)
-    ladder, family = Ladder.of(config), family_of(DEMO_MODEL)
+    retry_policy, family = RetryPolicy.of(config), family_of(DEMO_MODEL)
     found = []
     for entry in Pool.from_json(store.read(config.pool), config.pool).shards:
         index = read_index(store, entry)
         with ShardImages(store, entry, index) as images:
             for row, uid in enumerate(index.uids):
                 picture = family.fit(decode(images.read(row)), family.image_tokens)
-                found.append(ladder.request(uid, picture, clean_alt_text(index.texts[row])))
+                found.append(retry_policy.request(uid, picture, clean_alt_text(index.texts[row])))
     return found
 
 
@@ -128,7 +128,7 @@ def main() -> None:
         turns = asyncio.run(measure(Path(name)))
     ratios = [through / bare for bare, through in turns]
     rows = "\n".join(f"| {bare:,.0f} | {through:,.0f} | {through / bare:.3f} |" for bare, through in turns)
-    table = f"""# hqclip's feeder against vLLM alone
+    table = f"""# hqclip's dispatcher against vLLM alone
 
 `python benchmarks/annotate_engine.py`: the tiny Qwen2-VL of the demo (1.6 M parameters) in vLLM's CPU build, {IMAGES} \
 pictures a turn, 64 sequences at a time, greedy, Python {platform.python_version()}, {platform.machine()}, on \

@@ -23,17 +23,17 @@ import numpy as np
 import pyarrow as pa
 
 from hqclip.config import CurateConfig
-from hqclip.cycle import curate
-from hqclip.cycle.curate import run
-from hqclip.cycle.policy import POLICY, Reading, clean
-from hqclip.cycle.statistics import Count
+from hqclip.curate import stage as curate
+from hqclip.curate.filters import POLICY, Reading, clean
+from hqclip.curate.stage import run
+from hqclip.curate.statistics import Count
 from hqclip.data.index import SCHEMA, to_parquet
 from hqclip.data.sidecar import CuratedRow, Flag, write_annotations
 from hqclip.records import AnnotatedRow, Annotation, Pool, ShardEntry, Status
 from hqclip.store import open_store
 
 SHARD = 10_000
-curate.write_sheet = lambda *_: "no page"  # it wants pictures, and does not grow with the rows
+curate.write_dataset_report = lambda *_: "no page"  # it wants pictures, and does not grow with the rows
 ADJECTIVES = re.findall(
     r"\w+", "red small wooden bright old striped round tall yellow narrow crowded quiet modern rusty green"
 )

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engine import Answer, Finish, Request
+from hqclip.annotate.engines.protocol import Answer, Finish, Request
+from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
-from hqclip.annotate.transformers_engine import TransformersEngine
 from hqclip.config import AnnotateConfig
 from hqclip.demo.lvlm import folder
 from hqclip.demo.scenes import draw_scene, render

@@ -32,8 +32,8 @@ from hqclip.records import Annotation, Pool, Sample, Status
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.train.batches import Batches
+from hqclip.train.distributed import Line, Ranks
 from hqclip.train.model import HQClip
-from hqclip.train.ranks import Line, Ranks
 
 SHARDS, ROWS, BATCH = 128, 10_000, 4096
 SAMPLES, SHARE, STEPS = 512, 64, 8  # what decoding is timed with: pictures, samples a step, steps a run

@@ -1,4 +1,4 @@
-"""Compare the points of a sweep."""
+"""Compare the trials of a sweep."""
 
 from kfp import dsl
 
@@ -14,7 +14,7 @@ def select(
     card: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
 ):
-    """Compare the points of a sweep, and name the best."""
+    """Compare the trials of a sweep, and name the best."""
     from hqclip.stages import run_planned
 
     run_planned(

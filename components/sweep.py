@@ -9,7 +9,7 @@ from components import images
 def sweep(
     store: str,
     suite: str,
-    points: str,
+    trials: str,
     dataset: str,
     preset: str,
     overrides: str,
@@ -19,13 +19,13 @@ def sweep(
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
-    """Prepare a sweep: check every point, and say whether there is anything to do."""
+    """Prepare a sweep: check every trial, and say whether there is anything to do."""
     from hqclip.stages import run_named
 
     given = {
         "store": store,
         "suite": suite,
-        "points": points,
+        "trials": trials,
         "dataset": dataset,
         "preset": preset,
         "overrides": overrides,

@@ -9,11 +9,11 @@ from components import images
 def train(
     planned: dsl.Input[dsl.Dataset],
     curated: dsl.Input[dsl.Dataset],
-    point: dict,
+    trial: dict,
     trained: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train CLIP on a data set version, with the settings of one point of the cycle."""
+    """Train CLIP on a data set version, with the settings of one trial of the cycle."""
     from hqclip.stages import run_planned
 
-    run_planned("train", planned.path, [curated.path], point=point, write_to=trained.path, log=metrics.log_metric)
+    run_planned("train", planned.path, [curated.path], trial=trial, write_to=trained.path, log=metrics.log_metric)

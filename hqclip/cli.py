@@ -14,10 +14,10 @@ from hqclip.config import (
     CompareConfig,
     DemoTeachConfig,
     DemoWorldConfig,
+    DistillConfig,
     LineageConfig,
     PilotConfig,
     Settings,
-    TeachConfig,
     did_you_mean,
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
@@ -61,8 +61,8 @@ def _annotate_compare(settings: CompareConfig) -> dict[str, Any]:
     return compare(settings)
 
 
-def _teach(settings: TeachConfig) -> dict[str, Any]:
-    from hqclip.teach.stage import run
+def _distill(settings: DistillConfig) -> dict[str, Any]:
+    from hqclip.distill.stage import run
 
     return run(settings)
 
@@ -115,7 +115,7 @@ COMMANDS: dict[str, Command] = {
     **{name: _stage(name) for name in STAGES},
     "annotate pilot": Command(PilotConfig, _annotate_pilot),
     "annotate compare": Command(CompareConfig, _annotate_compare),
-    "teach": Command(TeachConfig, _teach),
+    "distill": Command(DistillConfig, _distill),
     "lineage": Command(LineageConfig, _lineage),
     "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
     "launch render": Command(LaunchRenderConfig, _launch_render, takes_stage=True),

@@ -273,7 +273,7 @@ class CompareConfig(PilotConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeachConfig(Settings):
+class DistillConfig(Settings):
     """Teach an LVLM to annotate as a teacher does, with LoRA, and judge it on images of no lesson."""
 
     store: str = setting(STORE)
@@ -460,12 +460,12 @@ class PlanConfig(Settings):
     shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
     suite: str = setting("suite to judge with: a suite.json, local or gs://; empty if nothing is trained", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    points: tuple[str, ...] = setting(
+    trials: tuple[str, ...] = setting(
         "training runs of the cycle: recipes out of raw, mixed, hqclip; none makes data only", ("hqclip",)
     )
     cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
     annotate_model: str = setting("LVLM; empty leaves it to the preset", "")
-    train_samples_seen: int = setting("training budget of each point; 0 leaves it to the preset", 0, minimum=0)
+    train_samples_seen: int = setting("training budget of each trial; 0 leaves it to the preset", 0, minimum=0)
     train_seed: int = setting("seed of the training runs", 0, minimum=0)
     overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
     launch: str = setting(
@@ -483,13 +483,13 @@ class SweepConfig(Settings):
 
     store: str = setting(STORE)
     suite: str = setting("suite to judge with: a suite.json, local or gs://")
-    points: str = setting(
+    trials: str = setting(
         'what to try, as JSON: {"train.learning_rate": [0.001, 0.0005]} for all combinations, or a list of '
         '{"name": ..., "settings": {...}}'
     )
     dataset: str = setting("data set manifest; empty takes that of the newest finished cycle", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    overrides: str = setting('further settings of all points as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
+    overrides: str = setting('further settings of all trials as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
     seed: int = setting("seed of the training runs", 0, minimum=0)
     launch: str = setting("machines: a YAML file with a section for train; empty for none", "")
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
@@ -497,15 +497,15 @@ class SweepConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig(Settings):
-    """Compare the points of a sweep, and name the best."""
+    """Compare the trials of a sweep, and name the best."""
 
     store: str = setting(STORE)
     plan: str = setting("sweep plan, as printed by `hqclip sweep`")
-    evaluations: tuple[str, ...] = setting("evaluations of the points, as printed by `hqclip evaluate`")
+    evaluations: tuple[str, ...] = setting("evaluations of the trials, as printed by `hqclip evaluate`")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestConfig(Settings):
+class PlanEvaluationConfig(Settings):
     """Ask for one model to be judged: what `evaluate` takes, checked, for a pipeline of that stage alone."""
 
     store: str = setting(STORE)

@@ -1,6 +1,6 @@
 """Named settings for all stages, and named ways of training. Standard library only.
 
-A preset says what a scale needs; a point is one training run of a cycle. Anything can be overridden by name,
+A preset says what a scale needs; a trial is one training run of a cycle. Anything can be overridden by name,
 as in `train.learning_rate`. The four DataComp scales are those of its benchmark (Gadre et al., 2023).
 """
 

@@ -93,7 +93,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Canonical: sorted keys, so the same content gives the same bytes."""
-        return canonical_json({"kind": self.KIND, "format": FORMAT, **dataclasses.asdict(self)})
+        return canonical_json({"kind": self.KIND, "format": FORMAT, **self._to_document()})
 
     @classmethod
     def from_json(cls: type[M], data: bytes, where: str) -> M:
@@ -113,6 +113,9 @@ class Manifest:
             return cls._from_document(document)
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{where}: damaged {cls.KIND} manifest ({error})") from error
+
+    def _to_document(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
     @classmethod
     def _from_document(cls: type[M], document: dict[str, Any]) -> M:
@@ -200,11 +203,15 @@ class CyclePlan(Manifest):
     fingerprint: str
     champion: dict[str, Any] | None
     settings: dict[str, dict[str, Any]]
-    points: tuple[dict[str, Any], ...]
+    trials: tuple[dict[str, Any], ...]  # `points` on disk
+
+    def _to_document(self) -> dict[str, Any]:
+        document = super()._to_document()
+        return {"points": document.pop("trials"), **document}
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> CyclePlan:
-        return cls(points=tuple(document.pop("points")), **document)
+        return cls(trials=tuple(document.pop("points")), **document)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from hqclip.config import (
     DownloadConfig,
     EvaluateConfig,
     PlanConfig,
+    PlanEvaluationConfig,
     PromoteConfig,
-    RequestConfig,
     ScoreConfig,
     SelectConfig,
     Settings,
@@ -44,14 +44,14 @@ STAGES = {
     "plan": Stage("hqclip.cycle.plan", PlanConfig),
     "download": Stage("hqclip.data.download", DownloadConfig),
     "annotate": Stage("hqclip.annotate.stage", AnnotateConfig),
-    "score": Stage("hqclip.cycle.score", ScoreConfig),
-    "curate": Stage("hqclip.cycle.curate", CurateConfig),
+    "score": Stage("hqclip.curate.score", ScoreConfig),
+    "curate": Stage("hqclip.curate.stage", CurateConfig),
     "train": Stage("hqclip.train.stage", TrainConfig),
     "evaluate": Stage("hqclip.evaluate.stage", EvaluateConfig),
     "promote": Stage("hqclip.cycle.promote", PromoteConfig),
     "sweep": Stage("hqclip.cycle.sweep", SweepConfig),
     "select": Stage("hqclip.cycle.select", SelectConfig),
-    "request": Stage("hqclip.cycle.request", RequestConfig),
+    "plan_evaluation": Stage("hqclip.cycle.plan_evaluation", PlanEvaluationConfig),
 }
 
 
@@ -75,13 +75,13 @@ def run_planned(
     plan: str,
     results: Sequence[str] = (),
     *,
-    point: Mapping[str, Any] | None = None,
+    trial: Mapping[str, Any] | None = None,
     **outputs: Any,
 ) -> dict[str, Any]:
     """Run a stage as the plan says, inside a pipeline task.
 
     `plan` and `results` are files with the results of `plan` (or another stage that prepares work) and of earlier
-    stages; `point` is the training run in turn. `outputs` are those of `run_named`.
+    stages; `trial` is the training run in turn. `outputs` are those of `run_named`.
     """
     from hqclip.cycle import lock
 
@@ -91,13 +91,13 @@ def run_planned(
     given = {**planned["settings"][name], **{k: v for result in earlier for k, v in result.items() if k in known}}
     if "evaluations" in known:
         given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
-    if point is not None:
-        given = {**given, **point["settings"], "run": f"{planned['runs']}{point['name']}"}
+    if trial is not None:
+        given = {**given, **trial["settings"], "run": f"{planned['runs']}{trial['name']}"}
     with lock.held(open_store(given["store"]), planned.get("owner", "")):
         result = run_named(name, given, machines=planned["machines"].get(name), **outputs)
     run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
-    point_name = run.partition("/")[0].removeprefix(planned["runs"])
-    note = f"{planned['notes']}{name}-{point_name}" if point_name else f"{planned['notes']}{name}"
+    trial_name = run.partition("/")[0].removeprefix(planned["runs"])
+    note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
     _remember(given["store"], f"{note}.json", {**result, "owner": planned.get("owner", "")})
     return result
 
@@ -175,8 +175,8 @@ def markdown(name: str, result: Mapping[str, Any]) -> str:
     title = {"plan": "Cycle {cycle}", "promote": "Cycle {cycle}: {verdict}", "select": "Sweep: {best}"}.get(name, name)
     lines = [f"# {title.format(**result)}", result.get("reason", "")]
     if "has_work" in result:
-        points = ", ".join(point["name"] for point in result.get("points", [])) or "none: data only"
-        lines += [f"Training runs: {points}"] if result["has_work"] else ["**Nothing ran.**"]
+        trials = ", ".join(trial["name"] for trial in result.get("trials", [])) or "none: data only"
+        lines += [f"Training runs: {trials}"] if result["has_work"] else ["**Nothing ran.**"]
     lines += [result["table"]] if "table" in result else []
     lines += [f"Report: `{result['report']}` in the store"] if "report" in result else []
     return "\n\n".join(filter(None, lines)) + "\n"
@@ -187,7 +187,7 @@ def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     flat: dict[str, float] = {}
     for key, value in result.items():
         name = f"{prefix}{key}".replace(" ", "_")
-        if isinstance(value, Mapping) and key not in ("settings", "points"):
+        if isinstance(value, Mapping) and key not in ("settings", "trials"):
             flat |= numbers(value, f"{name}_")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[name] = float(value)

@@ -16,7 +16,7 @@ VERBS = {
     "lint": ("pipelines.lint", "find what compiles but misbehaves"),
     "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
     "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
-    "run": ("pipelines.running", "execute a pipeline"),
+    "run": ("pipelines.run", "execute a pipeline"),
     "status": ("pipelines.client.tasks", "a run and its tasks, or the newest runs"),
     "logs": ("pipelines.client.pods", "what the pods of a run said"),
     "explain": ("pipelines.client.explain", "which task of a run failed, why, and what is next"),

@@ -42,7 +42,7 @@ def annotate(
                 shards=download_shards,
                 suite="",
                 preset=plan_preset,
-                points="",
+                trials="",
                 cycle=plan_cycle,
                 annotate_model=annotate_model,
                 train_samples_seen=0,

@@ -20,5 +20,5 @@ def demo_inputs(preset: str, out: Path, cycle: int) -> dict[str, Any]:
         "download_shards": world["shards"],
         "evaluate_suite": world["suite"],
         "plan_cycle": cycle,
-        "train_points": "raw,mixed,hqclip" if cycle == 1 else "hqclip",
+        "train_trials": "raw,mixed,hqclip" if cycle == 1 else "hqclip",
     }

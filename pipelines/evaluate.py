@@ -1,7 +1,7 @@
 """Judge one model by one suite."""
 
 from components.evaluate import evaluate as judge
-from components.request import request
+from components.plan_evaluation import plan_evaluation
 from pipelines.hardware import launched, on_gpu, uncached
 
 NAME = "hqclip-evaluate"
@@ -25,7 +25,7 @@ def evaluate(
         plan_launch: Machines, a YAML file at gs:// with a section for evaluate; empty for none.
     """
     asked = uncached(
-        request(
+        plan_evaluation(
             store=store,
             model=evaluate_model,
             suite=evaluate_suite,

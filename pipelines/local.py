@@ -16,7 +16,7 @@ from kfp import components, local
 
 from hqclip.cycle.lock import LOCAL_RUN, local_name
 from hqclip.cycle.plan import newest_cycle, record_key
-from hqclip.cycle.story import comparison
+from hqclip.cycle.report import comparison
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store

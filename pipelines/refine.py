@@ -8,10 +8,10 @@ from components.download import download
 from components.evaluate import evaluate
 from components.finish import finish
 from components.plan import plan
-from components.points import points
 from components.promote import promote
 from components.score import score
 from components.train import train
+from components.trials import trials
 from pipelines.hardware import launched, on_cpu, on_gpu, uncached
 
 NAME = "hqclip-refine"
@@ -27,7 +27,7 @@ def refine(
     plan_overrides: str = "{}",
     plan_launch: str = "",
     annotate_model: str = "",
-    train_points: str = "hqclip",
+    train_trials: str = "hqclip",
     train_samples_seen: int = 0,
     train_seed: int = 0,
 ):
@@ -42,8 +42,8 @@ def refine(
         plan_overrides: Further settings as JSON, e.g. {"train.learning_rate": 0.001}.
         plan_launch: Machines, a YAML file at gs:// with a section for each stage that is launched; empty for none.
         annotate_model: LVLM, a folder or a hub name; empty leaves it to the preset.
-        train_points: Training runs of the cycle, comma separated recipes out of raw, mixed, hqclip.
-        train_samples_seen: Training budget of each point; 0 leaves it to the preset.
+        train_trials: Training runs of the cycle, comma separated recipes out of raw, mixed, hqclip.
+        train_samples_seen: Training budget of each trial; 0 leaves it to the preset.
         train_seed: Seed of the training runs.
     """
     finished = uncached(finish(store=store, owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER))
@@ -54,7 +54,7 @@ def refine(
                 shards=download_shards,
                 suite=evaluate_suite,
                 preset=plan_preset,
-                points=train_points,
+                trials=train_trials,
                 cycle=plan_cycle,
                 annotate_model=annotate_model,
                 train_samples_seen=train_samples_seen,
@@ -73,8 +73,8 @@ def refine(
             curated = on_cpu(
                 curate(planned=the_plan, downloaded=downloaded, annotated=annotated, scored=scored)
             ).outputs["curated"]
-            with dsl.ParallelFor(uncached(points(planned=the_plan)).output, name="points", parallelism=2) as point:
-                trained = on_gpu(train(planned=the_plan, curated=curated, point=point))
+            with dsl.ParallelFor(uncached(trials(planned=the_plan)).output, name="trials", parallelism=2) as trial:
+                trained = on_gpu(train(planned=the_plan, curated=curated, trial=trial))
                 evaluated = on_gpu(evaluate(planned=the_plan, trained=trained.outputs["trained"]))
             uncached(
                 promote(planned=the_plan, curated=curated, evaluated=dsl.Collected(evaluated.outputs["evaluated"]))

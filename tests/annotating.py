@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hqclip.annotate import parts, stage, worker
-from hqclip.annotate.engine import Answer, Request
+from hqclip.annotate import partial_rows, stage, worker
+from hqclip.annotate.engines.protocol import Answer, Request
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError
 from hqclip.stages import report
@@ -48,7 +48,7 @@ def main(settings: str, kill_at: str, delay_s: str) -> int:
 
     local._publish = or_die(local._publish)
     local.LocalStore.delete = or_die(local.LocalStore.delete)
-    parts.PART_ROWS = PART_ROWS
+    partial_rows.PART_ROWS = PART_ROWS
     engine = TellsUid(delay_s=float(delay_s))
     worker.make_engine = lambda *_: engine
     try:

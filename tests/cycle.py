@@ -38,28 +38,28 @@ class Cycle:
     def result(self, name: str) -> dict[str, Any]:
         return dict(json.loads(Path(self.path(name)).read_text()))
 
-    def plan(self, points: str, cycle: int = 0, **more: Any) -> dict[str, Any]:
+    def plan(self, trials: str, cycle: int = 0, **more: Any) -> dict[str, Any]:
         given = {
             "store": self.root,
             "shards": self.world["shards"],
             "suite": self.world["suite"],
             "preset": "demo-quick",
-            "points": points,
+            "trials": trials,
             "cycle": cycle,
             "overrides": json.dumps({**TINY, **more}),
         }
         return run_named("plan", given, write_to=self.path("plan"))
 
-    def run(self, points: str, cycle: int = 0) -> dict[str, Any]:
-        self.plan(points, cycle)
+    def run(self, trials: str, cycle: int = 0) -> dict[str, Any]:
+        self.plan(trials, cycle)
         done: list[str] = []
         for name in STEPS:
             run_planned(name, self.path("plan"), done, write_to=self.path(name))
             done.append(self.path(name))
         evaluated = []
-        for point in self.result("plan")["points"]:
-            trained, judged = self.path(f"train-{point['name']}"), self.path(f"evaluate-{point['name']}")
-            run_planned("train", self.path("plan"), [self.path("curate")], point=point, write_to=trained)
+        for trial in self.result("plan")["trials"]:
+            trained, judged = self.path(f"train-{trial['name']}"), self.path(f"evaluate-{trial['name']}")
+            run_planned("train", self.path("plan"), [self.path("curate")], trial=trial, write_to=trained)
             run_planned("evaluate", self.path("plan"), [trained], write_to=judged)
             evaluated.append(judged)
         run_planned("promote", self.path("plan"), [self.path("curate"), *evaluated], write_to=self.path("promote"))
@@ -67,7 +67,7 @@ class Cycle:
 
 
 def main(root: str, world: str, folder: str, kill_at: str) -> None:
-    """Run a first cycle with one point."""
+    """Run a first cycle with one trial."""
     publish, count = local._publish, iter(range(1, 1 << 30))
 
     def publish_or_die(*args: Any) -> Any:

@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from hqclip.annotate.engine import Answer, Engine, EngineBusy, EngineDied, EngineInfo, Finish, Request, RequestFailed
+from hqclip.annotate.engines.protocol import (
+    Answer,
+    Engine,
+    EngineBusy,
+    EngineDied,
+    EngineInfo,
+    Finish,
+    Request,
+    RequestFailed,
+)
 from hqclip.annotate.prompt import Prompt
 from hqclip.records import FIELDS
 
@@ -170,7 +179,7 @@ LIVES: tuple[Check, ...] = (
 
 
 async def ask(engine: Engine, request: Request) -> Answer:
-    """One answer, or what an engine may raise. A busy engine is asked again, as the feeder does."""
+    """One answer, or what an engine may raise. A busy engine is asked again, as the dispatcher does."""
     while True:
         try:
             return await asyncio.wait_for(engine.answer(request), PATIENCE_S)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.launch import attempts
-from hqclip.launch.ending import Ending
+from hqclip.launch.exit_status import ExitStatus
 from hqclip.launch.job import folder
 from hqclip.launch.naming import KEY
 from hqclip.store import Store, open_store
@@ -83,21 +83,21 @@ class Pods:
         data = json.dumps(result).encode()
         self.store.write(f"{folder(self.key)}/result.json", data, create_only=False)
         for node in range(2):
-            self.agent(node, Ending(exit_code=0), seconds=1800)
+            self.agent(node, ExitStatus(exit_code=0), seconds=1800)
         self.end(0)
         self.phase("Completed")
 
-    def fail(self, *endings: Ending, restarts: int = 0) -> None:
+    def fail(self, *exit_statuses: ExitStatus, restarts: int = 0) -> None:
         """The agents end like this, node by node, and the controller gives up."""
-        for node, ending in enumerate(endings):
-            self.agent(node, ending)
-        self.end(endings[0].exit_code)
+        for node, exit_status in enumerate(exit_statuses):
+            self.agent(node, exit_status)
+        self.end(exit_statuses[0].exit_code)
         self.phase("Failed", restarts, "FailedJobs", "a pod failed")
 
-    def agent(self, node: int, ending: Ending, seconds: float = 10, progress: str = "") -> None:
+    def agent(self, node: int, exit_status: ExitStatus, seconds: float = 10, progress: str = "") -> None:
         """An agent has begun and ended."""
         begun = attempts.begin(self.store, self.key, node=node, attempt="0", pod=f"pod-{node}", progress="")
-        attempts.end(self.store, self.key, begun, attempts.end_record(begun, ending, progress, seconds))
+        attempts.end(self.store, self.key, begun, attempts.end_record(begun, exit_status, progress, seconds))
 
     def end(self, exit_code: int) -> None:
         """All pods end."""

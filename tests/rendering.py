@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from hqclip.launch import jobset, volcano
-from hqclip.launch.order import Order, make_order
 from hqclip.launch.profiles import read_profiles
+from hqclip.launch.resolve import Order, resolve_order
 from hqclip.launch.spec import read_spec
 
 Json = dict[str, Any]
@@ -50,7 +50,7 @@ def order(scheduler: str, stage: str = "train", settings: Json | None = None, **
     """What is asked for, of two nodes if nothing else is said."""
     settings = settings or (TRAIN if stage == "train" else ANNOTATE)
     spec = read_spec({"scheduler": scheduler, "image": IMAGE, "nodes": 2, **flags})
-    made = make_order(spec, stage, settings)
+    made = resolve_order(spec, stage, settings)
     return replace(made, job=replace(made.job, launch=1))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hqclip.agent.last_words import LIMIT_BYTES, shortened
+from hqclip.agent.termination_message import LIMIT_BYTES, shortened
 from hqclip.launch.attempts import Attempt, read_attempts, root_cause
 from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.store.local import LocalStore
@@ -107,8 +107,8 @@ def test_a_gang_meets_and_leaves_its_result(tmp_path: Path):
     assert result == {"total": 3.0, "threads": "1", "plugin": "fast"}
     attempt = only_attempt(tmp_path)
     assert (attempt.node, attempt.number, attempt.attempt, attempt.pod) == (0, 1, "3", "pod-0")
-    assert attempt.ending is not None
-    assert (attempt.ending.exit_code, attempt.ending.rank, last_words(tmp_path)["exit_code"]) == (0, None, 0)
+    assert attempt.exit_status is not None
+    assert (attempt.exit_status.exit_code, attempt.exit_status.rank, last_words(tmp_path)["exit_code"]) == (0, None, 0)
 
 
 def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):
@@ -116,9 +116,13 @@ def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):
     code, _, err = end(start(tmp_path))
     assert code == 64
     assert "[1] hqclip j/1: the batch is odd" in err
-    ending = only_attempt(tmp_path).ending
-    assert ending is not None
-    assert (ending.exit_code, ending.rank, ending.message) == (64, 1, "the batch is odd; give an even one")
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert (exit_status.exit_code, exit_status.rank, exit_status.message) == (
+        64,
+        1,
+        "the batch is odd; give an even one",
+    )
     assert json.loads((tmp_path / "store/launch/j/1/verdicts/0-0001.json").read_text())["exit_code"] == 64
     assert not (tmp_path / "store/launch/j/1/result.json").exists()
 
@@ -126,21 +130,21 @@ def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):
 def test_a_bug_is_told_with_the_traceback_of_the_rank_that_has_it(tmp_path: Path):
     job(tmp_path, "bug", on=1)
     assert end(start(tmp_path))[0] == 1
-    ending = only_attempt(tmp_path).ending
-    assert ending is not None
-    assert (ending.rank, ending.message) == (1, "ZeroDivisionError: in rank 1")
-    assert 'raise ZeroDivisionError(f"in rank' in ending.traceback
-    assert last_words(tmp_path)["traceback"] == ending.traceback
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert (exit_status.rank, exit_status.message) == (1, "ZeroDivisionError: in rank 1")
+    assert 'raise ZeroDivisionError(f"in rank' in exit_status.traceback
+    assert last_words(tmp_path)["traceback"] == exit_status.traceback
     assert last_words(tmp_path)["rank"] == 1
 
 
 def test_a_killed_rank_is_told_from_those_that_were_stopped_for_it(tmp_path: Path):
     job(tmp_path, "kill", on=1)
     assert end(start(tmp_path))[0] == 137
-    ending = only_attempt(tmp_path).ending
-    assert ending is not None
-    assert (ending.exit_code, ending.rank) == (137, 1)
-    assert "out of memory" in ending.message
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert (exit_status.exit_code, exit_status.rank) == (137, 1)
+    assert "out of memory" in exit_status.message
 
 
 def test_a_stopped_gang_ends_when_its_ranks_have_kept_what_was_finished(tmp_path: Path):
@@ -149,9 +153,9 @@ def test_a_stopped_gang_ends_when_its_ranks_have_kept_what_was_finished(tmp_path
     ranks = until(tmp_path, "waiting/*", 2)
     agent.send_signal(signal.SIGTERM)
     assert end(agent)[0] == 143
-    ending = only_attempt(tmp_path).ending
-    assert ending is not None
-    assert (ending.exit_code, ending.failed) == (143, False)
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert (exit_status.exit_code, exit_status.failed) == (143, False)
     assert not any(psutil.pid_exists(int(rank.name)) for rank in ranks)
 
 
@@ -199,10 +203,10 @@ def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
     psutil.Process(int(other.name)).kill()  # as a broken connection ends it: that does not tell why
     assert [end(agent)[0] for agent in agents] == [64, 64]
     attempts = read_attempts(LocalStore(tmp_path / "store"), KEY)
-    assert [attempt.ending and attempt.ending.exit_code for attempt in attempts] == [64, 64]
+    assert [attempt.exit_status and attempt.exit_status.exit_code for attempt in attempts] == [64, 64]
     cause = root_cause(attempts)
     assert cause is not None
-    assert (cause.node, cause.ending and cause.ending.rank) == (1, 1)
+    assert (cause.node, cause.exit_status and cause.exit_status.rank) == (1, 1)
     told = last_words(tmp_path, "0")["message"]
     assert told.startswith("ends as agent 1-0001 does, which ended first; here: rank 0 was killed")
 
@@ -302,9 +306,9 @@ def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
     until(tmp_path, "launch/j/1/attempts/1-0001.json")
     agent.send_signal(signal.SIGTERM)
     assert end(agent)[0] == 143
-    ending = only_attempt(tmp_path).ending
-    assert ending is not None
-    assert ending.exit_code == 143
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert exit_status.exit_code == 143
 
 
 def test_last_words_fit_and_keep_the_end_of_the_traceback():

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hqclip.annotate import parts, stage, worker
+from hqclip.annotate import partial_rows, stage, worker
 from hqclip.annotate.annotator import Annotator, model_folder
-from hqclip.annotate.engine import Finish, RequestFailed
+from hqclip.annotate.engines.protocol import Finish, RequestFailed
 from hqclip.annotate.prompt import clean_alt_text
 from hqclip.config import AnnotateConfig, DownloadConfig
 from hqclip.data.download import run as download
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_the_stage_and_loses_nothing_that_was_stored(
 ):
     told = TellsUid()
     monkeypatch.setattr(worker, "make_engine", lambda *_: told)
-    monkeypatch.setattr(parts, "PART_ROWS", 8)
+    monkeypatch.setattr(partial_rows, "PART_ROWS", 8)
     config = pool_of(tmp_path, draw_samples(60))
     publish, written = local._publish, []
 
@@ -283,7 +283,7 @@ def test_replicas_share_the_shards(tmp_path: Path, draw_samples: Draw):
 def test_in_a_bucket_it_is_the_same(tmp_path: Path, draw_samples: Draw, monkeypatch: pytest.MonkeyPatch):
     """Also when the bucket answers with 503 now and then, and loses acknowledgements."""
     monkeypatch.setattr(worker, "make_engine", lambda *_: TellsUid())
-    monkeypatch.setattr(parts, "PART_ROWS", PART_ROWS)
+    monkeypatch.setattr(partial_rows, "PART_ROWS", PART_ROWS)
     shards = [draw_samples(20), draw_samples(9, first=100)]
     here = pool_of(tmp_path, *shards)
     stage.run(here)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hqclip.agent.verdict import Verdicts, publish
+from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.errors import CrashLoopError, DataError
 from hqclip.launch.attempts import (
     Attempt,
@@ -18,7 +18,7 @@ from hqclip.launch.attempts import (
     refuse_crash_loop,
     root_cause,
 )
-from hqclip.launch.ending import Ending, agent_ending, broke_first, read_error, write_error_file
+from hqclip.launch.exit_status import ExitStatus, agent_exit_status, broke_first, read_error, write_error_file
 from hqclip.store.local import LocalStore
 
 
@@ -27,30 +27,30 @@ def agent(
 ) -> Attempt:
     """One that begins and ends, `after` that where it did not end where it began."""
     begun = begin(store, "j", node=node, attempt="", pod="", progress=progress)
-    ending = Ending(exit_code=code, rank=node, message=message, timestamp=begun.begun + 1)
-    end(store, "j", begun, end_record(begun, ending, after or progress, 1.0))
+    exit_status = ExitStatus(exit_code=code, rank=node, message=message, timestamp=begun.begun + 1)
+    end(store, "j", begun, end_record(begun, exit_status, after or progress, 1.0))
     return begun
 
 
-def attempt(node: int, number: int, begun: float, ending: Ending | None) -> Attempt:
-    return Attempt(node=node, number=number, attempt="", pod="", begun=begun, progress="", ending=ending)
+def attempt(node: int, number: int, begun: float, exit_status: ExitStatus | None) -> Attempt:
+    return Attempt(node=node, number=number, attempt="", pod="", begun=begun, progress="", exit_status=exit_status)
 
 
-def broke(code: int, at: float, rank: int | None = 0, message: str = "it broke") -> Ending:
-    return Ending(exit_code=code, rank=rank, message=message, timestamp=at)
+def broke(code: int, at: float, rank: int | None = 0, message: str = "it broke") -> ExitStatus:
+    return ExitStatus(exit_code=code, rank=rank, message=message, timestamp=at)
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path):
     store = LocalStore(tmp_path)
     begun = begin(store, "j", node=10, attempt="2", pod="pod-10", progress="steps/1")
     assert read_attempts(store, "j") == [begun]
-    ending = Ending(exit_code=1, rank=81, message="größe", traceback="line 1\nline 2", timestamp=12.5)
-    end(store, "j", begun, end_record(begun, ending, "steps/3", 60.0004))
+    exit_status = ExitStatus(exit_code=1, rank=81, message="größe", traceback="line 1\nline 2", timestamp=12.5)
+    end(store, "j", begun, end_record(begun, exit_status, "steps/3", 60.0004))
     (read,) = read_attempts(store, "j")
     assert (read.name, read.attempt, read.pod, read.progress, read.progress_after) == (
         ("10-0001", "2", "pod-10", "steps/1", "steps/3")
     )
-    assert (read.ending, read.seconds) == (ending, 60.0)
+    assert (read.exit_status, read.seconds) == (exit_status, 60.0)
 
 
 def test_every_agent_of_a_node_has_its_own_number(tmp_path: Path):
@@ -142,13 +142,13 @@ def test_what_cannot_be_a_consequence_comes_before_what_may_be_one_moments_earli
 
 def test_an_agent_ends_with_what_tells_a_scheduler_something():
     codes = {-9: 137, 137: 137, -15: 143, 143: 143, 0: 0, 64: 64, 78: 78, 75: 75, 69: 1, 74: 1, 3: 1, -11: 1}
-    assert {code: agent_ending(broke(code, 0)).exit_code for code in codes} == codes
+    assert {code: agent_exit_status(broke(code, 0)).exit_code for code in codes} == codes
 
 
 def test_an_end_goes_through_the_error_file_of_torchrun(tmp_path: Path):
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-    told = Ending(exit_code=1, rank=5, message="ValueError: x", traceback="line 7", timestamp=1e9 + 0.25)
+    told = ExitStatus(exit_code=1, rank=5, message="ValueError: x", traceback="line 7", timestamp=1e9 + 0.25)
     write_error_file(tmp_path / "error.json", told)
     failure = ProcessFailure(local_rank=1, pid=1, exitcode=1, error_file=str(tmp_path / "error.json"))
     assert failure.timestamp == int(1e9)
@@ -184,7 +184,7 @@ def test_a_replica_that_gave_up_is_the_cause_although_others_were_done_later():
 def test_a_verdict_is_one_that_was_not_there_before(tmp_path: Path):
     store, slept = LocalStore(tmp_path), [0.0]
     publish(store, "j", "1-0001", 64)
-    verdicts = Verdicts(store, "j")
+    verdicts = ExitAgreement(store, "j")
 
     def sleep(seconds: float) -> None:
         slept[0] += seconds

@@ -23,8 +23,8 @@ from hqclip.errors import DataError
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train.batches import Batch, Batches
+from hqclip.train.distributed import Line, Ranks
 from hqclip.train.model import HQClip
-from hqclip.train.ranks import Line, Ranks
 from tests.training import tiny_run
 
 DAMAGED = {5: (960, 1280), 6: (48, 64)}  # the first is found out last: it takes longer to decode

@@ -140,9 +140,9 @@ def test_a_dry_run_prints_what_the_settings_are_and_does_nothing(name: str, tmp_
 
 
 def test_a_list_is_given_with_commas_or_as_json(said: Callable[..., tuple[int, str, str]]) -> None:
-    commas = json.loads(said("plan", *NEEDED["plan"], "--dry-run", "--points", "raw,hqclip")[1])
-    quoted = json.loads(said("plan", *NEEDED["plan"], "--dry-run", "--points", '["raw", "hqclip"]')[1])
-    assert commas["points"] == quoted["points"] == ["raw", "hqclip"]
+    commas = json.loads(said("plan", *NEEDED["plan"], "--dry-run", "--trials", "raw,hqclip")[1])
+    quoted = json.loads(said("plan", *NEEDED["plan"], "--dry-run", "--trials", '["raw", "hqclip"]')[1])
+    assert commas["trials"] == quoted["trials"] == ["raw", "hqclip"]
 
 
 def test_an_interruption_says_how_to_go_on(
@@ -166,7 +166,7 @@ def test_numbers_are_flat_and_leave_out_what_is_no_measurement() -> None:
         "statuses": {"ok": 11, "not_json": 1},
         "benchmarks": {"retrieval": {"image to text": 0.25}},
         "settings": {"train": {"seed": 3}},
-        "points": {"raw": 1},
+        "trials": {"raw": 1},
         "interval": (0.1, 0.2),
         "parent": None,
     }
@@ -237,8 +237,8 @@ def test_a_planned_stage_takes_its_settings_from_the_plan_and_from_what_came_bef
     where = {"runs": "000003-", "notes": "cycles/000003.stages/", "machines": {}}
     plan = file("plan", {"settings": settings, **where})
     curated = file("curated", {"dataset": "datasets/x/dataset.json", "rows": 5})
-    point = {"name": "raw", "settings": {"learning_rate": 0.2}}
-    trained = run_planned("train", plan, [curated], point=point, write_to=file("t", 0))
+    trial = {"name": "raw", "settings": {"learning_rate": 0.2}}
+    trained = run_planned("train", plan, [curated], trial=trial, write_to=file("t", 0))
     assert (trained["run"], trained["dataset"]) == ("000003-raw", "datasets/x/dataset.json")
     assert (trained["learning_rate"], trained["seed"]) == (0.2, 1)
 

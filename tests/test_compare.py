@@ -116,8 +116,8 @@ def test_evaluations_the_champion_and_sweeps_are_found(store: Store, capsys: pyt
     crown = Champion(model="runs/000002-hqclip/model", model_digest="d-000002-hqclip", evaluation="", cycle=2)
     store.write("champion.json", crown.to_json())
     keys = {name: judge(store, f"sweep-ab-{name}", right) for name, right in (("lr-0.1", 90), ("lr-0.2", 100))}
-    points = [{"name": name, "evaluation": key} for name, key in keys.items()]
-    store.write("sweeps/ab.json", json.dumps({"points": points}).encode())
+    trials = [{"name": name, "evaluation": key} for name, key in keys.items()]
+    store.write("sweeps/ab.json", json.dumps({"trials": trials}).encode())
     run(store, "champion", "evaluations/d-000001-raw/suite.json", "sweeps/ab", "-o", "yaml")
     found = yaml.safe_load(capsys.readouterr().out)
     averages = {row["run"]: row["value"] for row in found if row["metric"] == "average"}
@@ -225,20 +225,20 @@ def test_runs_of_a_sweep_are_its_points(store: Store, capsys: pytest.CaptureFixt
     ids = []
     with FakeKubeflow() as kubeflow:
         for digest, (name, right) in names.items():
-            points = [{"name": name, "settings": {"learning_rate": float(name[3:])}}]
-            inputs, plan = planned(store, sweep_points=json.dumps(points))
+            trials = [{"name": name, "settings": {"learning_rate": float(name[3:])}}]
+            inputs, plan = planned(store, sweep_trials=json.dumps(trials))
             finish(store, plan, name, judge(store, f"sweep-{digest}-{name}", right))
             ids.append(started(kubeflow, **inputs))
         run(None, *ids, "--host", kubeflow.url, "-o", "json")
         assert rows(capsys)["average", "lr-0.2"]["difference"] == pytest.approx(0.05)
-        other = {**inputs, "sweep_points": json.dumps([{"name": "lr-0.3", "settings": {"learning_rate": 0.3}}])}
+        other = {**inputs, "sweep_trials": json.dumps([{"name": "lr-0.3", "settings": {"learning_rate": 0.3}}])}
         with pytest.raises(NotFoundError, match=r"tried lr-0.3; finished sweeps .* suite and data: none"):
             run(None, ids[0], started(kubeflow, **other), "--host", kubeflow.url)
 
 
 def test_the_points_of_a_sweep_are_not_shown_for_those_of_another(store: Store, capsys: pytest.CaptureFixture[str]):
-    points = '{"train.learning_rate": [0.1]}'
-    inputs, plan = planned(store, sweep_points=points)
+    trials = '{"train.learning_rate": [0.1]}'
+    inputs, plan = planned(store, sweep_trials=trials)
     finish(store, plan, "lr-0.1", judge(store, "sweep-ab-lr-0.1", 90))
     others = [
         {"train_seed": 1},
@@ -271,9 +271,9 @@ def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:
     return {**own, **inputs}, str(sweep.run(settings_of("sweep", {**own, **inputs}))["plan"])
 
 
-def finish(store: Store, plan: str, point: str, evaluation: str) -> None:
-    """The sweep has judged its only point."""
-    done = {"points": [{"name": point, "evaluation": evaluation}]}
+def finish(store: Store, plan: str, trial: str, evaluation: str) -> None:
+    """The sweep has judged its only trial."""
+    done = {"trials": [{"name": trial, "evaluation": evaluation}]}
     store.write(plan.replace(".plan", ""), json.dumps(done).encode())
 
 

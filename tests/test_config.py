@@ -196,15 +196,15 @@ def plan(**given: object) -> PlanConfig:
 def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> None:
     from hqclip.cycle.plan import resolve
 
-    settings, points = resolve(plan(preset=preset, points=("raw", "mixed", "hqclip")))
+    settings, trials = resolve(plan(preset=preset, trials=("raw", "mixed", "hqclip")))
     assert list(settings) == list(PLANNED)
     for stage, kind in PLANNED.items():
         later = {f.name: "later" for f in dataclasses.fields(kind) if f.name not in settings[stage]}
         assert kind.from_mapping({**settings[stage], **later}).to_mapping() == {**settings[stage], **later} | (
             {"evaluations": ["later"]} if "evaluations" in later else {}
         )
-    for point in points:
-        TrainConfig.from_mapping({**settings["train"], **point["settings"], "store": "s", "dataset": "d", "run": "r"})
+    for trial in trials:
+        TrainConfig.from_mapping({**settings["train"], **trial["settings"], "store": "s", "dataset": "d", "run": "r"})
 
 
 def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
@@ -218,14 +218,14 @@ def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
         "curate.drop_share": "most",
     }
     with pytest.raises(ConfigError) as refused:
-        resolve(plan(points=("raw", "hq-clip"), overrides=json.dumps(overrides)))
+        resolve(plan(trials=("raw", "hq-clip"), overrides=json.dumps(overrides)))
     assert str(refused.value).splitlines() == [
         "unknown stage in override 'trian.seed'; did you mean 'train'?",
         "override 'train.store': the cycle sets this itself",
         "annotate.batch_size is 0; give 1 or more",
         "curate.drop_share must be a number, got 'most'",
         "unknown setting train.batchsize; did you mean 'batch_size'?",
-        "unknown recipe 'hq-clip' in points; did you mean 'hqclip'?; one of raw, mixed, hqclip",
+        "unknown recipe 'hq-clip' in trials; did you mean 'hqclip'?; one of raw, mixed, hqclip",
     ]
 
 
@@ -235,7 +235,7 @@ def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
         ({"preset": "demo-quik"}, "unknown preset 'demo-quik'; did you mean 'demo-quick'"),
         ({"overrides": '{"train.seed": 1,}'}, "overrides is not valid JSON at character 17"),
         ({"overrides": "[]"}, "overrides must be a JSON object"),
-        ({"points": "raw,raw"}, "give at most 16 different ones"),
+        ({"trials": "raw,raw"}, "give at most 16 different ones"),
         ({"suite": ""}, "suite is missing: what is trained must be judged"),
     ],
 )

@@ -77,8 +77,8 @@ def add_pilot(store: Store, images: int, gpu_seconds: float, **about: str) -> No
 
 def add_cycle(store: Store, *, preset: str = "small", device: str = H100, **results: dict[str, Any]) -> None:
     """A first cycle whose stages said this."""
-    settings, points = resolve(PlanConfig(store=store.uri, shards="s", suite="s", preset=preset))
-    plan = CyclePlan(cycle=1, fingerprint="f", champion=None, settings=settings, points=tuple(points))
+    settings, trials = resolve(PlanConfig(store=store.uri, shards="s", suite="s", preset=preset))
+    plan = CyclePlan(cycle=1, fingerprint="f", champion=None, settings=settings, trials=tuple(trials))
     store.write(plan_key(1), plan.to_json())
     said = {
         "annotate": {"annotations": "annotations/a", "rows": 60, "work": work(60, 120.0, device)},
@@ -130,7 +130,7 @@ def test_the_last_cycle_tells_of_every_stage(ask: Cost, store: Store, shards: st
     download(DownloadConfig(store=store.uri, shards=shards))
     add_cycle(store)
     store.write("champion.json", b"{}")
-    rows = ask("--points", "raw,hqclip")
+    rows = ask("--trials", "raw,hqclip")
     assert (rows["annotate"]["amount"], rows["annotate"]["gpu_hours"]) == (60, 0.033)
     assert rows["annotate"]["basis"] == "cycle 1, 60 images"
     assert (rows["score"]["amount"], rows["score"]["gpu_hours"]) == (60, 0.002)
@@ -246,7 +246,7 @@ def test_a_budget_needs_to_know_every_stage(ask: Cost, store: Store):
         (("--gpu-prices", "H100=4-2"), "is not like"),
         (("--gpu-hours", "tarin=4"), "'tarin=4' is not like train=40"),
         (("--overrides", "{"), "overrides is not valid JSON"),
-        (("--points", "best"), "unknown recipe 'best'"),
+        (("--trials", "best"), "unknown recipe 'best'"),
         (("--images", "-1"), "--images is -1; give 0 or more"),
     ],
 )

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hqclip.config import CurateConfig, DownloadConfig
-from hqclip.cycle.curate import run
-from hqclip.cycle.drift import psi, tag_drift
-from hqclip.cycle.statistics import BINS, Count, Statistics, entropy
+from hqclip.curate.drift import psi, tag_drift
+from hqclip.curate.stage import run
+from hqclip.curate.statistics import BINS, Count, Statistics, entropy
 from hqclip.data.dataset import read_dataset
 from hqclip.data.download import run as download
 from hqclip.data.index import read_index

@@ -102,7 +102,7 @@ def test_a_signal_ends_what_runs_and_starts_no_more_but_the_exit_task():
 
     engine = FakeEngine(Signalled([], 0), FakeContainer([], 0))
     assert containers.run(engine, "hqclip/train", [], {}) == 137
-    assert containers.run(engine, "hqclip/base", ["--function_to_execute", "points"], {}) == 137
+    assert containers.run(engine, "hqclip/base", ["--function_to_execute", "trials"], {}) == 137
     assert containers.run(engine, "hqclip/base", ["--function_to_execute", "finish"], {}) == 0
     assert [settings["image"] for settings in engine.started] == ["hqclip/train", "hqclip/base"]
 

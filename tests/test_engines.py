@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hqclip.annotate.engine import Answer, Engine, EngineDied, Finish, Request, RequestFailed, make_engine
+from hqclip.annotate.engines.protocol import Answer, Engine, EngineDied, Finish, Request, RequestFailed, make_engine
+from hqclip.annotate.engines.replay import Recorder, ReplayEngine, read_recording, request_key
+from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
-from hqclip.annotate.replay_engine import Recorder, ReplayEngine, read_recording, request_key
-from hqclip.annotate.transformers_engine import TransformersEngine
 from hqclip.config import AnnotateConfig
 from hqclip.demo.lvlm import folder
 from hqclip.demo.scenes import draw_scene, render

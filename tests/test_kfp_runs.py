@@ -54,7 +54,7 @@ def sent(fake: FakeKubeflow) -> dict[str, Any]:
 
 
 def test_text_stays_text_and_numbers_are_numbers(fake: FakeKubeflow, package: Path) -> None:
-    words = ["store=s", "release=1.10", "train_seed=7", "train_rate=0.5", "again=true", 'points=["a",1]', "extra={}"]
+    words = ["store=s", "release=1.10", "train_seed=7", "train_rate=0.5", "again=true", 'trials=["a",1]', "extra={}"]
     words += ["plan_overrides={}"]
     assert call(runs, package, *[word for value in words for word in ("--set", value)]) == 0
     assert sent(fake) == {
@@ -63,7 +63,7 @@ def test_text_stays_text_and_numbers_are_numbers(fake: FakeKubeflow, package: Pa
         "train_seed": 7,
         "train_rate": 0.5,
         "again": True,
-        "points": ["a", 1],
+        "trials": ["a", 1],
         "extra": {},
         "plan_overrides": "{}",
     }
@@ -84,7 +84,7 @@ def test_no_text_is_taken_for_anything_else(fake: FakeKubeflow, package: Path, t
         ),
         (
             "p.json",
-            '{"store": "s", "release": 1.10, "train_seed": 3, "points": ["a"], "plan_overrides": {"train.rate": 1.0}, '
+            '{"store": "s", "release": 1.10, "train_seed": 3, "trials": ["a"], "plan_overrides": {"train.rate": 1.0}, '
             '"again": true}',
         ),
     ],
@@ -98,7 +98,7 @@ def test_a_file_gives_inputs_and_flags_win_over_it(
         "store": "s",
         "release": "1.10",
         "train_seed": 4,
-        "points": ["a"],
+        "trials": ["a"],
         "plan_overrides": '{"train.rate": 1.0}',
         "again": True,
     }
@@ -114,7 +114,7 @@ def test_a_file_gives_inputs_and_flags_win_over_it(
         ([*STORE, "--set", "train_seed=true"], "train_seed is 'true'; give a whole number"),
         ([*STORE, "--set", "train_rate=fast"], "train_rate is 'fast'; give a number"),
         ([*STORE, "--set", "again=1"], "again is '1'; give true or false"),
-        ([*STORE, "--set", "points={}"], "give a list as JSON"),
+        ([*STORE, "--set", "trials={}"], "give a list as JSON"),
         ([*STORE, "--set", "plan_preset=smal"], "plan_preset is 'smal'; did you mean 'small'.*one of small, large"),
         (["--set", "a=1", "--set", "train_seed=x"], "'a'.*train_seed"),
     ],
@@ -214,10 +214,10 @@ def test_our_own_pipeline_runs_from_its_name(fake: FakeKubeflow) -> None:
     ("pipeline", "words", "complaint"),
     [
         ("refine", ("plan_preset=smal",), "unknown preset 'smal'; did you mean 'small'?"),
-        ("refine", ("train_points=hqclip,rw",), "'rw'"),
+        ("refine", ("train_trials=hqclip,rw",), "'rw'"),
         ("refine", ("train_seed=-1",), "train_seed is -1"),
         ("annotate", ('plan_overrides={"curate.drop_shar": 0.2}',), "did you mean 'drop_share'?"),
-        ("sweep", ('sweep_points={"train.learning_rate": [-1, 0.1]}',), "train.learning_rate is -1"),
+        ("sweep", ('sweep_trials={"train.learning_rate": [-1, 0.1]}',), "train.learning_rate is -1"),
         ("evaluate", ("plan_preset=x",), "unknown preset 'x'"),
     ],
 )

@@ -280,11 +280,11 @@ def test_each_turn_of_a_loop_is_explained_by_its_own_pod(
 ) -> None:
     run_id = start()
     for number in (1, 2):
-        pod = add_pod(cluster, run_id, POD.format(number), f"hqclip train: point {number}", exitCode=1, reason="Error")
+        pod = add_pod(cluster, run_id, POD.format(number), f"hqclip train: trial {number}", exitCode=1, reason="Error")
         fake.task(run_id, f"train-{number}", "FAILED", pod=pod)["display_name"] = "train"
     fake.finish(run_id, "FAILED")
     assert call(explain, run_id, "-o", "json") == 0
-    assert [reason["line"] for reason in shown(capsys)["reasons"]] == ["hqclip train: point 1", "hqclip train: point 2"]
+    assert [reason["line"] for reason in shown(capsys)["reasons"]] == ["hqclip train: trial 1", "hqclip train: trial 2"]
 
 
 def test_a_launched_stage_is_explained_by_its_job(fake: FakeKubeflow, start: Start, capsys: Read) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, UnavailableError
 from hqclip.launch import watch
-from hqclip.launch.ending import Ending
+from hqclip.launch.exit_status import ExitStatus
 from hqclip.launch.follow import follow_pod
 from hqclip.launch.kube import Cluster, connect
 from hqclip.launch.run import LaunchError, launch
@@ -219,8 +219,8 @@ def _launch_and(cluster: FakeCluster, do: Callable[[], object], spec: LaunchSpec
 def test_a_failure_names_the_rank_that_broke_first_and_ends_with_its_code(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:
-    follows = Ending(exit_code=1, rank=0, message="connection closed by peer", timestamp=101.0)
-    cause = Ending(exit_code=65, rank=11, message="shards/7.tar: cut", traceback="Traceback ...", timestamp=100.0)
+    follows = ExitStatus(exit_code=1, rank=0, message="connection closed by peer", timestamp=101.0)
+    cause = ExitStatus(exit_code=65, rank=11, message="shards/7.tar: cut", traceback="Traceback ...", timestamp=100.0)
     cluster.then("GET", LOOK, pods.start, skip=2)
     cluster.then("GET", LOOK, lambda: pods.fail(follows, cause, restarts=1), skip=3)
     with pytest.raises(LaunchError) as failure:
@@ -234,7 +234,7 @@ def test_a_failure_names_the_rank_that_broke_first_and_ends_with_its_code(
 def test_what_failed_for_good_fails_again_at_once_until_it_is_asked_for_again(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:
-    for_good = Ending(exit_code=64, rank=0, message="unknown model 'ViT-B-23'", timestamp=100.0)
+    for_good = ExitStatus(exit_code=64, rank=0, message="unknown model 'ViT-B-23'", timestamp=100.0)
     cluster.then("GET", LOOK, pods.start, skip=2)
     cluster.then("GET", LOOK, lambda: pods.fail(for_good, for_good), skip=3)
     for _ in range(2):
@@ -250,7 +250,7 @@ def test_what_failed_for_good_fails_again_at_once_until_it_is_asked_for_again(
 def test_what_failed_for_good_in_another_run_of_the_pipeline_is_tried_in_this_one(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:
-    for_good = Ending(exit_code=65, rank=0, message="no usable sample", timestamp=100.0)
+    for_good = ExitStatus(exit_code=65, rank=0, message="no usable sample", timestamp=100.0)
     cluster.then("POST", CREATE, lambda: (pods.start(), pods.fail(for_good)))
     with pytest.raises(LaunchError, match="no usable sample"):
         launch(spec(tmp_path, scheduler, launch_id="monday"), "train", settings(tmp_path))
@@ -262,7 +262,7 @@ def test_what_failed_for_good_in_another_run_of_the_pipeline_is_tried_in_this_on
 def test_what_failed_by_bad_luck_is_started_anew(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:
-    crash = Ending(exit_code=137, rank=3, message="rank 3 was ended by SIGKILL", timestamp=100.0)
+    crash = ExitStatus(exit_code=137, rank=3, message="rank 3 was ended by SIGKILL", timestamp=100.0)
     cluster.then("POST", CREATE, lambda: (pods.start(), pods.fail(crash)))
     with pytest.raises(LaunchError, match="SIGKILL"):
         launch(spec(tmp_path, scheduler), "train", settings(tmp_path))

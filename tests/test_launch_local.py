@@ -117,7 +117,7 @@ def test_a_fault_of_the_stage_is_told_once_with_its_exit_code(tiny: TrainConfig)
     assert where.startswith("what it said is in ")
     (name,) = {key.split("/")[1] for key in open_store(tiny.store).list("launch/hqclip-train-lost")}
     (attempt,) = read_attempts(open_store(tiny.store), f"{name}/1")
-    assert attempt.ending is not None and attempt.ending.exit_code == 66
+    assert attempt.exit_status is not None and attempt.exit_status.exit_code == 66
 
 
 def test_sigterm_ends_with_a_checkpoint_and_the_same_command_goes_on(tiny: TrainConfig) -> None:
@@ -151,7 +151,7 @@ def test_a_rank_that_is_killed_is_started_again_and_goes_on(tiny: TrainConfig) -
     launched = json.loads(out)["launch"]
     assert (launched["attempts"], launched["restarts"]) == (2, 1)
     first, _ = read_attempts(open_store(tiny.store), launched["key"])
-    assert first.ending is not None and first.ending.exit_code == 137
+    assert first.exit_status is not None and first.exit_status.exit_code == 137
     assert "shot continues at step" in said
 
 

@@ -16,7 +16,7 @@ from kubernetes.client import ApiException
 from hqclip.errors import ConfigError
 from hqclip.launch import volcano
 from hqclip.launch.naming import LAUNCH_ID
-from hqclip.launch.order import make_order
+from hqclip.launch.resolve import resolve_order
 from hqclip.launch.spec import LaunchSpec
 from tests import crd_schemas
 from tests.fakes.kubernetes import FakeCluster
@@ -151,7 +151,7 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 @given(st.text("$()A ", max_size=8))
 def test_values_reach_the_workers_as_they_were_written(text: str) -> None:
     spec = LaunchSpec(scheduler="volcano", image=IMAGE, env=(f"TEXT={text}",))
-    made = make_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}."})
+    made = resolve_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}."})
     body = volcano.render(made.spec, made.job)
     assert expanded(env(body)["TEXT"], {"A": "wrong"}) == text
     assert expanded(worker(body)["args"][0], {"A": "wrong"}) == f"gs://bucket/{text}."

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hqclip.annotate import openai_engine
-from hqclip.annotate.engine import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
-from hqclip.annotate.openai_engine import OpenAIEngine, data_uri
+from hqclip.annotate.engines import openai as openai_engine
+from hqclip.annotate.engines.openai import OpenAIEngine, data_uri
+from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import AnnotateConfig
 from hqclip.demo.scenes import draw_scene, render

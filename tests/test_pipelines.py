@@ -103,7 +103,7 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
         "evaluate_suite": world["suite"],
         "plan_preset": "demo-quick",
         "plan_overrides": json.dumps(TINY),
-        "train_points": "raw,hqclip",
+        "train_trials": "raw,hqclip",
     }
     assert runner.run(inputs) == 0
     store = open_store(inputs["store"])
@@ -127,16 +127,16 @@ def _runner(name: str, tmp_path: Path) -> Runner:
 
 
 def _sweep(inputs: dict[str, Any], tmp_path: Path) -> None:
-    """Two points on the data of the cycle; nothing is put in force, and the same sweep again does nothing."""
+    """Two trials on the data of the cycle; nothing is put in force, and the same sweep again does nothing."""
     store, runner = open_store(inputs["store"]), _runner("sweep", tmp_path)
     champion = store.read("champion.json")
     given = {name: inputs[name] for name in ("store", "evaluate_suite", "plan_preset")}
     overrides = {name: value for name, value in TINY.items() if name.startswith("train.")}
-    given |= {"plan_overrides": json.dumps(overrides), "sweep_points": '{"train.learning_rate": [0.001, 0.002]}'}
+    given |= {"plan_overrides": json.dumps(overrides), "sweep_trials": '{"train.learning_rate": [0.001, 0.002]}'}
     assert runner.run(given) == 0
     (key,) = [key for key in store.list("sweeps/") if key.count("/") == 1 and key.count(".") == 1 and "json" in key]
     found = json.loads(store.read(key))
-    assert [point["name"] for point in found["points"]] == ["lr-0.001", "lr-0.002"]
+    assert [trial["name"] for trial in found["trials"]] == ["lr-0.001", "lr-0.002"]
     assert found["best"] in ("lr-0.001", "lr-0.002") and store.exists(found["report"])
     everything = list(store.list())
     assert runner.run(given) == 0

@@ -94,8 +94,8 @@ def test_what_is_no_suite_is_said(tmp_path: Path, world: dict[str, Any]):
 
 
 def test_nothing_is_opened_when_a_setting_is_wrong(tmp_path: Path, world: dict[str, Any]):
-    with pytest.raises(ConfigError, match="points: give at most 16 different ones, got 2"):
-        plan(tmp_path, world, points="raw,raw")
+    with pytest.raises(ConfigError, match="trials: give at most 16 different ones, got 2"):
+        plan(tmp_path, world, trials="raw,raw")
     assert not (tmp_path / "store").exists()
 
 
@@ -140,11 +140,11 @@ def test_a_run_that_comes_while_another_works_has_nothing_to_do(tmp_path: Path, 
 
 
 def test_a_cycle_without_training_runs_wants_no_judge(tmp_path: Path, world: dict[str, Any]):
-    planned = plan(tmp_path, world, points="", suite="")
-    assert planned["has_work"] and planned["points"] == []
+    planned = plan(tmp_path, world, trials="", suite="")
+    assert planned["has_work"] and planned["trials"] == []
     store = open_store(str(tmp_path / "store"))
     store.write(f"{planned['notes']}curate.json", b"{}")
-    assert not plan(tmp_path, world, points="", suite="")["has_work"]
+    assert not plan(tmp_path, world, trials="", suite="")["has_work"]
 
 
 def test_a_pipeline_that_launches_wants_machines_before_anything_runs(tmp_path: Path, world: dict[str, Any]):

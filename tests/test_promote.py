@@ -15,7 +15,7 @@ from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.records import BenchmarkScore, Champion, CyclePlan, Evaluation
 from hqclip.store import Store, open_store
 
-PLAN = CyclePlan(cycle=2, fingerprint="f", champion=None, settings={}, points=())
+PLAN = CyclePlan(cycle=2, fingerprint="f", champion=None, settings={}, trials=())
 
 
 @pytest.fixture

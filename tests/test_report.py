@@ -17,7 +17,7 @@ from hqclip.report.counts import REASONS
 from hqclip.report.gallery import pixels
 from hqclip.report.markup import Html, duration, number, points, share_of, tag, visible
 from hqclip.report.page import POLICY, render
-from hqclip.report.words import Part, contradiction
+from hqclip.report.text_diff import Part, contradiction
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -90,7 +90,7 @@ def difference(value, low, high):
 @pytest.fixture
 def full():
     """A report with every section."""
-    arms = (parts.Arm("raw", "alt-text"), parts.Arm("mixed"), parts.Arm("full"))
+    models = (parts.Model("raw", "alt-text"), parts.Model("mixed"), parts.Model("full"))
     better, worse, unclear = (
         difference(0.3, 0.28, 0.31),
         difference(-0.04, -0.06, -0.02),
@@ -112,7 +112,7 @@ def full():
         verdict="full averages 71.2 %",
         promoted=True,
         cycle=3,
-        comparison=parts.Comparison(arms, row("Average", parts.Score(0.5), better, unclear), groups, "raw"),
+        comparison=parts.Comparison(models, row("Average", parts.Score(0.5), better, unclear), groups, "raw"),
         samples=(parts.ShownSample(sample(), annotation, ("alt_text_echoed",)),),
         data=parts.DataSummary("shapes", 1000, 940, {"ok": 940, "not_json": 60}, {"short": 5}, {"red circle": 90}, 1),
         faults=parts.Faults(1000, (parts.Fault("not_json", 60, (parts.FaultExample(sample(), "Sure! Here you go"),)),)),
@@ -128,7 +128,7 @@ def hostile_report(text):
     annotation = Annotation((text,), (text, text), (text, "a"), (text[::-1],))
     scores = (parts.Score(0.1), difference(0.1, 0.05, 0.2))
     comparison = parts.Comparison(
-        (parts.Arm(text, text), parts.Arm("b", text)),
+        (parts.Model(text, text), parts.Model("b", text)),
         row(text, *scores, metric=text),
         (parts.Group(text, (row(text, *scores),)),),
         text,
@@ -277,7 +277,7 @@ def test_a_title_is_enough():
 
 def test_one_arm_without_a_baseline_has_no_differences():
     comparison = parts.Comparison(
-        (parts.Arm("raw"),),
+        (parts.Model("raw"),),
         row("Average", parts.Score(0.4)),
         (parts.Group("my kind", (row("mine", parts.Score(float("nan"))),)),),
     )
@@ -290,7 +290,7 @@ def test_one_arm_without_a_baseline_has_no_differences():
     assert "nan" not in words
 
 
-def test_arms_are_told_apart_without_colour(full):
+def test_models_are_told_apart_without_colour(full):
     patterns = re.findall(r'stroke-dasharray="([^"]+)" class="curve', render(full).split("<figure>")[1])
     assert patterns == [dash(0), dash(2)]
     looks = {(style % 6, dash(style)) for style in range(36)}

@@ -1,4 +1,4 @@
-"""What is tried, what a sweep is called, and which of its points is the best."""
+"""What is tried, what a sweep is called, and which of its trials is the best."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, RequestConfig, SelectConfig, SweepConfig
-from hqclip.cycle import request, select, sweep
-from hqclip.cycle.sweep import read_points
+from hqclip.config import DemoWorldConfig, PlanEvaluationConfig, SelectConfig, SweepConfig
+from hqclip.cycle import plan_evaluation, select, sweep
+from hqclip.cycle.sweep import read_trials
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Champion, Evaluation
@@ -23,30 +23,30 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(world["suite"])
 
 
-def given(tmp_path: Path, suite: str, points: Any, **more: Any) -> SweepConfig:
+def given(tmp_path: Path, suite: str, trials: Any, **more: Any) -> SweepConfig:
     fixed = {"preset": "demo-quick", "dataset": "datasets/abc/dataset.json"}
-    return SweepConfig(store=str(tmp_path), suite=suite, points=json.dumps(points), **{**fixed, **more})
+    return SweepConfig(store=str(tmp_path), suite=suite, trials=json.dumps(trials), **{**fixed, **more})
 
 
 def test_a_grid_is_every_combination_with_names_that_say_it() -> None:
-    points = read_points('{"train.learning_rate": [0.001, 5e-4], "negative_weight": [0.5, 1]}')
-    assert [point["name"] for point in points] == [
+    trials = read_trials('{"train.learning_rate": [0.001, 5e-4], "negative_weight": [0.5, 1]}')
+    assert [trial["name"] for trial in trials] == [
         *("lr-0.001-neg-0.5", "lr-0.001-neg-1", "lr-0.0005-neg-0.5", "lr-0.0005-neg-1"),
     ]
-    assert points[0]["settings"] == {"learning_rate": 0.001, "negative_weight": 0.5}
+    assert trials[0]["settings"] == {"learning_rate": 0.001, "negative_weight": 0.5}
 
 
 def test_a_list_has_its_own_names() -> None:
     text = '[{"name": "plain", "settings": {}}, {"settings": {"train.model": "ViT-B-16", "seed": 3}}]'
-    points = read_points(text)
-    assert [point["name"] for point in points] == ["plain", "model-vit-b-16-seed-3"]
+    trials = read_trials(text)
+    assert [trial["name"] for trial in trials] == ["plain", "model-vit-b-16-seed-3"]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "points is not valid JSON at character 1"),
-        ("3", "points must be"),
+        ("{", "trials is not valid JSON at character 1"),
+        ("3", "trials must be"),
         ('{"train.seed": 1}', "train.seed must have a list of values"),
         ('{"train.seed": []}', "train.seed must have a list of values"),
         ('[{"settings": {"seed": 1}, "nmae": "x"}]', "give just name and settings"),
@@ -59,7 +59,7 @@ def test_a_list_has_its_own_names() -> None:
 )
 def test_points_that_make_no_sense_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        read_points(text)
+        read_trials(text)
 
 
 def test_the_same_sweep_has_the_same_name_and_all_is_checked_at_once(tmp_path: Path, suite: str) -> None:
@@ -70,8 +70,8 @@ def test_the_same_sweep_has_the_same_name_and_all_is_checked_at_once(tmp_path: P
     assert first["settings"]["train"]["dataset"] == "datasets/abc/dataset.json"
     assert sweep.run(given(tmp_path, suite, {"train.learning_rate": [0.001, 0.003]}))["plan"] != first["plan"]
     with pytest.raises(ConfigError) as refusal:
-        points = [{"settings": {"learning_rte": 1}}, {"settings": {"batch_size": 1}}]
-        sweep.run(given(tmp_path, suite, points, overrides='{"train.sed": 1, "curate.name": "x"}'))
+        trials = [{"settings": {"learning_rte": 1}}, {"settings": {"batch_size": 1}}]
+        sweep.run(given(tmp_path, suite, trials, overrides='{"train.sed": 1, "curate.name": "x"}'))
     said = str(refusal.value)
     assert "unknown setting train.learning_rte; did you mean 'learning_rate'" in said
     assert "train.batch_size is 1; give 2 or more" in said
@@ -79,7 +79,7 @@ def test_the_same_sweep_has_the_same_name_and_all_is_checked_at_once(tmp_path: P
 
 
 def test_a_point_cannot_be_about_where_it_is_trained(tmp_path: Path, suite: str) -> None:
-    with pytest.raises(ConfigError, match="point store-x: the sweep sets store itself"):
+    with pytest.raises(ConfigError, match="trial store-x: the sweep sets store itself"):
         sweep.run(given(tmp_path, suite, {"train.store": ["x", "y"]}))
 
 
@@ -110,12 +110,12 @@ def test_a_point_that_was_not_judged_is_missed(tmp_path: Path, suite: str) -> No
 def test_a_request_names_the_champion_or_says_that_there_is_none(tmp_path: Path, suite: str) -> None:
     store = open_store(str(tmp_path))
     with pytest.raises(NotFoundError, match="has no champion yet; name the model"):
-        request.run(RequestConfig(store=str(tmp_path), suite=suite))
+        plan_evaluation.run(PlanEvaluationConfig(store=str(tmp_path), suite=suite))
     with pytest.raises(NotFoundError, match="runs/x/model: there is no such model folder"):
-        request.run(RequestConfig(store=str(tmp_path), suite=suite, model="runs/x/model"))
+        plan_evaluation.run(PlanEvaluationConfig(store=str(tmp_path), suite=suite, model="runs/x/model"))
     store.write("runs/first/model/open_clip_config.json", b"{}")
     crown = Champion(model="runs/first/model", model_digest="d", evaluation="", cycle=1)
     store.write("champion.json", crown.to_json())
-    asked = request.run(RequestConfig(store=str(tmp_path), suite=suite, preset="demo-quick"))
+    asked = plan_evaluation.run(PlanEvaluationConfig(store=str(tmp_path), suite=suite, preset="demo-quick"))
     assert asked["model"] == "runs/first/model"
     assert asked["settings"]["evaluate"] | {"suite": suite} == asked["settings"]["evaluate"]

@@ -1,4 +1,4 @@
-"""Sweeps: which points a grid and a list make, and that they are started in one run, in many, or here."""
+"""Sweeps: which trials a grid and a list make, and that they are started in one run, in many, or here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hqclip.flags import Parser
 from hqclip.stages import run_planned
 from hqclip.store import open_store
 from pipelines.client import sweeps
-from pipelines.client.sweeps import make_points
+from pipelines.client.sweeps import make_trials
 from tests.cycle import STEPS, TINY, Cycle
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import unset
@@ -41,20 +41,20 @@ def run(*words: str) -> int:
 
 
 def tried(run: dict[str, Any]) -> list[str]:
-    return [point["name"] for point in json.loads(run["runtime_config"]["parameters"]["sweep_points"])]
+    return [trial["name"] for trial in json.loads(run["runtime_config"]["parameters"]["sweep_trials"])]
 
 
 def test_a_grid_and_a_list_make_points_that_can_be_told_apart(tmp_path: Path):
-    listed = tmp_path / "points.yaml"
+    listed = tmp_path / "trials.yaml"
     listed.write_text("- {train.model: ViT-B-16}\n- {name: plain, settings: {negative_weight: 0}}\n")
-    points = make_points(["train.learning_rate=1e-3,0.0005", "train.seed=1,2"], listed)
-    assert [point["name"] for point in points] == [
+    trials = make_trials(["train.learning_rate=1e-3,0.0005", "train.seed=1,2"], listed)
+    assert [trial["name"] for trial in trials] == [
         *("lr-0.001-seed-1", "lr-0.001-seed-2", "lr-0.0005-seed-1", "lr-0.0005-seed-2"),
         *("model-vit-b-16", "plain"),
     ]
-    assert points[1]["settings"] == {"learning_rate": 0.001, "seed": 2}
-    assert points[4]["settings"] == {"model": "ViT-B-16"}
-    assert make_points(["train.learning_rate=1e-3,0.0005", "train.seed=1,2"], listed) == points
+    assert trials[1]["settings"] == {"learning_rate": 0.001, "seed": 2}
+    assert trials[4]["settings"] == {"model": "ViT-B-16"}
+    assert make_trials(["train.learning_rate=1e-3,0.0005", "train.seed=1,2"], listed) == trials
 
 
 @pytest.mark.parametrize(
@@ -72,29 +72,29 @@ def test_a_grid_and_a_list_make_points_that_can_be_told_apart(tmp_path: Path):
 )
 def test_a_grid_that_makes_no_sense_is_refused(grids: tuple[str, ...], complaint: str):
     with pytest.raises(ConfigError, match=complaint):
-        make_points(grids, None)
+        make_trials(grids, None)
 
 
 def test_the_same_settings_under_two_names_are_refused(tmp_path: Path):
-    listed = tmp_path / "points.json"
+    listed = tmp_path / "trials.json"
     listed.write_text('[{"name": "slow", "settings": {"train.learning_rate": 0.001}}]')
-    with pytest.raises(ConfigError, match="the points lr-0.001 and slow are the same; leave one out"):
-        make_points(["train.learning_rate=1e-3"], listed)
+    with pytest.raises(ConfigError, match="the trials lr-0.001 and slow are the same; leave one out"):
+        make_trials(["train.learning_rate=1e-3"], listed)
 
 
 def test_a_list_that_is_none_is_refused(tmp_path: Path):
     with pytest.raises(NotFoundError, match="there is no such file"):
-        make_points([], tmp_path / "nowhere.yaml")
-    listed = tmp_path / "points.yaml"
+        make_trials([], tmp_path / "nowhere.yaml")
+    listed = tmp_path / "trials.yaml"
     listed.write_text("train.seed: 1\n")
-    with pytest.raises(ConfigError, match="give a list of points"):
-        make_points([], listed)
+    with pytest.raises(ConfigError, match="give a list of trials"):
+        make_trials([], listed)
 
 
 def test_settings_that_training_refuses_are_told_before_anything_starts(kubeflow: FakeKubeflow):
     with pytest.raises(ConfigError) as refusal:
         run("--grid", "train.learning_rate=-1,0.1", "--grid", "train.sede=1", *INPUTS, "--host", kubeflow.url)
-    assert "point lr-0.1-sede-1: unknown setting train.sede; did you mean 'seed'?" in str(refusal.value)
+    assert "trial lr-0.1-sede-1: unknown setting train.sede; did you mean 'seed'?" in str(refusal.value)
     assert "train.learning_rate is -1" in str(refusal.value)
     assert not kubeflow.requests
 
@@ -103,7 +103,7 @@ def test_a_dry_run_shows_the_points_and_starts_nothing(kubeflow: FakeKubeflow, c
     assert run(*GRID, "--dry-run", "--mode", "runs", *INPUTS, "--host", kubeflow.url) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)[0] == {"name": "lr-0.001-neg-0.5", "learning_rate": 0.001, "negative_weight": 0.5}
-    assert "4 points in 4 runs" in err
+    assert "4 trials in 4 runs" in err
     assert not kubeflow.requests
 
 
@@ -125,7 +125,7 @@ def test_runs_are_one_for_each_point_of_one_version(kubeflow: FakeKubeflow, caps
     ]
     assert len(kubeflow.versions) == 1
     assert started[0]["display_name"].startswith("sweep lr-0.001-neg-0.5 ")
-    assert [row["points"] for row in json.loads(capsys.readouterr().out)] == [tried(one)[0] for one in started]
+    assert [row["trials"] for row in json.loads(capsys.readouterr().out)] == [tried(one)[0] for one in started]
 
 
 def test_a_sweep_that_breaks_midway_leaves_an_account_of_what_was_started(
@@ -210,5 +210,5 @@ def test_a_sweep_runs_on_this_machine_and_names_the_best(tmp_path: Path):
     store = open_store(root)
     (key,) = (key for key in store.list("sweeps/") if re.fullmatch(r"sweeps/\w+\.json", key))
     result = json.loads(store.read(key))
-    assert [point["name"] for point in result["points"]] == ["lr-0.001", "lr-0.002"]
+    assert [trial["name"] for trial in result["trials"]] == ["lr-0.001", "lr-0.002"]
     assert result["best"] in ("lr-0.001", "lr-0.002")

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hqclip.board import Board
 from hqclip.errors import NotFoundError
 from hqclip.store import Store, open_store
 from hqclip.store.gcs import RETRY, GcsStore
 from hqclip.sync import DONE, Mirror, keep_in_step
+from hqclip.tensorboard import SummaryWriter
 from tests.fakes.gcs import FakeGcs
 
 ROOT = Path(__file__).parents[1]
@@ -176,17 +176,17 @@ def test_a_store_that_is_not_filled_in_ends_it(tmp_path: Path):
 @pytest.mark.parametrize("loader", ["auto", "false"])
 def test_tensorboard_as_it_is_deployed_shows_curves_that_grow(tmp_path: Path, loader: str):
     store, folder = open_store(str(tmp_path / "store")), tmp_path / "events"
-    board, mirror = Board(store, "runs/000001-hqclip/tensorboard"), Mirror(store, folder)
-    board.add(1, {"train/loss": 2.0})
-    board.upload()
+    writer, mirror = SummaryWriter(store, "runs/000001-hqclip/tensorboard"), Mirror(store, folder)
+    writer.add(1, {"train/loss": 2.0})
+    writer.upload()
     mirror.turn(0)
     with tensorboard(folder, "--load_fast", loader) as steps:
         wait_for(lambda: steps() == [1])
-        board.add(2, {"train/loss": 1.0})
-        board.upload()
+        writer.add(2, {"train/loss": 1.0})
+        writer.upload()
         mirror.turn(120)
         wait_for(lambda: steps() == [1, 2])
-    board.close()
+    writer.close()
 
 
 def containers() -> list[dict[str, Any]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from hqclip.report import Arm, Comparison, Difference, Group, Row, Score
+from hqclip.report import Comparison, Difference, Group, Model, Row, Score
 from hqclip.report.text import text_table
 
 
 def test_scores_stand_beside_their_difference_to_the_first_arm():
     better = Score(0.5, Difference(0.25, -0.2, 0.3))
-    arms = (Arm("raw"), Arm("hqclip"))
+    models = (Model("raw"), Model("hqclip"))
     swaps = Group("choice", (Row("swap object", "accuracy", (None, Score(1.0))),))
-    table = text_table(Comparison(arms, Row("average", "", (Score(0.25), better)), (swaps,), "raw"))
+    table = text_table(Comparison(models, Row("average", "", (Score(0.25), better)), (swaps,), "raw"))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert cells[0] == ["", "raw", "hqclip"]
     assert cells[2:] == [

@@ -27,7 +27,7 @@ from hqclip.errors import ConfigError, DataError, HQClipError, NotFoundError, Un
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
-from hqclip.train.ranks import Line, Ranks, joined
+from hqclip.train.distributed import Line, Ranks, joined
 from hqclip.train.step import check_spreads
 from tests.training import tiny_run, words
 
@@ -203,15 +203,15 @@ def meet(rank: int, port: int) -> list[Any]:
     with joined() as ranks:
         for kind, culprit in ((NotFoundError, 1), (UnavailableError, 0)):
             try:
-                ranks.together(lambda kind=kind, culprit=culprit: fail(kind, culprit))
+                ranks.on_all_ranks(lambda kind=kind, culprit=culprit: fail(kind, culprit))
             except HQClipError as error:
                 heard.append((type(error).__name__, str(error)))
         try:
-            ranks.first(lambda: fail(DataError, 0))
+            ranks.on_rank_zero(lambda: fail(DataError, 0))
         except DataError as error:
             heard.append(("DataError", str(error)))
-        heard.append(ranks.together(lambda: rank))
-        heard.append(ranks.first(lambda: {"rank": rank, "said": "äöü"}))
+        heard.append(ranks.on_all_ranks(lambda: rank))
+        heard.append(ranks.on_rank_zero(lambda: {"rank": rank, "said": "äöü"}))
         heard.append(ranks.line.mean([rank, 3]))
     return heard
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hqclip.config import CurateConfig, DownloadConfig, TrainConfig
-from hqclip.cycle.curate import run as curate
+from hqclip.curate.stage import run as curate
 from hqclip.data.download import run as download
 from hqclip.data.index import read_index
 from hqclip.data.shards import write_shard

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, *, rank_module: str = RANK_MODULE) -
     stop = Stop()
     stop.listen()  # first of all: importing takes a while
     try:
-        from hqclip.agent.shift import run_agent
+        from hqclip.agent.agent import run_agent
 
         return run_agent(sys.argv[1:] if argv is None else argv, stop, rank_module)
     except Halt:  # before there was anything to tell

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hqclip.agent.stop import Halt, Stop
-from hqclip.launch.ending import Ending, agent_ending, broke_first, left_behind, read_error
+from hqclip.launch.exit_status import ExitStatus, agent_exit_status, broke_first, left_behind, read_error
 from hqclip.launch.job import Job
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FOREVER_S = 7 * 86400
 THREADS, GRACE = "OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
 
-def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Stop) -> Ending:
+def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Stop) -> ExitStatus:
     """Start `nproc` ranks of `python {command}`, together with those of the other nodes; how that ended.
 
     Raises `Halt` once the ranks have ended because of it, and `UnavailableError` if the nodes do not meet.
@@ -35,9 +35,9 @@ def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Sto
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import elastic_launch
 
-        from hqclip.agent import meeting
+        from hqclip.agent import rendezvous
 
-        meeting.register()
+        rendezvous.register()
 
     if job.nproc > 1:
         os.environ.setdefault(THREADS, "1")  # as torchrun has it
@@ -50,21 +50,21 @@ def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Sto
             cause = broke_first(end for end in left_behind(Path(folder)) if end.timestamp < stop.asked_at)
             if cause is None:
                 raise Halt from None
-            return agent_ending(cause)  # it had broken before, and others of its ranks did not come to an end
+            return agent_exit_status(cause)  # it had broken before, and others of its ranks did not come to an end
         except ChildFailedError as error:
             stop.armed = False  # the cause is known: a request must not take its place
             ends = [read_error(f.error_file_data, f.exitcode, rank) for rank, f in error.failures.items()]
-            return agent_ending(broke_first(ends) or ends[0])
+            return agent_exit_status(broke_first(ends) or ends[0])
         finally:
             stop.breaks_in, stop.armed = Halt, True
-    return Ending(exit_code=0)
+    return ExitStatus(exit_code=0)
 
 
 def _config(job: Job, node: int, run_id: str, folder: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
-    from hqclip.agent.meeting import BACKEND
+    from hqclip.agent.rendezvous import BACKEND
 
     return LaunchConfig(
         min_nodes=job.nodes,

@@ -16,10 +16,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from hqclip.agent.orphan import when_orphaned
-from hqclip.agent.verdict import publish
+from hqclip.agent.exit_agreement import publish
+from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.errors import ConfigError, HQClipError
-from hqclip.launch.ending import Ending, write_error_file
+from hqclip.launch.exit_status import ExitStatus, write_error_file
 from hqclip.launch.job import Job, folder
 from hqclip.stages import STAGES, report, run_stage
 from hqclip.store import open_store
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
     try:
         job = read_job(store_uri, key)
-        when_orphaned(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
+        when_parent_is_gone(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
         _run(job, store_uri, key)
     except HQClipError as error:
         if _leave_word(error).is_permanent:
@@ -62,12 +62,12 @@ def _run(job: Job, store_uri: str, key: str) -> None:
         open_store(store_uri).write(f"{folder(key)}/result.json", said, create_only=False)
 
 
-def _leave_word(error: Exception) -> Ending:
-    ending = Ending.of(error, int(os.environ.get("RANK", "0")))
+def _leave_word(error: Exception) -> ExitStatus:
+    exit_status = ExitStatus.of(error, int(os.environ.get("RANK", "0")))
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
-        write_error_file(Path(path), ending)
-    return ending
+        write_error_file(Path(path), exit_status)
+    return exit_status
 
 
 def _share(store_uri: str, key: str, error: HQClipError) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hqclip.agent.stop import Halt
-from hqclip.launch.ending import ERROR_FILE, Ending, agent_ending, read_error
+from hqclip.launch.exit_status import ERROR_FILE, ExitStatus, agent_exit_status, read_error
 
 OF_A_GANG = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def run_replica(node: int, command: Sequence[str], shutdown_s: float) -> Ending:
+def run_replica(node: int, command: Sequence[str], shutdown_s: float) -> ExitStatus:
     """Run `python {command}` to its end; how it ended. Its output is that of this process.
 
     Raises `Halt` after the process was told to stop and has done so, within `shutdown_s` (0: it has forever).
@@ -31,11 +31,11 @@ def run_replica(node: int, command: Sequence[str], shutdown_s: float) -> Ending:
         except Halt:
             if _stop(process, shutdown_s) != 0:
                 raise
-            return Ending(exit_code=0)  # it had just finished
+            return ExitStatus(exit_code=0)  # it had just finished
         if code == 0:
-            return Ending(exit_code=0)
+            return ExitStatus(exit_code=0)
         said = json.loads(error_file.read_bytes()) if error_file.exists() else {}
-        return agent_ending(read_error(said, code, node))
+        return agent_exit_status(read_error(said, code, node))
 
 
 def _stop(process: subprocess.Popen[bytes], shutdown_s: float) -> int:

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from hqclip.annotate.admission import OUT
 from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.claims import Claims
-from hqclip.annotate.engine import Engine, EngineInfo, make_engine
-from hqclip.annotate.feeder import Feeder, Picture, describe
-from hqclip.annotate.ladder import Ladder
-from hqclip.annotate.lanes import OUT
-from hqclip.annotate.parts import Keeper, OpenShard
-from hqclip.annotate.source import Preparation, Reader, Shards, quarantined, token_cutter
+from hqclip.annotate.dispatcher import Dispatcher, Picture, describe
+from hqclip.annotate.engines.protocol import Engine, EngineInfo, make_engine
+from hqclip.annotate.partial_rows import Keeper, OpenShard
+from hqclip.annotate.reader import Preparation, Reader, Shards, quarantined, token_cutter
+from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.annotate.worklog import WorkLog
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError, TerminatedError
@@ -68,9 +68,9 @@ class Worker:
 
     async def _feed(self, engine: Engine, info: EngineInfo) -> None:
         window = self._config.in_flight or math.ceil(1.1 * info.max_num_seqs)
-        feeder = Feeder(
+        dispatcher = Dispatcher(
             engine,
-            Ladder.of(self._config),
+            RetryPolicy.of(self._config),
             window=window,
             timeout_s=self._config.timeout_s,
             max_restarts=self._config.max_restarts,
@@ -81,7 +81,7 @@ class Worker:
             self._rows,
             self._num_shards,
             window,
-            feeder.counts,
+            dispatcher.counts,
             busy_share=gpu_meter(info),
             info=info,
         )
@@ -99,7 +99,7 @@ class Worker:
         )
         try:
             async with self._beside(self._heartbeat()), self._beside(self._watch()):
-                await feeder.run(reader.pictures(self._opened), self._keep)
+                await dispatcher.run(reader.pictures(self._opened), self._keep)
         finally:
             reader.stop()
             await self._close()

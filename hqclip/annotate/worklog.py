@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hqclip.annotate.engine import EngineInfo
-from hqclip.annotate.feeder import Counts
-from hqclip.board import Board
+from hqclip.annotate.dispatcher import Counts
+from hqclip.annotate.engines.protocol import EngineInfo
 from hqclip.records import AnnotatedRow
 from hqclip.store import Store
+from hqclip.tensorboard import SummaryWriter
 
 EVERY_S = 30.0
 FULL = 0.9  # of the window in flight counts as a full window
@@ -43,7 +43,7 @@ class WorkLog:
         self._start = self._written = time.monotonic()
         self._started_at = time.time()
         self._looks = self._full = 0
-        self._board = Board(self.store, f"{self.folder}/tensorboard")
+        self._writer = SummaryWriter(self.store, f"{self.folder}/tensorboard")
 
     def add(self, row: AnnotatedRow) -> None:
         """A row was made."""
@@ -66,13 +66,13 @@ class WorkLog:
         self.store.write(f"{self.folder}/progress.json", json.dumps(values, indent=1).encode(), create_only=False)
         curves = {f"annotate/{name}": float(values[name]) for name in CURVES if values[name] is not None}
         curves |= {f"annotate/faults/{name}": float(number) for name, number in self.statuses.items() if name != "ok"}
-        self._board.add(self.images, curves)
-        self._board.upload()
+        self._writer.add(self.images, curves)
+        self._writer.upload()
 
     def close(self) -> None:
         """Write for the last time."""
         self.write()
-        self._board.close()
+        self._writer.close()
 
     def values(self) -> dict[str, Any]:
         """Everything, as it stands in `progress.json`."""

@@ -16,12 +16,12 @@ from hqclip.config import PlanConfig, did_you_mean
 from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
-from hqclip.launch.order import check_launched, plan_machines
+from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import PLANNED, RECIPES, find_preset
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import Store, open_store, read_uri
 
-MAX_POINTS = 16
+MAX_TRIALS = 16
 LATER = "(from an earlier stage)"
 # what the plan itself or an earlier stage gives to a stage
 HANDED_ON = (
@@ -33,7 +33,7 @@ HANDED_ON = (
 def run(config: PlanConfig) -> dict[str, Any]:
     """Write `cycles/{n:06d}.plan.json`, or find that the work is done. Raises `ConfigError` listing every problem."""
     store = open_store(config.store)
-    settings, points = resolve(config)
+    settings, trials = resolve(config)
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     check_launched(machines, config.launched)
@@ -41,7 +41,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     suite = suite_digest(config.suite) if config.suite else ""
 
     def fingerprint(champion: dict[str, Any] | None) -> str:
-        return digest_of([source, suite, settings, points, champion and champion["model_digest"]])
+        return digest_of([source, suite, settings, trials, champion and champion["model_digest"]])
 
     number = config.cycle or _open_cycle(store, fingerprint)
     key = plan_key(number)
@@ -53,7 +53,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
             fingerprint=fingerprint(champion),
             champion=champion,
             settings=_with_champion(store, settings, champion),
-            points=tuple(points),
+            trials=tuple(trials),
         )
         store.write(key, plan.to_json())
     elif plan.fingerprint != fingerprint(plan.champion):
@@ -62,7 +62,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
             "plan_cycle=0) to open the next one, or another store"
         )
     notes = f"cycles/{number:06d}.stages/"
-    done = store.exists(record_key(number)) or (not points and store.exists(f"{notes}curate.json"))
+    done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
     busy = lock.take(store, owner, number) if owner and not done else ""
@@ -91,12 +91,12 @@ def suite_digest(uri: str) -> str:
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
-    """The plan with what depends on where it runs: `settings` of every stage and the list of points."""
+    """The plan with what depends on where it runs: `settings` of every stage and the list of trials."""
     settings = {stage: {"store": config.store, **values} for stage, values in plan.settings.items()}
     settings["download"]["shards"] = config.shards
     settings["evaluate"]["suite"] = config.suite
     settings["promote"]["plan"] = plan_key(plan.cycle)
-    return {"settings": settings, "points": list(plan.points)}
+    return {"settings": settings, "trials": list(plan.trials)}
 
 
 def plan_key(cycle: int) -> str:
@@ -110,7 +110,7 @@ def record_key(cycle: int) -> str:
 
 
 def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Settings of every stage, defaults filled in, and the points. Raises `ConfigError` with all problems at once."""
+    """Settings of every stage, defaults filled in, and the trials. Raises `ConfigError` with all problems at once."""
     problems: list[str] = []
     given = _given(config, problems)
     settings = {}
@@ -119,16 +119,16 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
             settings[stage] = complete(kind, given[stage], f"{stage}.")
         except ConfigError as error:
             problems.append(str(error))
-    points = [_point(name, problems) for name in config.points]
-    if points and not config.suite:
+    trials = [_trial(name, problems) for name in config.trials]
+    if trials and not config.suite:
         problems.append(
-            "suite is missing: what is trained must be judged; give --suite, or no points to make data only"
+            "suite is missing: what is trained must be judged; give --suite, or no trials to make data only"
         )
-    if len(points) > MAX_POINTS or len(set(config.points)) < len(points):
-        problems.append(f"points: give at most {MAX_POINTS} different ones, got {len(points)}")
+    if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
+        problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")
     if problems:
         raise ConfigError("\n".join(problems))
-    return settings, points
+    return settings, trials
 
 
 def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -169,9 +169,9 @@ def read_overrides(text: str) -> dict[str, Any]:
     return values
 
 
-def _point(name: str, problems: list[str]) -> dict[str, Any]:
+def _trial(name: str, problems: list[str]) -> dict[str, Any]:
     if name not in RECIPES:
-        problems.append(f"unknown recipe {name!r} in points{did_you_mean(name, RECIPES)}; one of {', '.join(RECIPES)}")
+        problems.append(f"unknown recipe {name!r} in trials{did_you_mean(name, RECIPES)}; one of {', '.join(RECIPES)}")
     return {"name": name, "settings": RECIPES.get(name, {})}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hqclip.config import PromoteConfig
 from hqclip.cycle.compare import Compared
 from hqclip.cycle.plan import record_key
-from hqclip.cycle.story import comparison, write_story
+from hqclip.cycle.report import comparison, write_report
 from hqclip.errors import ConflictError, NotFoundError
 from hqclip.records import Champion, CyclePlan, CycleRecord, Evaluation
 from hqclip.report.text import text_table
@@ -41,7 +41,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         reason=reason,
         report=f"cycles/{plan.cycle:06d}.html",
     )
-    write_story(store, plan, record)
+    write_report(store, plan, record)
     store.write(key, record.to_json())
     return {**_summary(store, record), "already_done": False}
 

@@ -1,4 +1,4 @@
-"""Evaluations of the points of a sweep in, the best of them and a page that compares all out."""
+"""Evaluations of the trials of a sweep in, the best of them and a page that compares all out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.config import SelectConfig
-from hqclip.cycle.story import loss_charts, side_by_side
+from hqclip.cycle.report import loss_charts, side_by_side
 from hqclip.cycle.sweep import runs_of
 from hqclip.errors import DataError
 from hqclip.records import Evaluation, canonical_json
@@ -30,20 +30,20 @@ def run(config: SelectConfig) -> dict[str, Any]:
     for name in config.evaluations:
         evaluation = Evaluation.from_json(store.read(name), name)
         judged[evaluation.model_digest] = (name, evaluation)
-    rows = [_row(store, f"runs/{runs_of(digest)}{point['name']}", point, judged) for point in plan["points"]]
+    rows = [_row(store, f"runs/{runs_of(digest)}{trial['name']}", trial, judged) for trial in plan["points"]]
     missing = [row["name"] for row in rows if not row["evaluation"]]
     if missing:
         raise DataError(f"{config.plan}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
     best = max(rows, key=lambda row: (row["average"], row["name"]))
     comparison = side_by_side(store, {row["name"]: judged[row["model_digest"]][1] for row in rows})
-    reason = f"{best['name']} has the best average of {len(rows)} points, {best['average']:.1%}"
+    reason = f"{best['name']} has the best average of {len(rows)} trials, {best['average']:.1%}"
     page = Report(
         title=f"sweep {digest}",
         verdict=reason + ".",
         comparison=comparison,
         losses=loss_charts(store, rows),
         run=Provenance(
-            settings={**plan["settings"], "points": {row["name"]: row["settings"] for row in rows}},
+            settings={**plan["settings"], "trials": {row["name"]: row["settings"] for row in rows}},
             digests={"data set": plan["dataset"].split("/")[1], "suite": plan["suite"]},
             code_version=__version__,
         ),
@@ -65,15 +65,15 @@ def run(config: SelectConfig) -> dict[str, Any]:
 
 
 def _row(
-    store: Store, run: str, point: Mapping[str, Any], judged: Mapping[str, tuple[str, Evaluation]]
+    store: Store, run: str, trial: Mapping[str, Any], judged: Mapping[str, tuple[str, Evaluation]]
 ) -> dict[str, Any]:
-    """A point with the run that was trained for it and how that was judged; an empty evaluation if it was not."""
+    """A trial with the run that was trained for it and how that was judged; an empty evaluation if it was not."""
     key = f"{run}/result.json"
     digest = json.loads(store.read(key))["model_digest"] if store.exists(key) else ""
     evaluation, scores = judged.get(digest, ("", None))
     return {
-        "name": point["name"],
-        "settings": point["settings"],
+        "name": trial["name"],
+        "settings": trial["settings"],
         "run": run,
         "model_digest": digest,
         "evaluation": evaluation,

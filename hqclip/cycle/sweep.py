@@ -1,4 +1,4 @@
-"""Points to try in, a sweep plan out: training runs that differ in some settings, on one data set, with one judge."""
+"""Trials to try in, a sweep plan out: training runs that differ in some settings, on one data set, with one judge."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import re
 from typing import Any
 
 from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
-from hqclip.cycle.plan import MAX_POINTS, complete, newest_cycle, read_overrides, record_key, suite_digest
+from hqclip.cycle.plan import MAX_TRIALS, complete, newest_cycle, read_overrides, record_key, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.order import check_launched, plan_machines
+from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import find_preset
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
 
-FIXED = ("store", "dataset", "run")  # of all points
+FIXED = ("store", "dataset", "run")  # of all trials
 SHORT = {
     "learning_rate": "lr",
     "batch_size": "batch",
@@ -28,14 +28,14 @@ SHORT = {
 
 
 def run(config: SweepConfig) -> dict[str, Any]:
-    """Write `sweeps/{digest}.plan.json`. Raises `ConfigError` with everything that is wrong with the points."""
+    """Write `sweeps/{digest}.plan.json`. Raises `ConfigError` with everything that is wrong with the trials."""
     store = open_store(config.store)
     dataset = config.dataset or _newest_dataset(store)
-    settings, points = resolve(config)
+    settings, trials = resolve(config)
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     check_launched(machines, config.launched)
-    plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": points}
+    plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
     digest = digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
     store.write(key, canonical_json(plan))
@@ -47,10 +47,10 @@ def run(config: SweepConfig) -> dict[str, Any]:
     return {
         "plan": key,
         "has_work": not done,
-        "reason": f"sweep {digest} is done" if done else f"sweep {digest} has {len(points)} points",
+        "reason": f"sweep {digest} is done" if done else f"sweep {digest} has {len(trials)} trials",
         "dataset": dataset,
         "settings": runnable,
-        "points": points,
+        "trials": trials,
         "machines": machines,
         "runs": runs_of(digest),
         "notes": f"sweeps/{digest}.stages/",
@@ -58,12 +58,12 @@ def run(config: SweepConfig) -> dict[str, Any]:
 
 
 def runs_of(digest: str) -> str:
-    """What the runs of a sweep begin with; the name of the point follows."""
+    """What the runs of a sweep begin with; the name of the trial follows."""
     return f"sweep-{digest[:8]}-"
 
 
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Common settings of train and evaluate, and the points with what is their own."""
+    """Common settings of train and evaluate, and the trials with what is their own."""
     preset = find_preset(config.preset)
     given = {stage: dict(preset.get(stage, {})) for stage in ("train", "evaluate")}
     given["train"]["seed"] = config.seed
@@ -74,63 +74,63 @@ def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[s
             problems.append(f"override {name!r}: a sweep has settings of train and evaluate only")
         else:
             given[stage][setting] = value
-    points = read_points(config.points)
+    trials = read_trials(config.trials)
     settings = {}
     for stage, kind in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
         try:
             settings[stage] = complete(kind, given[stage], f"{stage}.")
         except ConfigError as error:
             problems.append(str(error))
-    for point in points:
+    for trial in trials:
         problems += [
-            f"point {point['name']}: the sweep sets {name} itself" for name in point["settings"] if name in FIXED
+            f"trial {trial['name']}: the sweep sets {name} itself" for name in trial["settings"] if name in FIXED
         ]
         try:
-            point["settings"] = _own(given["train"], point["settings"])
+            trial["settings"] = _own(given["train"], trial["settings"])
         except ConfigError as error:
-            problems.append(f"point {point['name']}: {error}")
+            problems.append(f"trial {trial['name']}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
-    return settings, points
+    return settings, trials
 
 
 def _own(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a point as training takes them, checked with those it shares."""
+    """The settings of a trial as training takes them, checked with those it shares."""
     checked = complete(TrainConfig, {**common, **own}, "train.")
     return {name: checked[name] for name in own}
 
 
-def read_points(text: str) -> list[dict[str, Any]]:
-    """Points of a grid or a list, at most 16, with names that say what they try. Raises `ConfigError`."""
+def read_trials(text: str) -> list[dict[str, Any]]:
+    """Trials of a grid or a list, at most 16, with names that say what they try. Raises `ConfigError`."""
     try:
         given = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"points is not valid JSON at character {error.pos}: {error.msg}") from None
+        raise ConfigError(f"trials is not valid JSON at character {error.pos}: {error.msg}") from None
     if isinstance(given, dict):
         given = _combinations(given)
-    if not isinstance(given, list) or not all(isinstance(point, dict) for point in given):
-        raise ConfigError('points must be {"train.setting": [values]} or a list of {"name": ..., "settings": {...}}')
-    points: list[dict[str, Any]] = []
-    for point in given:
-        if not set(point) <= {"name", "settings"} or not isinstance(point.get("settings"), dict):
-            raise ConfigError(f"point {json.dumps(point)}: give just name and settings")
-        settings = {str(name).removeprefix("train."): value for name, value in point["settings"].items()}
-        points.append({"name": str(point.get("name") or _name(settings)), "settings": settings})
-    names = [str(point["name"]) for point in points]
+    if not isinstance(given, list) or not all(isinstance(trial, dict) for trial in given):
+        raise ConfigError('trials must be {"train.setting": [values]} or a list of {"name": ..., "settings": {...}}')
+    trials: list[dict[str, Any]] = []
+    for trial in given:
+        if not set(trial) <= {"name", "settings"} or not isinstance(trial.get("settings"), dict):
+            raise ConfigError(f"trial {json.dumps(trial)}: give just name and settings")
+        settings = {str(name).removeprefix("train."): value for name, value in trial["settings"].items()}
+        trials.append({"name": str(trial.get("name") or _name(settings)), "settings": settings})
+    names = [str(trial["name"]) for trial in trials]
     bad = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", name)]
-    if bad or len(set(names)) < len(names) or not 1 <= len(points) <= MAX_POINTS:
+    if bad or len(set(names)) < len(names) or not 1 <= len(trials) <= MAX_TRIALS:
         raise ConfigError(
-            f"points: give 1 to {MAX_POINTS} with different names of at most 40 of a-z, 0-9, dots and dashes, got "
-            f"{len(points)}: {', '.join(names[:20])}"
+            f"trials: give 1 to {MAX_TRIALS} with different names of at most 40 of a-z, 0-9, dots and dashes, got "
+            f"{len(trials)}: {', '.join(names[:20])}"
         )
-    return points
+    return trials
 
 
 def _combinations(grid: dict[str, Any]) -> list[dict[str, Any]]:
     """Every value of each setting with every value of the others."""
     single = [name for name, values in grid.items() if not isinstance(values, list) or not values]
     if single:
-        raise ConfigError(f"points: {', '.join(single)} must have a list of values")
+        raise ConfigError(f"trials: {', '.join(single)} must have a list of values")
     return [{"settings": dict(zip(grid, values, strict=True))} for values in itertools.product(*grid.values())]
 
 

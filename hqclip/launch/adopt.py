@@ -8,10 +8,10 @@ from collections.abc import Callable
 from hqclip.errors import ConflictError, UnavailableError
 from hqclip.launch.backend import Backend
 from hqclip.launch.kube import AlreadyExists, Cluster
+from hqclip.launch.log import say
 from hqclip.launch.naming import DIGEST
 from hqclip.launch.patches import Json
 from hqclip.launch.state import ENDED, FAILED
-from hqclip.launch.words import say
 
 GONE_S = 300.0  # how long a deleted job may take to be gone
 

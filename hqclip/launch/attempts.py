@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.errors import ConflictError, CrashLoopError, DataError, UnavailableError
-from hqclip.launch.ending import Ending, broke_first
+from hqclip.launch.exit_status import ExitStatus, broke_first
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
@@ -21,7 +21,7 @@ READERS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One agent from its beginning; `ending` is None while it works, and if it was killed.
+    """One agent from its beginning; `exit_status` is None while it works, and if it was killed.
 
     `number` counts the agents of this node; `attempt` is what the scheduler calls it, empty if that is unknown.
     """
@@ -32,7 +32,7 @@ class Attempt:
     pod: str
     begun: float  # seconds since 1970
     progress: str  # the last key of the job's progress when it began
-    ending: Ending | None = None
+    exit_status: ExitStatus | None = None
     progress_after: str = ""
     seconds: float = 0.0
 
@@ -59,7 +59,7 @@ def begin(store: Store, key: str, *, node: int, attempt: str, pod: str, progress
             number += 1
 
 
-def end_record(begun: Attempt | None, ending: Ending, progress: str, seconds: float) -> dict[str, Any]:
+def end_record(begun: Attempt | None, exit_status: ExitStatus, progress: str, seconds: float) -> dict[str, Any]:
     """The end of an agent as plain values: what is stored, and what the termination message says.
 
     `begun` is None for an agent that found no job to begin.
@@ -67,11 +67,11 @@ def end_record(begun: Attempt | None, ending: Ending, progress: str, seconds: fl
     return {
         "node": begun.node if begun else None,
         "attempt": begun.attempt if begun else "",
-        "exit_code": ending.exit_code,
-        "rank": ending.rank,
-        "message": ending.message,
-        "traceback": ending.traceback,
-        "timestamp": ending.timestamp,
+        "exit_code": exit_status.exit_code,
+        "rank": exit_status.rank,
+        "message": exit_status.message,
+        "traceback": exit_status.traceback,
+        "timestamp": exit_status.timestamp,
         "progress": progress,
         "seconds": round(seconds, 3),
     }
@@ -93,12 +93,18 @@ def refuse_crash_loop(store: Store, key: str, node: int, limit: int, progress: s
 
     An agent that waited in vain for the others, before any rank began, has not failed itself.
     """
-    ends = [attempt for attempt in read_attempts(store, key, node) if attempt.ending and not _in_vain(attempt.ending)]
+    ends = [
+        attempt
+        for attempt in read_attempts(store, key, node)
+        if attempt.exit_status and not _in_vain(attempt.exit_status)
+    ]
     last = ends[-limit:] if limit else []
     if not last or len(last) < limit:
         return
     marks = {progress, *(mark for attempt in last for mark in (attempt.progress, attempt.progress_after))}
-    failures = [attempt.ending for attempt in last if attempt.ending is not None and attempt.ending.failed]
+    failures = [
+        attempt.exit_status for attempt in last if attempt.exit_status is not None and attempt.exit_status.failed
+    ]
     if len(failures) < limit or len(marks) > 1:
         return
     why = next((f for f in reversed(failures) if f.exit_code != CrashLoopError.exit_code), failures[-1])
@@ -109,8 +115,8 @@ def refuse_crash_loop(store: Store, key: str, node: int, limit: int, progress: s
     )
 
 
-def _in_vain(ending: Ending) -> bool:
-    return ending.exit_code == UnavailableError.exit_code and ending.rank is None
+def _in_vain(exit_status: ExitStatus) -> bool:
+    return exit_status.exit_code == UnavailableError.exit_code and exit_status.rank is None
 
 
 def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attempt]:
@@ -136,12 +142,14 @@ def root_cause(attempts: list[Attempt]) -> Attempt | None:
     for attempt in sorted(attempts, key=lambda attempt: attempt.number):
         by_node.setdefault(attempt.node, []).append(attempt)
     latest = [of_node[-1] for of_node in by_node.values()]
-    before = [a.ending.timestamp for of_node in by_node.values() for a in of_node[:-1] if a.ending is not None]
+    before = [
+        a.exit_status.timestamp for of_node in by_node.values() for a in of_node[:-1] if a.exit_status is not None
+    ]
     newest = [attempt for attempt in latest if attempt.begun >= max(before, default=0.0)]
     for group in (newest, latest):
-        cause = broke_first(attempt.ending for attempt in group if attempt.ending is not None)
+        cause = broke_first(attempt.exit_status for attempt in group if attempt.exit_status is not None)
         if cause is not None:
-            return next(attempt for attempt in group if attempt.ending is cause)
+            return next(attempt for attempt in group if attempt.exit_status is cause)
     return None
 
 
@@ -164,7 +172,7 @@ def _read(store: Store, key: str, node: int, number: int, has_ended: bool) -> At
             pod=said["pod"],
             begun=said["time"],
             progress=said["progress"],
-            ending=_ending(ended) if ended else None,
+            exit_status=_exit_status(ended) if ended else None,
             progress_after=ended["progress"] if ended else "",
             seconds=ended["seconds"] if ended else 0.0,
         )
@@ -172,5 +180,5 @@ def _read(store: Store, key: str, node: int, number: int, has_ended: bool) -> At
         raise DataError(f"{record}.json or its end: no record of this version of hqclip: {error!r}") from error
 
 
-def _ending(record: dict[str, Any]) -> Ending:
-    return Ending(**{name: record[name] for name in ("exit_code", "rank", "message", "traceback", "timestamp")})
+def _exit_status(record: dict[str, Any]) -> ExitStatus:
+    return ExitStatus(**{name: record[name] for name in ("exit_code", "rank", "message", "traceback", "timestamp")})

@@ -54,9 +54,9 @@ def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:
 
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
     """What would be created; the cluster has a look at it if `dry_run` is server."""
-    from hqclip.launch.order import RENDER, make_order, render
+    from hqclip.launch.resolve import RENDER, render, resolve_order
 
-    order = make_order(spec, stage, settings)
+    order = resolve_order(spec, stage, settings)
     if spec.scheduler not in RENDER:
         return dataclasses.asdict(order.job)
     body = render(order)

@@ -7,7 +7,7 @@ import json
 
 from hqclip.errors import ConfigError
 from hqclip.launch.app import AppDef, app_def
-from hqclip.launch.order import make_order
+from hqclip.launch.resolve import resolve_order
 from hqclip.launch.spec import read_spec
 
 
@@ -24,5 +24,5 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
         given = json.loads(settings)
     except json.JSONDecodeError as error:
         raise ConfigError(f"settings is not valid JSON at character {error.pos}: {error.msg}") from None
-    order = make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given)
+    order = resolve_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given)
     return app_def(order.spec, order.job)

@@ -11,9 +11,9 @@ from hqclip.errors import AccessError, HQClipError
 from hqclip.launch.backend import Backend
 from hqclip.launch.job import KEPT_BYTES, logs_folder
 from hqclip.launch.kube import CORE, Cluster
+from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 from hqclip.launch.pod import CONTAINER
-from hqclip.launch.words import say
 from hqclip.store import Store
 
 MOST_PODS = 64  # followed at a time

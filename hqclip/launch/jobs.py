@@ -10,6 +10,7 @@ from typing import Any
 
 from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.launch.backend import BACKENDS, Backend
+from hqclip.launch.diagnose import why_pending
 from hqclip.launch.follow import job_pods, pod_lines, running
 from hqclip.launch.job import Job, folder
 from hqclip.launch.kube import WORKFLOWS, Cluster, connect
@@ -17,7 +18,6 @@ from hqclip.launch.naming import KEY, LAUNCH_ID, OURS, SELECTOR, STAGE, STORE, c
 from hqclip.launch.patches import Json
 from hqclip.launch.spec import JobsCancelConfig, JobsGcConfig, JobsListConfig, JobsLogsConfig
 from hqclip.launch.state import ENDED, PENDING, RESTARTING
-from hqclip.launch.why import why_pending
 from hqclip.store import open_store
 
 STALE_TIMES = 2.0  # a lease is judged by clocks here, so it has twice its time

@@ -17,8 +17,8 @@ from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
 from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.launch.log import say
 from hqclip.launch.patches import Json
-from hqclip.launch.words import say
 
 CORE = "v1"
 PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")

@@ -24,7 +24,7 @@ from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import GANG, KEPT_BYTES, Job, logs_folder
 from hqclip.launch.limits import Limits
-from hqclip.launch.order import Order
+from hqclip.launch.resolve import Order
 from hqclip.launch.state import FAILED, SUCCEEDED, State
 from hqclip.store import Store
 
@@ -84,7 +84,7 @@ class LocalRun:
             if status is not None and status.state.name == "SUCCEEDED":
                 return State(SUCCEEDED, attempt)
             cause = root_cause(read_attempts(self._store, job.key))
-            if cause and cause.ending and cause.ending.is_permanent:
+            if cause and cause.exit_status and cause.exit_status.is_permanent:
                 break
         return State(FAILED, attempt)
 

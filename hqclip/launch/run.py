@@ -14,14 +14,14 @@ from typing import Any
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.backend import BACKENDS
-from hqclip.launch.ending import KILLED
+from hqclip.launch.exit_status import KILLED
 from hqclip.launch.job import Job, folder, logs_folder, newest, publish
 from hqclip.launch.lease import LeaseKeeper
+from hqclip.launch.log import say
 from hqclip.launch.naming import KEY
-from hqclip.launch.order import Order, make_order
+from hqclip.launch.resolve import Order, resolve_order
 from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.state import SUCCEEDED, State
-from hqclip.launch.words import say
 from hqclip.store import Store, open_store
 
 LEASE_S = 10.0
@@ -79,7 +79,7 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
 def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
     from hqclip.launch.local import LocalRun, only_one
 
-    order = make_order(spec, stage, settings)
+    order = resolve_order(spec, stage, settings)
     store = open_store(order.job.store)
     with only_one(order.job.name):
         job = publish(store, order.job)
@@ -113,7 +113,7 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) ->
     if not spec.launch_id:
         pod = own_pod(cluster)
         spec = replace(spec, launch_id=run_id(pod) if pod else "")
-    order = make_order(spec, stage, settings)
+    order = resolve_order(spec, stage, settings)
     name = f"hqclip_{spec.scheduler}"
     factory = getattr(schedulers, spec.scheduler)
     runner = Runner(schedulers.SESSION, {name: lambda session, **_: factory(session, cluster)})
@@ -183,19 +183,19 @@ def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchEr
     attempts = read_attempts(store, job.key)
     cause = root_cause(attempts)
     logs = f"what it said is in {store.uri}/{logs_folder(job.key)}"
-    if cause is None or cause.ending is None:
+    if cause is None or cause.exit_status is None:
         if state.killed:
             how = f"{state.killed}. OOMKilled wants more memory, or fewer decode_threads"
             return LaunchError(f"{job.name} was killed: {how} ({state.reason})\n{logs}", KILLED)
         reason = state.reason or "no agent wrote down why: killed from outside, or never started"
         return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)
-    ending = cause.ending
-    rank = f"rank {ending.rank} on node {cause.node}" if ending.rank is not None else f"node {cause.node}"
-    trace = f"\n{ending.traceback.strip()}" if ending.traceback else ""
+    exit_status = cause.exit_status
+    rank = f"rank {exit_status.rank} on node {cause.node}" if exit_status.rank is not None else f"node {cause.node}"
+    trace = f"\n{exit_status.traceback.strip()}" if exit_status.traceback else ""
     again = "\nthe same launch says this again without trying; once it is mended, --again true tries"
-    logs += again if ending.is_permanent and on_cluster else ""
+    logs += again if exit_status.is_permanent and on_cluster else ""
     return LaunchError(
-        f"{job.name} failed: {rank} ended with exit code {ending.exit_code} in attempt {cause.number} "
-        f"({state.restarts} restarts): {ending.message}{trace}\n{logs}",
-        ending.exit_code,
+        f"{job.name} failed: {rank} ended with exit code {exit_status.exit_code} in attempt {cause.number} "
+        f"({state.restarts} restarts): {exit_status.message}{trace}\n{logs}",
+        exit_status.exit_code,
     )

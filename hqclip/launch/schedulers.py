@@ -20,8 +20,8 @@ from hqclip.launch.follow import pod_lines
 from hqclip.launch.job import publish
 from hqclip.launch.kube import Cluster, connect, own_pod, owner
 from hqclip.launch.naming import KEY, LAUNCH_ID, SELECTOR, clean
-from hqclip.launch.order import Order, render
 from hqclip.launch.patches import Json
+from hqclip.launch.resolve import Order, render
 from hqclip.store import Store, open_store
 
 SESSION = "hqclip"
@@ -110,7 +110,7 @@ def _failed_for_good(store: Store, there: Json) -> bool:
         cause = root_cause(read_attempts(store, key)) if key else None
     except DataError:
         return False  # nobody can read why any more
-    return bool(cause and cause.ending and cause.ending.is_permanent)
+    return bool(cause and cause.exit_status and cause.exit_status.is_permanent)
 
 
 def volcano(session_name: str, cluster: Cluster | None = None, **_: object) -> KubernetesJobs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hqclip.launch.ending import STOPPED
+from hqclip.launch.exit_status import STOPPED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.backend import Backend
+from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower, job_pods, running
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.limits import Limits
-from hqclip.launch.order import Order
+from hqclip.launch.log import say
 from hqclip.launch.patches import Json
+from hqclip.launch.resolve import Order
 from hqclip.launch.state import ENDED, FAILED, PENDING, RESTARTING, State
-from hqclip.launch.why import hopeless, killed, why_pending
-from hqclip.launch.words import say
 from hqclip.store import Store
 
 POLL_S = 5.0

@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one arm; no difference for the baseline itself or where none was measured."""
+    """One metric of one model; no difference for the baseline itself or where none was measured."""
 
     value: float
     difference: Difference | None = None
@@ -32,7 +32,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one benchmark, a score an arm in the order of the arms (None: not measured); higher is better."""
+    """One metric of one benchmark, a score a model in their order (None: not measured); higher is better."""
 
     benchmark: str
     metric: str
@@ -50,7 +50,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Model:
     """One run or model that is compared; `about` says in a few words what sets it apart."""
 
     name: str
@@ -59,9 +59,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms as columns, metrics as rows; `baseline` names the arm that differences are taken to."""
+    """Models as columns, metrics as rows; `baseline` names the model that differences are taken to."""
 
-    arms: tuple[Arm, ...]
+    models: tuple[Model, ...]
     average: Row
     groups: tuple[Group, ...] = ()
     baseline: str = ""
@@ -69,15 +69,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm's loss: (step, value) in order of steps. Values that are not finite leave a gap."""
+    """One model's loss: (step, value) in order of steps. Values that are not finite leave a gap."""
 
-    arm: str
+    model: str
     points: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class LossChart:
-    """One part of the loss, a curve an arm; `guessing` is the loss of a model that knows nothing."""
+    """One part of the loss, a curve a model; `guessing` is the loss of a model that knows nothing."""
 
     name: str
     curves: tuple[Curve, ...]

@@ -1,4 +1,4 @@
-"""Curves and intervals in, inline SVG out. Arms differ by dash as well as by colour; colours live in `style.css`."""
+"""Curves and intervals in, inline SVG out. Models differ by dash as well as by colour; colours live in `style.css`."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ def axis(values: Iterable[float], ticks: int = 5, round_ends: bool = True) -> Ax
 
 
 def line_chart(chart: LossChart, styles: Mapping[str, int]) -> Html:
-    """The curves of one part of the loss, labelled at their ends; `styles` gives every arm its number."""
-    curves = [(curve.arm, drawn) for curve in chart.curves if _finite(drawn := _thinned(curve))]
+    """The curves of one part of the loss, labelled at their ends; `styles` gives every model its number."""
+    curves = [(curve.model, drawn) for curve in chart.curves if _finite(drawn := _thinned(curve))]
     if not curves:
         return tag("p", "No finite values were recorded.", class_="quiet")
-    right = WIDTH - 16 - LETTER_WIDTH * max(min(len(arm), LABEL_LETTERS) for arm, _ in curves)
+    right = WIDTH - 16 - LETTER_WIDTH * max(min(len(model), LABEL_LETTERS) for model, _ in curves)
     values = [y for _, drawn in curves for _, y in _finite(drawn)]
     if chart.guessing is not None:
         values.append(chart.guessing)
     horizontal = axis((step for curve in chart.curves for step, _ in curve.points), 4, round_ends=False)
     vertical = axis(values)
-    ends = "; ".join(f"{arm} ends at {number(_finite(drawn)[-1][1])}" for arm, drawn in curves)
+    ends = "; ".join(f"{model} ends at {number(_finite(drawn)[-1][1])}" for model, drawn in curves)
     return tag(
         "svg",
         *_frame(horizontal, vertical, right),
         *_guessing(chart.guessing, vertical, right),
-        *(_curve(drawn, styles[arm], horizontal, vertical, right) for arm, drawn in curves),
+        *(_curve(drawn, styles[model], horizontal, vertical, right) for model, drawn in curves),
         *_end_labels(curves, styles, vertical, right),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -128,9 +128,9 @@ def _curve(drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: f
 def _end_labels(
     curves: list[tuple[str, Points]], styles: Mapping[str, int], vertical: Axis, right: float
 ) -> list[Html]:
-    """The arms' names at the ends of their curves, pushed apart where they would touch."""
+    """The models' names at the ends of their curves, pushed apart where they would touch."""
     bottom = HEIGHT - BOTTOM
-    wanted = sorted((vertical.place(_finite(drawn)[-1][1], bottom, TOP), arm) for arm, drawn in curves)
+    wanted = sorted((vertical.place(_finite(drawn)[-1][1], bottom, TOP), model) for model, drawn in curves)
     heights: list[float] = []
     for y, _ in wanted:
         heights.append(max(y, heights[-1] + LINE_HEIGHT) if heights else y)
@@ -139,23 +139,23 @@ def _end_labels(
         heights[i] = min(heights[i], lowest)
         lowest = heights[i] - LINE_HEIGHT
     return [
-        writing(right + 8, height + 4, cut(arm, LABEL_LETTERS), f"end {colour(styles[arm])}")
-        for height, (_, arm) in zip(heights, wanted, strict=True)
+        writing(right + 8, height + 4, cut(model, LABEL_LETTERS), f"end {colour(styles[model])}")
+        for height, (_, model) in zip(heights, wanted, strict=True)
     ]
 
 
 def colour(style: int) -> str:
-    """The CSS class of an arm."""
-    return f"arm-{style % COLOURS}"
+    """The CSS class of a model."""
+    return f"model-{style % COLOURS}"
 
 
 def dash(style: int) -> str:
-    """The dash pattern of an arm; when the colours begin again the patterns are shifted."""
+    """The dash pattern of a model; when the colours begin again the patterns are shifted."""
     return DASHES[(style + style // COLOURS) % len(DASHES)]
 
 
 def swatch(style: int) -> Html:
-    """A short piece of an arm's curve, for legends and column heads."""
+    """A short piece of a model's curve, for legends and column heads."""
     line = tag("path", d="M1 5H33", stroke_dasharray=dash(style), class_=f"curve {colour(style)}")
     return tag("svg", line, viewBox="0 0 34 10", width=34, height=10, aria_hidden="true", class_="swatch")
 

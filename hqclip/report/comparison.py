@@ -1,4 +1,4 @@
-"""Scores of several arms in, the headline and the table of differences out."""
+"""Scores of several models in, the headline and the table of differences out."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ KINDS = {
 
 
 def headline(comparison: Comparison) -> Html:
-    """The average of every arm as a bar, with the difference to the baseline in words."""
+    """The average of every model as a bar, with the difference to the baseline in words."""
     average = comparison.average
     rows = [
         tag(
             "li",
-            tag("div", tag("strong", arm.name), tag("small", arm.about), class_="who"),
-            *_headline_score(score, average.guessing, style, arm.name == comparison.baseline),
+            tag("div", tag("strong", model.name), tag("small", model.about), class_="who"),
+            *_headline_score(score, average.guessing, style, model.name == comparison.baseline),
         )
-        for style, (arm, score) in enumerate(zip(comparison.arms, average.scores, strict=True))
+        for style, (model, score) in enumerate(zip(comparison.models, average.scores, strict=True))
     ]
     return tag("ol", *rows, class_="headline")
 
@@ -89,28 +89,30 @@ def _scale(comparison: Comparison) -> Axis | None:
 
 
 def _compared(comparison: Comparison, scale: Axis | None) -> list[bool]:
-    """Which arms have a column of differences."""
-    return [scale is not None and arm.name != comparison.baseline for arm in comparison.arms]
+    """Which models have a column of differences."""
+    return [scale is not None and model.name != comparison.baseline for model in comparison.models]
 
 
 def _head(comparison: Comparison, scale: Axis | None) -> Html:
-    arms, scales = [], []
-    for style, (arm, compared) in enumerate(zip(comparison.arms, _compared(comparison, scale), strict=True)):
-        is_baseline = arm.name == comparison.baseline
-        about = tag("small", "baseline" if is_baseline else arm.about)
+    models, scales = [], []
+    for style, (model, compared) in enumerate(zip(comparison.models, _compared(comparison, scale), strict=True)):
+        is_baseline = model.name == comparison.baseline
+        about = tag("small", "baseline" if is_baseline else model.about)
         span = 2 if compared else None
-        arms.append(tag("th", swatch(style), arm.name, about, scope="colgroup" if compared else "col", colspan=span))
+        models.append(
+            tag("th", swatch(style), model.name, about, scope="colgroup" if compared else "col", colspan=span)
+        )
         scales.append(tag("th", "score", scope="col"))
         if compared and scale:
             name = tag("span", f"difference to {comparison.baseline or 'the baseline'}, points", class_="hidden")
             scales.append(tag("th", name, scale_glyph(scale, style), scope="col", class_="difference"))
-    first = tag("tr", tag("th", "Benchmark", scope="col", rowspan=2 if scale else None, class_="corner"), *arms)
+    first = tag("tr", tag("th", "Benchmark", scope="col", rowspan=2 if scale else None, class_="corner"), *models)
     return tag("thead", first, tag("tr", *scales) if scale else "")
 
 
 def _body(group: Group, comparison: Comparison, scale: Axis | None) -> Html:
     name, meaning = KINDS.get(group.kind, (group.kind, ""))
-    columns = 1 + len(comparison.arms) + sum(_compared(comparison, scale))
+    columns = 1 + len(comparison.models) + sum(_compared(comparison, scale))
     words = tag("div", tag("b", name), tag("span", meaning) if meaning else "", class_="kind")
     head = tag("tr", tag("th", words, colspan=columns, scope="rowgroup"))
     return tag("tbody", head, *(_row(row, comparison, scale) for row in group.rows))

@@ -11,7 +11,7 @@ from hqclip.records import Sample
 from hqclip.report import FaultExample, ShownSample
 from hqclip.report.markup import Html, cut, join, tag, whole
 from hqclip.report.refinement import Finding
-from hqclip.report.words import Part, Piece, contradiction
+from hqclip.report.text_diff import Part, Piece, contradiction
 
 MAX_ALT_TEXT, MAX_SENTENCE, MAX_TAG, MAX_ANSWER = 160, 400, 60, 200  # characters shown
 MAX_FOUND = 160

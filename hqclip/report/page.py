@@ -60,14 +60,14 @@ def _sections(report: Report) -> Iterable[Html | None]:
 
 
 def _styles(report: Report) -> dict[str, int]:
-    """A number for every arm, the same in all charts and tables."""
-    names = [arm.name for arm in report.comparison.arms] if report.comparison else []
-    names += [curve.arm for chart in report.losses for curve in chart.curves]
+    """A number for every model, the same in all charts and tables."""
+    names = [model.name for model in report.comparison.models] if report.comparison else []
+    names += [curve.model for chart in report.losses for curve in chart.curves]
     return {name: style for style, name in enumerate(dict.fromkeys(names))}
 
 
 def _comparison(comparison: Comparison) -> Html:
-    title = "How the models compare" if len(comparison.arms) > 1 else "How the model scores"
+    title = "How the models compare" if len(comparison.models) > 1 else "How the model scores"
     caption = "Scores are shares of right answers; higher is better."
     if differences(comparison):
         caption += (
@@ -119,8 +119,8 @@ def _fault(fault: Fault, samples: int, total: int) -> Html:
 
 def _losses(charts: Iterable[LossChart], styles: Mapping[str, int]) -> Html:
     kept = list(charts)
-    arms = dict.fromkeys(curve.arm for chart in kept for curve in chart.curves)
-    legend = tag("ul", *(tag("li", swatch(styles[arm]), arm) for arm in arms), class_="legend")
+    models = dict.fromkeys(curve.model for chart in kept for curve in chart.curves)
+    legend = tag("ul", *(tag("li", swatch(styles[model]), model) for model in models), class_="legend")
     figures = [
         tag(
             "figure",
@@ -132,6 +132,6 @@ def _losses(charts: Iterable[LossChart], styles: Mapping[str, int]) -> Html:
     ]
     caption = (
         "Loss by training step; lower is better, long curves are averaged over neighbouring steps. Compare heights "
-        "within one part only: an arm that is taught more signals adds more parts into its total."
+        "within one part only: a model that is taught more signals adds more parts into its total."
     )
     return section("How training went", caption, legend, tag("div", *figures, class_="charts"))

@@ -10,11 +10,11 @@ from hqclip.report import Fault, Faults, ShownSample
 from hqclip.report.charts import swatch
 from hqclip.report.costs import decimal, dollars, estimate_in_words, figure_list, key_figures
 from hqclip.report.counts import bar_table, ranked, reason_meaning, reason_name
+from hqclip.report.dataset_report import STYLES, cost_section
 from hqclip.report.document import document, section, what_was_run
 from hqclip.report.gallery import LARGE, alt_text, fault_card, flags, picture, sample_card, short_uid, written
 from hqclip.report.markup import Html, join, percent, share_of, tag, whole
 from hqclip.report.refinement import Cost, Pilot, Texts
-from hqclip.report.sheet import STYLES, cost_section
 
 Value = Callable[[Pilot], str]
 

@@ -1,7 +1,7 @@
 """What the pages about refined texts are made of: `Sheet`, a data set version, and `Pilot`, one LVLM on a sample.
 
-`hqclip.report.sheet.render_sheet` and `hqclip.report.pilots.render_pilots` make one HTML file of them. As on every
-page, texts are data, shares are fractions from 0 to 1, and what is None or empty is not known and left out.
+`render_dataset_report` and `render_pilots`, each in its module, make one HTML file of them. As on every page,
+texts are data, shares are fractions from 0 to 1, and what is None or empty is not known and left out.
 """
 
 from __future__ import annotations

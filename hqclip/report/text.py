@@ -6,8 +6,8 @@ from hqclip.report import Comparison, Score
 
 
 def text_table(comparison: Comparison) -> str:
-    """Markdown: benchmarks as rows, arms as columns, differences to the baseline with their 95 % intervals."""
-    lines = [["", *(arm.name for arm in comparison.arms)]]
+    """Markdown: benchmarks as rows, models as columns, differences to the baseline with their 95 % intervals."""
+    lines = [["", *(model.name for model in comparison.models)]]
     for group in comparison.groups:
         lines += [[f"{group.kind}: {row.benchmark}", *map(_cell, row.scores)] for row in group.rows]
     lines.append([comparison.average.benchmark, *map(_cell, comparison.average.scores)])

@@ -17,9 +17,9 @@ from torch import Tensor
 from hqclip.clip import fit
 from hqclip.config import TrainConfig
 from hqclip.data.loader import TrainingSample, TrainingSet
+from hqclip.train.distributed import Line, Ranks
 from hqclip.train.losses import tag_targets
 from hqclip.train.model import HQClip
-from hqclip.train.ranks import Line, Ranks
 
 AHEAD = 4  # steps prepared in advance
 
@@ -76,7 +76,7 @@ class Batches:
                 yield waiting.popleft().result()
 
     def _agreed(self, step: int, line: Line, decoders: Executor) -> Batch:
-        own = line.together(lambda: self.batch(step, decoders))
+        own = line.on_all_ranks(lambda: self.batch(step, decoders))
         num_negatives, num_tags = line.mean([own.num_negatives, own.num_tags])
         return replace(own, num_negatives=num_negatives, num_tags=num_tags)
 

@@ -30,9 +30,9 @@ from hqclip.termination import Termination
 from hqclip.train.batches import Batches
 from hqclip.train.card import model_card
 from hqclip.train.checkpoint import load_checkpoint, load_step, save_checkpoint
-from hqclip.train.journal import Journal
+from hqclip.train.distributed import Ranks, joined, world_size
+from hqclip.train.metrics import MetricsLog
 from hqclip.train.model import HQClip
-from hqclip.train.ranks import Ranks, joined, world_size
 from hqclip.train.step import Step, adamw, check_spreads, learning_rate
 
 
@@ -65,18 +65,18 @@ def run(config: TrainConfig) -> dict[str, Any]:
     start = time.monotonic()
     _check_share(config.batch_size, world_size())
     with joined() as ranks:
-        store = ranks.together(lambda: open_store(config.store))
-        done = ranks.first(lambda: _result_so_far(store, config))
+        store = ranks.on_all_ranks(lambda: open_store(config.store))
+        done = ranks.on_rank_zero(lambda: _result_so_far(store, config))
         if done:
             return {**done, "already_done": True}
         if config.threads:
             torch.set_num_threads(config.threads)
-        work = ranks.together(lambda: _prepare(store, config, ranks))
-        ranks.first(lambda: _take_name(store, config))
-        with ranks.together(lambda: Journal(store, config.run)) as journal:
-            _train(work, journal)
-            result = ranks.first(lambda: _finish(work, journal.last))
-        return {**result, "already_done": False, "seconds": ranks.first(lambda: time.monotonic() - start)}
+        work = ranks.on_all_ranks(lambda: _prepare(store, config, ranks))
+        ranks.on_rank_zero(lambda: _take_name(store, config))
+        with ranks.on_all_ranks(lambda: MetricsLog(store, config.run)) as metrics:
+            _train(work, metrics)
+            result = ranks.on_rank_zero(lambda: _finish(work, metrics.last))
+        return {**result, "already_done": False, "seconds": ranks.on_rank_zero(lambda: time.monotonic() - start)}
 
 
 def _check_share(batch_size: int, world: int) -> None:
@@ -128,16 +128,16 @@ def _prepare(store: Store, config: TrainConfig, ranks: Ranks) -> _Work:
     return _Work(store, config, ranks, version, data, vocabulary, model)
 
 
-def _train(work: _Work, journal: Journal) -> None:
+def _train(work: _Work, metrics: MetricsLog) -> None:
     config, ranks, steps = work.config, work.ranks, work.steps
     optimizer = adamw(work.model, config)
-    first = _resume(work, optimizer, journal)
+    first = _resume(work, optimizer, metrics)
     work.model.train()
     train_step = Step(work.model, optimizer, config, ranks)
     batches = Batches(work.data, work.model, list(work.vocabulary), config, ranks)
 
     def save(done: int) -> None:
-        journal.upload()
+        metrics.upload()
         save_checkpoint(work.store, config.run, done, work.model, optimizer)
 
     with (
@@ -152,31 +152,31 @@ def _train(work: _Work, journal: Journal) -> None:
             losses, stop = train_step(batch, step / steps, termination.asked)
             if progress:
                 progress.advance()
-            journal.add(step, {**losses, "learning_rate": rate})
+            metrics.add(step, {**losses, "learning_rate": rate})
             done = step + 1
             if (done % config.log_every == 0) or done == steps:
-                journal.flush()
+                metrics.flush()
             if done % config.checkpoint_every == 0 or done == steps or stop:
-                ranks.first(partial(save, done))
+                ranks.on_rank_zero(partial(save, done))
             if stop and done < steps:
                 raise TerminatedError(
                     f"stopped at step {done} of {steps} with a checkpoint; the same command continues"
                 )
 
 
-def _resume(work: _Work, optimizer: torch.optim.Optimizer, journal: Journal) -> int:
+def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog) -> int:
     """Take up the newest checkpoint that verifies on rank 0; the steps that were done."""
     store, name, ranks, model = work.store, work.config.run, work.ranks, work.model
-    first = ranks.first(lambda: load_checkpoint(store, name, model, optimizer))
+    first = ranks.on_rank_zero(lambda: load_checkpoint(store, name, model, optimizer))
     if first and ranks.rank == 0:
         print(f"hqclip train: {name} continues at step {first} of {work.steps}", file=sys.stderr, flush=True)
 
     def take_up() -> None:
         if first and ranks.rank:
             load_step(store, name, first, model, optimizer)
-        journal.resume(first)
+        metrics.resume(first)
 
-    ranks.together(take_up)
+    ranks.on_all_ranks(take_up)
     if ranks.rank:  # what is random in the towers must not be the same for every rank's samples
         torch.manual_seed(hash((work.config.seed, first, ranks.rank)))
     return first

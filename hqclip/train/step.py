@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from hqclip.config import TrainConfig
 from hqclip.errors import ConfigError, DataError
 from hqclip.train.batches import Batch
+from hqclip.train.distributed import Ranks
 from hqclip.train.losses import contrastive, hard_negative_identification, short_tag_classification
 from hqclip.train.model import Embeddings, HQClip
-from hqclip.train.ranks import Ranks
 
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al., 2021
 

@@ -1,7 +1,7 @@
 """`python -m pipelines compare A B ...`: models side by side, metric by metric, with differences to the first.
 
 Each may be a cycle (`3`: its candidate; `3/raw`: one of its runs), a run folder (`runs/000003-raw`), a sweep
-(`sweeps/DIGEST`: all its points), an evaluation (`evaluations/.../....json`), `champion`, or the id of a run on the
+(`sweeps/DIGEST`: all its trials), an evaluation (`evaluations/.../....json`), `champion`, or the id of a run on the
 cluster. Differences have 95 % bootstrap intervals where the store has what each model got right, item by item.
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 from hqclip import __version__
 from hqclip.cycle.compare import Compared
 from hqclip.cycle.plan import newest_cycle, record_key, suite_digest
-from hqclip.cycle.story import NAMES, side_by_side
+from hqclip.cycle.report import NAMES, side_by_side
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Champion, CycleRecord, Evaluation, canonical_json
-from hqclip.report import Arm, Comparison, Group, Provenance, Report, Row, Score
+from hqclip.report import Comparison, Group, Model, Provenance, Report, Row, Score
 from hqclip.report.page import render
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
@@ -76,7 +76,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def find(store: Store, reference: str) -> list[Judged]:
-    """What a person names, with its evaluations; a sweep is all its points. Raises `NotFoundError` or `ConfigError`."""
+    """What a person names, with its evaluations; a sweep is all its trials. Raises `NotFoundError` or `ConfigError`."""
     if match := _CYCLE(reference):
         return [_of_cycle(store, int(match["cycle"]), match["name"] or "")]
     if reference == "champion":
@@ -155,7 +155,7 @@ def _cell(
 
 def page(compared: Comparison, suite: str, evaluations: Sequence[Evaluation]) -> str:
     """The comparison as one HTML page."""
-    names = [arm.name for arm in compared.arms]
+    names = [model.name for model in compared.models]
     digests = {f"model {name}": e.model_digest for name, e in zip(names, evaluations, strict=True)}
     return render(
         Report(
@@ -197,7 +197,7 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
     if not inputs.get("store"):
         raise ConfigError(f"run {run_id} has no input `store`: it is none of ours")
     store = open_store(str(inputs["store"]))
-    if "sweep_points" in inputs:
+    if "sweep_trials" in inputs:
         return _sweep_of(store, run_id, inputs)
     if "evaluate_model" in inputs:
         return str(inputs["evaluate_model"]) or "champion"
@@ -216,8 +216,8 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
 def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
     """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
     config = settings_of("sweep", inputs)
-    settings, points = resolve(config)
-    planned = {"settings": settings, "points": points, "suite": suite_digest(config.suite)}
+    settings, trials = resolve(config)
+    planned = {"settings": settings, "points": trials, "suite": suite_digest(config.suite)}
     if config.dataset:  # else that of the newest cycle there was
         planned["dataset"] = config.dataset
     wanted = json.loads(canonical_json(planned))
@@ -227,7 +227,7 @@ def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
     done = [sweep for sweep in found if store.exists(f"{sweep}.json")]
     if len(found) != 1 or not done:
         raise NotFoundError(
-            f"run {run_id} tried {', '.join(point['name'] for point in points)}; finished sweeps of {store.uri} with "
+            f"run {run_id} tried {', '.join(trial['name'] for trial in trials)}; finished sweeps of {store.uri} with "
             f"just its settings, suite and data: {', '.join(done) or 'none'} ({len(found)} planned). Name one of "
             "them instead"
         )
@@ -253,8 +253,8 @@ def _of_sweep(store: Store, sweep: str) -> list[Judged]:
     key = f"{sweep}.json"
     if not store.exists(key):
         raise NotFoundError(f"{store.uri} has no {key}: there is no such sweep, or it is not done")
-    points = json.loads(store.read(key))["points"]
-    return [Judged(point["name"], find(store, point["evaluation"])[0].evaluations) for point in points]
+    trials = json.loads(store.read(key))["points"]
+    return [Judged(trial["name"], find(store, trial["evaluation"])[0].evaluations) for trial in trials]
 
 
 def _evaluations(store: Store, digest: str, of: str) -> dict[str, str]:
@@ -272,7 +272,7 @@ def _run_name(model: str) -> str:
 
 def _without_intervals(names: Sequence[str], evaluations: Sequence[Evaluation]) -> Comparison:
     """The scores alone."""
-    arms = tuple(Arm(name) for name in names)
+    models = tuple(Model(name) for name in names)
     metrics: dict[str, dict[tuple[str, str], list[Score | None]]] = {}
     items = {}
     for number, evaluation in enumerate(evaluations):
@@ -280,10 +280,10 @@ def _without_intervals(names: Sequence[str], evaluations: Sequence[Evaluation]) 
             items[benchmark.name] = benchmark.items
             for metric, value in benchmark.metrics.items():
                 of_kind = metrics.setdefault(benchmark.kind, {})
-                of_kind.setdefault((benchmark.name, metric), [None] * len(arms))[number] = Score(value)
+                of_kind.setdefault((benchmark.name, metric), [None] * len(models))[number] = Score(value)
     groups = tuple(
         Group(kind, tuple(Row(NAMES.get(m, m), name, tuple(s), items[name]) for (name, m), s in found.items()))
         for kind, found in metrics.items()
     )
     scores = tuple(Score(evaluation.average) for evaluation in evaluations)
-    return Comparison(arms, Row("average", "of the benchmarks' main metrics", scores), groups, arms[0].name)
+    return Comparison(models, Row("average", "of the benchmarks' main metrics", scores), groups, models[0].name)

@@ -19,8 +19,8 @@ from hqclip.config import AnnotateConfig, PlanConfig
 from hqclip.cycle.plan import newest_cycle, plan_key, resolve
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError
-from hqclip.launch.order import plan_machines
 from hqclip.launch.profiles import read_profiles
+from hqclip.launch.resolve import plan_machines
 from hqclip.presets import PRESETS
 from hqclip.records import CyclePlan, Pool, ShardEntry
 from hqclip.store import Store, open_store
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, help="root of the store: gs://bucket/prefix or a folder")
     parser.add_argument("--shards", required=True, help="shards to refine, as for the pipeline's download_shards")
     parser.add_argument("--preset", default="small", choices=PRESETS, help="named settings of all stages (small)")
-    parser.add_argument("--points", default="hqclip", help="training runs, comma separated recipes (hqclip)")
+    parser.add_argument("--trials", default="hqclip", help="training runs, comma separated recipes (hqclip)")
     parser.add_argument("--overrides", default="{}", metavar="JSON", help="further settings, as for plan_overrides")
     parser.add_argument("--images", type=int, metavar="N", help="images in the shards, if the store cannot know")
     parser.add_argument("--launch", default="", metavar="FILE", help="machines, as for plan_launch")
@@ -102,17 +102,17 @@ def estimate(given: argparse.Namespace) -> list[dict[str, Any]]:
         shards=given.shards,
         suite="-",
         preset=given.preset,
-        points=tuple(point.strip() for point in given.points.split(",") if point.strip()),
+        trials=tuple(trial.strip() for trial in given.trials.split(",") if trial.strip()),
         overrides=given.overrides,
     )
-    settings, points = resolve(config)
+    settings, trials = resolve(config)
     stores = {stage: {**values, "store": given.store} for stage, values in settings.items()}
     machines = plan_machines(given.launch, stores) if given.launch else {}
     prices, stated = read_prices(given.gpu_prices), read_hours(given.gpu_hours)
     store = open_store(given.store)
     past = Past(store, settings)
     rows = []
-    for work in _work(given, settings, len(points), past):
+    for work in _work(given, settings, len(trials), past):
         pace = past.pace(work.stage)
         if work.stage in stated:
             pace = Pace(

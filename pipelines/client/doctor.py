@@ -26,8 +26,8 @@ from hqclip.errors import AccessError, ConflictError, HQClipError, MissingSoftwa
 from hqclip.launch import kube
 from hqclip.launch.backend import BACKENDS, Backend
 from hqclip.launch.naming import SELECTOR
-from hqclip.launch.order import make_order, render
 from hqclip.launch.patches import Json
+from hqclip.launch.resolve import render, resolve_order
 from hqclip.launch.spec import LaunchSpec, read_sections, read_spec
 from hqclip.stages import STAGES
 from hqclip.store import Store, open_store
@@ -363,7 +363,7 @@ class Cluster:
         settings: dict[str, Any] = {f.name: NOBODY for f in fields if f.default is dataclasses.MISSING}
         if "batch_size" in {f.name for f in fields}:
             settings["batch_size"] = 2 * spec.nodes * spec.processes
-        order = make_order(spec, stage, {**settings, "store": uri})
+        order = resolve_order(spec, stage, {**settings, "store": uri})
         cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
         try:
             return cluster.create(backend.api, backend.plural, render(order), dry_run=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hqclip.config import PlanConfig, RequestConfig, Settings, SweepConfig
+from hqclip.config import PlanConfig, PlanEvaluationConfig, Settings, SweepConfig
 from hqclip.cycle import plan, sweep
 from hqclip.presets import find_preset
 
@@ -28,9 +28,9 @@ class First:
 
 FIRST = {
     "refine": First(PlanConfig, plan.resolve),
-    "annotate": First(PlanConfig, plan.resolve, {"points": ()}),
+    "annotate": First(PlanConfig, plan.resolve, {"trials": ()}),
     "sweep": First(SweepConfig, sweep.resolve),
-    "evaluate": First(RequestConfig, lambda config: find_preset(config.preset)),
+    "evaluate": First(PlanEvaluationConfig, lambda config: find_preset(config.preset)),
 }
 
 

@@ -1,7 +1,7 @@
 """`python -m pipelines sweep`: training runs that differ in some settings, of a grid or a list.
 
-With --mode loop one run on the cluster trains all points, compares them and names the best. With --mode runs each
-point is a run of its own, which can be cancelled or cloned by itself; `compare RUN RUN ...` puts them side by side.
+With --mode loop one run on the cluster trains all trials, compares them and names the best. With --mode runs each
+trial is a run of its own, which can be cancelled or cloned by itself; `compare RUN RUN ...` puts them side by side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from hqclip.cycle.sweep import read_points
+from hqclip.cycle.sweep import read_trials
 from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
 from pipelines.client import connect, output
@@ -31,10 +31,10 @@ from pipelines.client.versions import (
     warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
-from pipelines.here import run_here
+from pipelines.run_local import run_local
 
 PIPELINE = "sweep"
-Point = Mapping[str, Any]
+Trial = Mapping[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="train.SETTING=A,B",
         help="values to try; several grids give all combinations, at most 16",
     )
-    parser.add_argument("--list", type=Path, metavar="FILE", help="further points as YAML or JSON: a list of settings")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="further trials as YAML or JSON: a list of settings")
     parser.add_argument("--mode", choices=("loop", "runs"), default="loop", help="one run for all, or one each (loop)")
-    parser.add_argument("--dry-run", action="store_true", help="show the points, and start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the trials, and start nothing")
     add_input_arguments(parser)
-    parser.add_argument("--preset", choices=PRESETS, help="named settings of all points, as the input plan_preset")
+    parser.add_argument("--preset", choices=PRESETS, help="named settings of all trials, as the input plan_preset")
     here = parser.add_argument_group("on this machine")
     where = here.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="one process a task")
@@ -67,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Show the points, or start them; the worst exit code of what was waited for."""
+    """Show the trials, or start them; the worst exit code of what was waited for."""
     check_waiting(given.poll_s)
-    points = make_points(given.grid, given.list)
+    trials = make_trials(given.grid, given.list)
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched)
@@ -81,20 +81,20 @@ def run(given: argparse.Namespace) -> int:
         inputs = {name: text for name, (text, _) in read_said(given.set, given.params).items()}
     preset = "demo" if (given.local or given.docker) else "small"
     nowhere = {"store": "-", "evaluate_suite": "-"}  # the demo makes its own
-    check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_points": json.dumps(points)})
-    batches = [list(points)] if given.mode == "loop" else [[point] for point in points]
-    say(f"{len(points)} points in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
+    check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_trials": json.dumps(trials)})
+    batches = [list(trials)] if given.mode == "loop" else [[trial] for trial in trials]
+    say(f"{len(trials)} trials in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:
-        names = dict.fromkeys(name for point in points for name in point["settings"])
-        show([{"name": p["name"], **{n: p["settings"].get(n) for n in names}} for p in points], given.output)
+        names = dict.fromkeys(name for trial in trials for name in trial["settings"])
+        show([{"name": p["name"], **{n: p["settings"].get(n) for n in names}} for p in trials], given.output)
         return 0
     if given.local or given.docker:
         return _run_here(given, batches, inputs)
     return _run_there(given, batches, package)
 
 
-def make_points(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any]]:
-    """The points with their names, the same for the same flags. Raises `ConfigError`."""
+def make_trials(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any]]:
+    """The trials with their names, the same for the same flags. Raises `ConfigError`."""
     grid: dict[str, list[Any]] = {}
     for text in grids:
         name, equals, values = text.partition("=")
@@ -107,24 +107,24 @@ def make_points(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any
         if name in grid:
             raise ConfigError(f"--grid {name} is given twice; put its values into one")
         grid[name] = [_value(value.strip()) for value in values.split(",") if value.strip()]
-    given: list[dict[str, Any]] = read_points(json.dumps(grid)) if grid else []
+    given: list[dict[str, Any]] = read_trials(json.dumps(grid)) if grid else []
     given += _read_list(listed) if listed else []
     if not given:
         raise ConfigError("there is nothing to try: give --grid train.learning_rate=1e-3,5e-4, or --list FILE")
-    points = read_points(json.dumps(given))
+    trials = read_trials(json.dumps(given))
     alike: dict[str, str] = {}
-    for point in points:
-        settings = json.dumps(point["settings"], sort_keys=True)
+    for trial in trials:
+        settings = json.dumps(trial["settings"], sort_keys=True)
         if settings in alike:
-            raise ConfigError(f"the points {alike[settings]} and {point['name']} are the same; leave one out")
-        alike[settings] = point["name"]
-    return points
+            raise ConfigError(f"the trials {alike[settings]} and {trial['name']} are the same; leave one out")
+        alike[settings] = trial["name"]
+    return trials
 
 
-def _run_here(given: argparse.Namespace, batches: Sequence[Sequence[Point]], inputs: Mapping[str, Any]) -> int:
+def _run_here(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], inputs: Mapping[str, Any]) -> int:
     """By the local runner, one after the other; stops at the first that fails."""
     for batch in batches:
-        values = {**inputs, "sweep_points": json.dumps(batch)}
+        values = {**inputs, "sweep_trials": json.dumps(batch)}
         words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
         about = {
             "pipeline": PIPELINE,
@@ -133,20 +133,20 @@ def _run_here(given: argparse.Namespace, batches: Sequence[Sequence[Point]], inp
             "preset": values.get("plan_preset", "demo"),
             "cycles": 1,
         }
-        code = run_here(argparse.Namespace(**{**vars(given), **about}))
+        code = run_local(argparse.Namespace(**{**vars(given), **about}))
         if code:
             return code
     return 0
 
 
-def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], package: Package | None) -> int:
+def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], package: Package | None) -> int:
     """Start all on the cluster, then wait for them if that is wanted."""
     name = known_pipeline(PIPELINE)
     kubeflow = connect.connect(given)
     version: Any = None if package else find_version(kubeflow, name, given.version)
     known = definitions(package.spec if package else version.pipeline_spec or {})
     inputs = read_inputs(known, given.set, given.params)
-    require(known, {**inputs, "sweep_points": "later"})
+    require(known, {**inputs, "sweep_trials": "later"})
     if package is not None:
         warn_of_floating(package)
         version, _ = ensure_uploaded(kubeflow, package)
@@ -154,12 +154,12 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
     try:
         for batch in batches:
             called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
-            all_inputs = {**inputs, "sweep_points": json.dumps(batch)}
+            all_inputs = {**inputs, "sweep_trials": json.dumps(batch)}
             started = start_run(kubeflow, called, given.experiment, version, all_inputs)
             say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
-            rows.append({"run": started.run_id, "name": called, "points": ", ".join(point["name"] for point in batch)})
+            rows.append({"run": started.run_id, "name": called, "trials": ", ".join(trial["name"] for trial in batch)})
     except (HQClipError, KeyboardInterrupt):
-        left = ", ".join(point["name"] for batch in batches[len(rows) :] for point in batch)
+        left = ", ".join(trial["name"] for batch in batches[len(rows) :] for trial in batch)
         say(f"{len(rows)} of {len(batches)} runs were started; not started: {left}")
         if rows:
             show(rows, given.output)
@@ -178,7 +178,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Point]], pa
 
 
 def _read_list(path: Path) -> list[dict[str, Any]]:
-    """Points of a file: settings, or name and settings. Raises `ConfigError`, `NotFoundError`."""
+    """Trials of a file: settings, or name and settings. Raises `ConfigError`, `NotFoundError`."""
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _read_list(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--list {path}: {error}") from error
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-        raise ConfigError(f"--list {path}: give a list of points, such as `- {{train.learning_rate: 0.001}}`")
+        raise ConfigError(f"--list {path}: give a list of trials, such as `- {{train.learning_rate: 0.001}}`")
     return [entry if "settings" in entry else {"settings": entry} for entry in listed]
 
 

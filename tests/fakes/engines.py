@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 
-from hqclip.annotate.engine import Answer, EngineDied, EngineInfo, Finish, Request
+from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request
 
 GOOD = json.dumps({"tags": ["a"], "neg_tags": ["b"], "desc": ["an a"], "neg_desc": ["a b"]})
 

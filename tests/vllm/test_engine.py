@@ -15,8 +15,8 @@ import pytest
 
 from hqclip.annotate.annotator import DEMO_MODEL
 from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engine import EngineDied, Finish, Request, RequestFailed, make_engine
-from hqclip.annotate.vllm_engine import engine_arguments, start_within_memory
+from hqclip.annotate.engines.protocol import EngineDied, Finish, Request, RequestFailed, make_engine
+from hqclip.annotate.engines.vllm import engine_arguments, start_within_memory
 from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError, MissingSoftwareError, UnavailableError
 from hqclip.records import Status

@@ -1,0 +1,22 @@
+"""Ask for a model to be judged."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+def plan_evaluation(
+    store: str,
+    model: str,
+    suite: str,
+    preset: str,
+    launch: str,
+    launched: str,
+    requested: dsl.Output[dsl.Dataset],
+):
+    """Ask for one model to be judged, after a look at model and suite."""
+    from hqclip.stages import run_named
+
+    given = {"store": store, "model": model, "suite": suite, "preset": preset, "launch": launch, "launched": launched}
+    run_named("plan_evaluation", given, write_to=requested.path)

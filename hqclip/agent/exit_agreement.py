@@ -1,0 +1,49 @@
+"""An end that is not to be tried again is shared, so that all agents of a gang end with the code that says so.
+
+Only one of them sees the fault, or first that the launcher is gone; the others see a broken connection or ranks that
+stop, which a scheduler would start again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from hqclip.launch.job import folder
+from hqclip.records import canonical_json
+from hqclip.store import Store
+
+EVERY_S = 0.25
+
+
+def publish(store: Store, key: str, agent: str, exit_code: int) -> None:
+    """Say that the agent called `{node}-{n}` ends with this code; saying it twice is as good as once."""
+    store.write(f"{folder(key)}/verdicts/{agent}.json", canonical_json({"agent": agent, "exit_code": exit_code}))
+
+
+class ExitAgreement:
+    """Those of a job that were not there when this agent began."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._prefix = store, f"{folder(key)}/verdicts/"
+        self._before = set(store.list(self._prefix))
+
+    def wait(
+        self,
+        patience_s: float,
+        *,
+        until: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> tuple[str, int] | None:
+        """The name of an agent that has spoken, and its code; None if nobody does for so long, or `until` then."""
+        end = clock() + patience_s
+        while True:
+            for key in self._store.list(self._prefix):
+                if key not in self._before:
+                    verdict = json.loads(self._store.read(key))
+                    return str(verdict["agent"]), int(verdict["exit_code"])
+            if clock() >= end or until():
+                return None
+            sleep(EVERY_S)

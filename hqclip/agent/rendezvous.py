@@ -1,0 +1,140 @@
+"""Where the agents of a gang meet before their ranks start: a store of torch's on node 0, and who has come.
+
+torch has two such meetings of its own: one numbers the nodes by their addresses, so that rank 0 is anywhere; the other
+cannot be interrupted while it waits. Here node 0 has rank 0, SIGTERM counts at once, and who does not come is named.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from datetime import timedelta
+
+from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]  # so documented
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+    rendezvous_handler_registry,
+)
+
+from hqclip.errors import ConfigError, UnavailableError
+
+BACKEND = "hqclip"
+STORE_S = 60  # that one question to the store may take
+KNOCK_S = 0.5
+CHECK_S = 5.0  # between two looks whether node 0 is still there
+
+
+class Rendezvous(RendezvousHandler):
+    """The meeting of `nodes` agents at `host:port` as `node` sees it. Port 0, for a single node, is any free one."""
+
+    def __init__(self, run_id: str, endpoint: str, node: int, nodes: int, timeout_s: float) -> None:
+        self._run_id, self._node, self._nodes, self._timeout_s = run_id, node, nodes, timeout_s
+        host, self._port = split_endpoint(endpoint)
+        self._host = host if node else "localhost"  # node 0 may not know its own name yet
+        self._store: PrefixStore | None = None
+        self._checked = 0.0
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Wait until all have come. Raises `UnavailableError`."""
+        end = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return self._meet(end)
+            except DistError:
+                if self._node == 0 or time.monotonic() > end:
+                    raise
+            time.sleep(KNOCK_S)  # that was the node 0 of an attempt before, on its way out
+
+    def num_nodes_waiting(self) -> int:
+        """None ever: a gang starts again as a whole. Raises `UnavailableError` once node 0 is gone."""
+        now = time.monotonic()
+        if self._node and self._store is not None and now > self._checked + CHECK_S:
+            self._checked = now
+            try:
+                self._store.check([_seat(0)])
+            except DistError as error:
+                raise UnavailableError(f"node 0 at {self._host}:{self._port} is gone: {error}") from error
+        return 0
+
+    def _meet(self, end: float) -> RendezvousInfo:
+        if self._node:
+            self._knock(end)
+        store = TCPStore(
+            self._host,
+            self._port,
+            is_master=self._node == 0,
+            timeout=timedelta(seconds=STORE_S),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+        here = PrefixStore(self._run_id, store)
+        here.set(_seat(self._node), "")
+        seats = {node: _seat(node) for node in range(self._nodes)}
+        while not here.check(list(seats.values())):
+            if time.monotonic() > end:
+                missing = [str(node) for node, seat in seats.items() if not here.check([seat])]
+                raise UnavailableError(f"node {', '.join(missing)} did not come within {self._timeout_s:.0f} s")
+            time.sleep(KNOCK_S)
+        self._store, self._checked = here, time.monotonic()
+        return RendezvousInfo(here, self._node, self._nodes, RendezvousStoreInfo(self._host, store.port))
+
+    def _knock(self, end: float) -> None:
+        """Until node 0 has a name and answers: its pod may start minutes later."""
+        while True:
+            try:
+                socket.create_connection((self._host, self._port), timeout=10).close()
+                return
+            except OSError as error:
+                if time.monotonic() > end:
+                    where = f"node 0 at {self._host}:{self._port}"
+                    raise UnavailableError(f"{where} did not answer for {self._timeout_s:.0f} s: {error}") from error
+            time.sleep(KNOCK_S)
+
+    def get_backend(self) -> str:
+        """Its name in torch's registry."""
+        return BACKEND
+
+    @property
+    def use_agent_store(self) -> bool:
+        """The ranks meet in the same store."""
+        return True
+
+    def is_closed(self) -> bool:
+        """It is held once."""
+        return False
+
+    def set_closed(self) -> None:
+        """It is held once."""
+
+    def get_run_id(self) -> str:
+        """What tells the meetings of different attempts apart."""
+        return self._run_id
+
+    def shutdown(self) -> bool:
+        """Its store ends with this process."""
+        return True
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """`host:port` as two. Raises `ConfigError`."""
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"HQCLIP_RENDEZVOUS is {endpoint!r}; give host:port of node 0")
+    return host.strip("[]"), int(port)
+
+
+def register() -> None:
+    """Make it known to torchrun under `BACKEND`; twice is as good as once."""
+    rendezvous_handler_registry.register(BACKEND, _made)
+
+
+def _made(parameters: RendezvousParameters) -> RendezvousHandler:
+    node, timeout_s = int(parameters.get("node")), float(parameters.get("timeout"))
+    return Rendezvous(parameters.run_id, parameters.endpoint, node, parameters.max_nodes, timeout_s)
+
+
+def _seat(node: int) -> str:
+    return f"here/{node}"

@@ -1,0 +1,116 @@
+"""What runs the LVLM, behind one interface: one request in, one answer out, as many at a time as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from hqclip.annotate.prompt import Prompt
+from hqclip.config import AnnotateConfig
+from hqclip.data.images import Pixels
+from hqclip.errors import ConfigError
+
+
+class Finish(StrEnum):
+    """Why an answer ended: the model said so, it reached its token limit, or it went round in circles."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    REPETITION = "repetition"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image, (height, width, 3) uint8 RGB within the image-token budget, with its cleaned alt-text.
+
+    `temperature` 0 is greedy; with the same `seed` a warmer request gives the same answer where the engine allows.
+    `grammar` binds the answer to the prompt's schema; an engine that has no grammar (`EngineInfo.grammar`) answers
+    freely. `sha256` names the bytes of the image, hexadecimal.
+    """
+
+    uid: str
+    image: Pixels
+    alt_text: str
+    temperature: float = 0.0
+    seed: int = 0
+    grammar: bool = False
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the LVLM said; `cached_tokens` of the prompt were not computed again."""
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What was started: shown to people and kept with the results; `settings` are the resolved ones."""
+
+    name: str
+    version: str
+    device: str
+    num_gpus: int
+    max_num_seqs: int
+    grammar: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RequestFailed(Exception):
+    """The engine refused or failed this one request and goes on; asking again would end the same way."""
+
+
+class EngineBusy(Exception):
+    """The engine cannot take this request now (rate limit, server error): asking again later may well work."""
+
+
+class EngineDied(Exception):
+    """The engine is gone and took every request in flight with it; `close` and `start` bring it back."""
+
+
+class Engine(Protocol):
+    """Asynchronous; all methods are called from one event loop.
+
+    Greedy answers are the same for the same request, whatever else is in flight, as far as the arithmetic allows.
+    """
+
+    async def start(self) -> EngineInfo:
+        """Load the model; again after `close`. Raises `ConfigError`, `MissingSoftwareError`, `UnavailableError`."""
+        ...
+
+    async def answer(self, request: Request) -> Answer:
+        """Raises `RequestFailed`, `EngineBusy` or `EngineDied`, nothing else. Cancelling it gives the request up."""
+        ...
+
+    async def close(self) -> None:
+        """Stop within seconds, whatever is in flight; nothing happens if it is stopped already."""
+        ...
+
+
+def make_engine(config: AnnotateConfig, prompt: Prompt, model: Path | str) -> Engine:
+    """The engine that `config.engine` names, not yet started. `model` is a folder, or what a server calls its model."""
+    if config.engine == "vllm":
+        from hqclip.annotate.engines.vllm import VllmEngine
+
+        return VllmEngine(config, prompt, Path(model))
+    if config.engine == "openai":
+        from hqclip.annotate.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(config, prompt, str(model))
+    if config.engine == "replay":
+        from hqclip.annotate.engines.replay import ReplayEngine
+
+        return ReplayEngine(config)
+    if config.engine == "transformers":
+        from hqclip.annotate.engines.transformers import TransformersEngine
+
+        return TransformersEngine(config, prompt, Path(model))
+    raise ConfigError(f"unknown engine {config.engine!r}")

@@ -1,0 +1,163 @@
+"""Curated rows in, how their texts are distributed out: `datasets/{digest}/statistics.json`.
+
+Counted over the rows that are trained on with generated texts, shard by shard; no text is kept but the most frequent
+openings. The same rows in the same order give the same bytes, so two versions can be compared by their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hqclip.curate.clip_length import CONTEXT, MARKS, clip_tokens
+from hqclip.data.sidecar import UNUSABLE, CuratedRow
+from hqclip.records import Annotation, Manifest
+
+OPENING_WORDS = 5
+TOP_OPENINGS = 20
+MAX_OPENINGS = 200_000  # remembered at a time; beyond it, those met once are forgotten
+MAX_DESCRIPTIONS = 2_000_000  # whose hashes are remembered to find duplicates, 64 bits each
+
+# Where the bins of each histogram begin; the last is open.
+BINS: dict[str, tuple[int, ...]] = {
+    "words_per_description": (0, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100, 130, 160, 200),
+    "clip_tokens_per_description": (0, 10, 20, 30, 40, 50, 60, 78, 100, 130, 160, 200, 300),
+    "clip_tokens_per_sentence": (0, 5, 10, 15, 20, 25, 30, 40, 50, 60, 78, 100),
+    "sentences_per_description": (0, 1, 2, 3, 4, 5, 6, 8, 12),
+    "tags_per_sample": (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20),
+    "negative_tags_per_sample": (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20),
+    "negatives_per_sample": (0, 1, 2, 3, 4, 5, 6, 8, 12),
+    "prompt_tokens": (0, 1, 100, 200, 300, 400, 500, 700, 1000, 1500, 2000, 3000),
+    "output_tokens": (0, 1, 25, 50, 75, 100, 150, 200, 250, 300, 400, 600, 1000),
+    "attempts": (0, 1, 2, 3, 4),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics(Manifest):
+    """What the texts of a data set version are like.
+
+    `histograms` maps a name of `BINS` to {"from": where each bin begins, "counts": rows in each}; the last bin is
+    open, and `clip_tokens_per_sentence` counts sentences. `shares` are of `described` rows, but `long_sentences` of
+    sentences. `openings` are the most frequent first five words of a description with their counts. `tag_entropy` is
+    in bits. `negatives` counts the negative sentences that are kept and those that are empty.
+    """
+
+    KIND = "statistics"
+    rows: int
+    usable_rows: int
+    described: int
+    sentences: int
+    negatives: dict[str, int]
+    histograms: dict[str, dict[str, list[int]]]
+    shares: dict[str, float]
+    openings: tuple[tuple[str, int], ...]
+    tags: int
+    distinct_tags: int
+    tag_entropy: float
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Statistics:
+        openings = tuple((str(text), int(count)) for text, count in document.pop("openings"))
+        return cls(openings=openings, **document)
+
+
+@dataclass
+class Count:
+    """What was counted so far; `statistics` says what it comes to."""
+
+    rows: int = 0
+    usable: int = 0
+    described: int = 0
+    sentences: int = 0
+    long_sentences: int = 0
+    duplicates: int = 0
+    kept: int = 0
+    emptied: int = 0
+    histograms: dict[str, list[int]] = field(default_factory=lambda: {name: [0] * len(at) for name, at in BINS.items()})
+    openings: Counter[str] = field(default_factory=Counter)
+    _met: set[bytes] = field(default_factory=set)
+
+    def add(self, rows: Iterable[CuratedRow]) -> None:
+        """Count the rows of a shard."""
+        for row in rows:
+            self.rows += 1
+            if row.flags & UNUSABLE:
+                continue
+            self.usable += 1
+            if row.annotation is not None:
+                self._describe(row, row.annotation)
+        if len(self.openings) > MAX_OPENINGS:
+            self.openings = Counter({text: count for text, count in self.openings.items() if count > 1})
+
+    def _describe(self, row: CuratedRow, annotation: Annotation) -> None:
+        text = " ".join(annotation.desc).casefold()
+        words = text.split()
+        lengths = [clip_tokens(sentence) for sentence in annotation.desc]
+        kept = sum(map(bool, annotation.neg_desc))
+        self.described += 1
+        self.sentences += len(lengths)
+        self.long_sentences += sum(length > CONTEXT for length in lengths)
+        self.kept += kept
+        self.emptied += len(annotation.neg_desc) - kept
+        self.openings[" ".join(words[:OPENING_WORDS])] += 1
+        self._compare(text)
+        for length in lengths:
+            self._enter("clip_tokens_per_sentence", length)
+        self._enter("clip_tokens_per_description", sum(lengths) - MARKS * max(len(lengths) - 1, 0))
+        self._enter("words_per_description", len(words))
+        self._enter("sentences_per_description", len(lengths))
+        self._enter("tags_per_sample", len(annotation.tags))
+        self._enter("negative_tags_per_sample", len(annotation.neg_tags))
+        self._enter("negatives_per_sample", kept)
+        for name in ("prompt_tokens", "output_tokens", "attempts"):
+            self._enter(name, getattr(row, name))
+
+    def _compare(self, text: str) -> None:
+        """Count a description that was met before, among the first `MAX_DESCRIPTIONS` different ones."""
+        key = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        if key in self._met:
+            self.duplicates += 1
+        elif len(self._met) < MAX_DESCRIPTIONS:
+            self._met.add(key)
+
+    def _enter(self, name: str, value: int) -> None:
+        self.histograms[name][bisect_right(BINS[name], value) - 1] += 1
+
+    def statistics(self, tags: Mapping[str, int]) -> Statistics:
+        """The counts as they are written; `tags` counts every tag of the usable rows."""
+        top = sorted(self.openings.items(), key=lambda item: (-item[1], item[0]))[:TOP_OPENINGS]
+        return Statistics(
+            rows=self.rows,
+            usable_rows=self.usable,
+            described=self.described,
+            sentences=self.sentences,
+            negatives={"kept": self.kept, "emptied": self.emptied},
+            histograms={name: {"from": list(at), "counts": self.histograms[name]} for name, at in BINS.items()},
+            shares={
+                "duplicate_descriptions": _share(self.duplicates, self.described),
+                "top_opening": _share(top[0][1] if top else 0, self.described),
+                "long_sentences": _share(self.long_sentences, self.sentences),
+            },
+            openings=tuple(top),
+            tags=sum(tags.values()),
+            distinct_tags=len(tags),
+            tag_entropy=entropy(tags.values()),
+        )
+
+
+def entropy(counts: Iterable[int]) -> float:
+    """Bits a draw from these counts tells, to six places; 0 where everything is the same."""
+    known = [count for count in counts if count]
+    total = sum(known)
+    bits = math.fsum(-count / total * math.log2(count / total) for count in known)
+    return round(bits, 6) + 0.0
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0

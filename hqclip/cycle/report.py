@@ -1,0 +1,201 @@
+"""A cycle that is about to close in, the page about it out: what was refined, trained, measured and decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hqclip import __version__
+from hqclip.cycle.compare import Compared
+from hqclip.cycle.plan import plan_key
+from hqclip.data.dataset import DatasetShard, read_dataset
+from hqclip.data.index import ShardImages, read_index
+from hqclip.data.shards import REPAIRS
+from hqclip.data.sidecar import read_curated
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
+from hqclip.report import (
+    Comparison,
+    Curve,
+    DataSummary,
+    Difference,
+    Fault,
+    FaultExample,
+    Faults,
+    Group,
+    LossChart,
+    Model,
+    Provenance,
+    Report,
+    Row,
+    Score,
+    ShownSample,
+)
+from hqclip.report.page import render
+from hqclip.store import Store
+
+SHOWN = 8  # samples on the page
+EXAMPLES = 4  # pictures of each kind of fault
+ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
+NAMES = {
+    "acc1": "top-1 accuracy",
+    "accuracy": "accuracy",
+    "image_to_text_r1": "image to text, R@1",
+    "image_to_text_r5": "image to text, R@5",
+    "text_to_image_r1": "text to image, R@1",
+    "text_to_image_r5": "text to image, R@5",
+}
+CHARTS = {
+    "loss": ("All parts together", "As weighted in training."),
+    "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
+    "negatives": (
+        "Hard negatives",
+        "Telling an image's own description from the false one; ln 2 = 0.69 is a coin toss.",
+    ),
+    "tags": ("Tags", "Naming the tags of an image out of the vocabulary."),
+}
+
+
+def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
+    """Write the page to `record.report`."""
+    version, shards, tags = read_dataset(store, record.dataset)
+    samples, faults = _samples(store, version, shards)
+    page = Report(
+        title=f"{version.name}: cycle {plan.cycle}",
+        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {record.reason}.",
+        promoted=record.verdict == "promoted",
+        cycle=plan.cycle,
+        comparison=comparison(store, record),
+        samples=samples,
+        data=DataSummary(
+            version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary
+        ),
+        faults=faults,
+        losses=loss_charts(store, record.runs),
+        run=_provenance(store, plan, version, record),
+    )
+    store.write(record.report, render(page).encode(), create_only=False)
+
+
+def comparison(store: Store, record: CycleRecord) -> Comparison:
+    """The champion before, if there was one, and the runs of a cycle, metric by metric; the first is the baseline."""
+    judged = {
+        run["name"]: Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs
+    }
+    before = CyclePlan.from_json(store.read(plan_key(record.cycle)), plan_key(record.cycle)).champion
+    if before:
+        suite = next(iter(judged.values())).suite_digest
+        key = f"evaluations/{before['model_digest']}/{suite}.json"
+        judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
+    return side_by_side(store, judged)
+
+
+def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
+    """Models by name, metric by metric; the first is the baseline. Raises `DataError` if their suites differ."""
+    compared = Compared.read(store, list(judged), list(judged.values()))
+    groups = [
+        Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
+        for kind, metrics in compared.metrics().items()
+    ]
+    average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
+    models = tuple(Model(name, ABOUT.get(name, "")) for name in compared.names)
+    return Comparison(models, average, tuple(groups), compared.names[0])
+
+
+def _row(compared: Compared, benchmark: str, metric: str) -> Row:
+    values, differences, items = compared.row(benchmark, metric)
+    name, _, group = metric.partition(": ")
+    title, detail = (group, NAMES.get(name, name)) if group else (NAMES.get(name, name), benchmark)
+    return Row(title, detail, _scores(values, differences), items)
+
+
+def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:
+    return tuple(
+        Score(value, Difference(*difference) if difference else None)
+        for value, difference in zip(values, differences, strict=True)
+    )
+
+
+def _samples(
+    store: Store, version: DatasetVersion, shards: Sequence[DatasetShard]
+) -> tuple[tuple[ShownSample, ...], Faults]:
+    """A few samples drawn at random, the same for the same data set, and a few of every fault."""
+    rng = np.random.default_rng(int(version.digest, 16))
+    shown: list[ShownSample] = []
+    examples: dict[str, list[FaultExample]] = {}
+    wanted = {s for s, n in version.counts.items() if s != Status.OK and n}
+    for number in rng.permutation(len(shards)).tolist():
+        for sample, row in _rows(store, shards[number], rng):
+            if row.status == Status.OK and len(shown) < SHOWN:
+                shown.append(ShownSample(sample, row.annotation, tuple(f.name.lower() for f in row.flags)))
+            elif row.status != Status.OK and len(examples.setdefault(row.status, [])) < EXAMPLES:
+                examples[row.status].append(FaultExample(sample))
+        if len(shown) == SHOWN and all(len(examples.get(status, [])) == EXAMPLES for status in wanted):
+            break
+    reasons = [Fault(s, n, tuple(examples.get(s, []))) for s, n in version.counts.items() if s != Status.OK]
+    pool = Pool.from_json(store.read(f"pools/{version.pool}.json"), f"pools/{version.pool}.json")
+    refused = {fault: number for fault, number in pool.refused.items() if fault not in REPAIRS}
+    reasons += [Fault(f"{fault} (at download)", number) for fault, number in refused.items()]
+    return tuple(shown), Faults(version.rows + sum(refused.values()), tuple(reasons))
+
+
+def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterator[tuple[Sample, Any]]:
+    """All faulty rows of a shard and a few others, with their pictures."""
+    index = read_index(store, shard.entry)
+    rows = read_curated(store, shard.curated, shard.entry)
+    good = [n for n, row in enumerate(rows) if row.status == Status.OK]
+    picked = rng.permutation(good)[:SHOWN].tolist() + [n for n, row in enumerate(rows) if row.status != Status.OK]
+    with ShardImages(store, shard.entry, index) as images:
+        for number in picked:
+            yield Sample(index.uids[number], images.read(number), index.texts[number]), rows[number]
+
+
+def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossChart, ...]:
+    """How training went in runs that have a `name` and a `run` folder."""
+    lines = {
+        run["name"]: [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
+        for run in runs
+    }
+    charts = []
+    for part, (title, caption) in CHARTS.items():
+        curves = tuple(
+            Curve(name, tuple((int(line["step"]), float(line[part])) for line in steps))
+            for name, steps in lines.items()
+            if any(line[part] for line in steps) and _is_trained(store, runs, name, part)
+        )
+        if curves:
+            charts.append(LossChart(title, curves, caption))
+    return tuple(charts)
+
+
+def _is_trained(store: Store, runs: Sequence[Mapping[str, Any]], name: str, part: str) -> bool:
+    """Whether a part of the loss has weight in this run; a curve that nothing pulls down would mislead."""
+    weight = {"negatives": "negative_weight", "tags": "tag_weight"}.get(part)
+    run = next(run["run"] for run in runs if run["name"] == name)
+    return weight is None or json.loads(store.read(f"{run}/config.json"))[weight] > 0
+
+
+def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: CycleRecord) -> Provenance:
+    prefix = f"cycles/{plan.cycle:06d}.stages/"
+    results = {
+        key.removeprefix(prefix).removesuffix(".json"): json.loads(store.read(key)) for key in store.list(prefix)
+    }
+    digests = {
+        "data set": version.digest,
+        "pool": version.pool,
+        "annotator": version.annotator,
+        "policy": version.policy,
+    }
+    digests |= {f"model {run['name']}": run["model_digest"] for run in record.runs}
+    if plan.champion:
+        digests["champion before"] = plan.champion["model_digest"]
+    counts = {"images": version.rows, "output tokens": results.get("annotate", {}).get("output_tokens", 0)}
+    return Provenance(
+        settings={**plan.settings, "trials": {trial["name"]: trial["settings"] for trial in plan.trials}},
+        digests=digests,
+        seconds={stage: result["seconds"] for stage, result in results.items() if "seconds" in result},
+        counts={name: number for name, number in counts.items() if number},
+        code_version=__version__,
+    )

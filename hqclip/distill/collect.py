@@ -1,0 +1,123 @@
+"""Images of a pool and a teacher in, the teacher's answers on record out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hqclip.annotate.annotator import WITHOUT_FOLDER, Annotator, model_folder
+from hqclip.annotate.engines.protocol import make_engine
+from hqclip.config import AnnotateConfig, DistillConfig
+from hqclip.distill.ask import Asking, Manners, Purse
+from hqclip.distill.draw import Pictures, Place
+from hqclip.distill.ledger import Ledger, Reply
+from hqclip.errors import DataError
+from hqclip.records import Status, canonical_json, digest_of
+from hqclip.store import Store
+
+COMMON = (
+    *("store", "pool", "prompt", "max_tags", "max_sentences", "max_new_tokens", "max_alt_tokens", "image_tokens"),
+    *("timeout_s", "threads"),
+)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One image with the reply that the pupil is to give."""
+
+    place: Place
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which model is shown which lessons."""
+
+    pupil: Annotator
+    pictures: Pictures
+    lessons: Sequence[Lesson]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Usable answers to learn from and to judge on, what became of every question, and what the answers cost."""
+
+    learn: list[Lesson]
+    judge: list[Lesson]
+    statuses: dict[str, int]
+    usd: float
+
+
+def collect(config: DistillConfig, store: Store, pictures: Pictures, places: Sequence[Place], teaching: str) -> Lessons:
+    """Ask the teacher about `places`, the first `held_out` of which are to judge on; its answers stay in `teaching`.
+
+    Raises what `Asking.run` raises, and `DataError` if too many answers cannot be used.
+    """
+    settings = teacher_settings(config)
+    prompt = Annotator.of(pupil_settings(config, config.model)).prompt
+    model = config.teacher if config.teacher_engine in WITHOUT_FOLDER else model_folder(config.teacher)
+    purse = Purse(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
+    manners = Manners(config.in_flight, config.timeout_s, config.busy_s, config.max_new_tokens, True, purse)
+    ledger = Ledger(store, f"{teaching}/teacher")
+    asyncio.run(Asking(make_engine(settings, prompt, model), ledger, pictures, manners).run("collect", places))
+    replies = [ledger.replies[place.sha256] for place in places]
+    statuses = Counter(str(reply.status) for reply in replies)
+    _refuse_too_many_faults(statuses, config.max_fault_rate, ledger.folder)
+    usable = [Lesson(place, reply) if reply.annotation else None for place, reply in zip(places, replies, strict=True)]
+    judge, learn = (
+        [lesson for lesson in half if lesson] for half in (usable[: config.held_out], usable[config.held_out :])
+    )
+    if not judge or not learn:
+        raise DataError(
+            f"{ledger.folder}: {len(learn)} usable answers to learn from, {len(judge)} to judge on; give more"
+        )
+    usd = sum(purse.cost(reply.prompt_tokens, reply.output_tokens) for reply in replies)
+    return Lessons(learn, judge, dict(statuses), usd)
+
+
+def open_distilling(config: DistillConfig, store: Store, pupil: Annotator) -> str:
+    """The folder of what this teacher says of this pool, seen as this pupil sees it; spelt out in `teacher.json`.
+
+    How many images are asked about does not name another folder: asking about more of them asks nothing twice.
+    """
+    about = {
+        "pool": config.pool,
+        "teacher": config.teacher,
+        "engine": config.teacher_engine,
+        "prompt": pupil.prompt.name,
+        "prompt_digest": pupil.prompt.digest,
+        "family": pupil.family.name,
+        "image_tokens": pupil.image_tokens,
+        **{name: getattr(config, name) for name in ("max_new_tokens", "max_alt_tokens", "seed")},
+    }
+    folder = f"teachings/{digest_of(about)}"
+    store.write(f"{folder}/teacher.json", canonical_json({**about, "instruction": pupil.prompt.system}))
+    return folder
+
+
+def teacher_settings(config: DistillConfig) -> AnnotateConfig:
+    """The teacher, as its engine takes it."""
+    common = {name: getattr(config, name) for name in COMMON}
+    given: dict[str, Any] = {"model": config.teacher, "engine": config.teacher_engine}
+    return AnnotateConfig(**common, **given, server=config.server, recording=config.recording)
+
+
+def pupil_settings(config: DistillConfig, model: Path | str) -> AnnotateConfig:
+    """The model that is taught, before or after, as `hqclip annotate` would run it without grammar."""
+    common = {name: getattr(config, name) for name in COMMON}
+    return AnnotateConfig(**common, model=str(model), engine=config.engine, grammar="off")
+
+
+def _refuse_too_many_faults(statuses: Counter[str], limit: float, folder: str) -> None:
+    total = sum(statuses.values())
+    faults = total - statuses[Status.OK]
+    if faults > limit * total:
+        reasons = ", ".join(f"{name} {number}" for name, number in statuses.most_common() if name != Status.OK)
+        raise DataError(
+            f"{folder}: {faults} of {total} answers of the teacher cannot be used ({reasons}), more than {limit:.1%}; "
+            "look at the prompt and the teacher, or allow more with --max-fault-rate"
+        )

@@ -1,0 +1,87 @@
+"""Why a job does not run, in the words of whoever holds it back: queue, scheduler, quota, image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hqclip.launch.backend import Backend
+from hqclip.launch.exit_status import KILLED
+from hqclip.launch.kube import CORE, PODGROUPS, WORKLOADS, Cluster
+from hqclip.launch.patches import Json
+
+# what waiting does not mend: the name of an image or secret is wrong
+HOPELESS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+_TELLING = (
+    "FailedScheduling",
+    "FailedCreate",
+    "Unschedulable",
+    "NotEnoughResources",
+    "FailedMount",
+    "Pending",
+    "QuotaReserved",
+)
+
+
+def why_pending(cluster: Cluster, backend: Backend, body: Json, pods: list[tuple[int, Json]]) -> str:
+    """The most telling reason there is, empty if nobody gives one."""
+    reasons = [*_stuck_containers(pods), *_queue(cluster, backend, body), *_events(cluster, body, pods)]
+    return next(iter(reasons), "")
+
+
+def hopeless(pods: list[tuple[int, Json]]) -> str:
+    """What keeps a container from starting for good, empty if nothing does."""
+    return next((text for text in _stuck_containers(pods) if text.startswith(HOPELESS)), "")
+
+
+def killed(pods: list[tuple[int, Json]]) -> str:
+    """A container that ended without a chance to say why: by the kernel for its memory, or from outside."""
+    for _, pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            end = container.get("state", {}).get("terminated", {})
+            if end.get("exitCode") == KILLED:
+                return f"{pod['metadata']['name']}: {end.get('reason') or 'Killed'}"
+    return ""
+
+
+def _stuck_containers(pods: list[tuple[int, Json]]) -> Iterable[str]:
+    for _, pod in pods:
+        status = pod.get("status", {})
+        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            waiting = container.get("state", {}).get("waiting", {})
+            if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+                yield f"{waiting['reason']}: {waiting.get('message', pod['metadata']['name'])}"
+
+
+def _queue(cluster: Cluster, backend: Backend, body: Json) -> Iterable[str]:
+    """Volcano's pod group, or Kueue's workload."""
+    if backend.name == "volcano":
+        group = cluster.get(*PODGROUPS, f"{body['metadata']['name']}-{body['metadata']['uid']}")
+        groups = [group] if group else []
+    else:
+        uid = body["metadata"]["uid"]
+        served = (cluster.list(*kind) for kind in WORKLOADS if body["spec"].get("suspend"))
+        groups = [workload for workload in next(filter(None, served), []) if _owned_by(workload, uid)]
+    for group in groups:
+        for condition in reversed(group.get("status", {}).get("conditions", [])):
+            refused = condition.get("status") == ("True" if backend.name == "volcano" else "False")
+            if refused and condition.get("message"):
+                yield f"{condition.get('reason') or condition['type']}: {condition['message']}"
+
+
+def _owned_by(thing: Json, uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in thing["metadata"].get("ownerReferences", []))
+
+
+def _events(cluster: Cluster, body: Json, pods: list[tuple[int, Json]]) -> Iterable[str]:
+    """Warnings about the job and its first pending pod, the newest first."""
+    pending = [pod["metadata"]["name"] for _, pod in pods if pod.get("status", {}).get("phase") == "Pending"]
+    name = body["metadata"]["name"]
+    for about in [*pending[:1], name, f"{name}-node-0"]:
+        events = cluster.list(CORE, "events", fieldSelector=f"involvedObject.name={about}")
+        for event in sorted(events, key=_when, reverse=True):
+            if event.get("type") == "Warning" or event.get("reason") in _TELLING:
+                yield f"{event.get('reason')}: {event.get('message')}"
+
+
+def _when(event: Json) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp"))

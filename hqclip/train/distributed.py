@@ -1,0 +1,169 @@
+"""Who am I among the ranks of a run, and what do the others say? One process alone is rank 0 of 1.
+
+torchrun tells each process its place by RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Tensors of the model travel
+by NCCL between GPUs and by gloo without them; a `Line` is for words and a few numbers, by gloo always, so that nothing
+said on it waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hqclip.errors import HQClipError, MissingSoftwareError, UnavailableError
+
+T = TypeVar("T")
+TIMEOUT = timedelta(seconds=600)  # for the slowest rank to arrive, and for rank 0 to bring a checkpoint to the store
+
+
+class Line:
+    """What ranks tell each other, in the same order on every rank; one line for each thread that talks."""
+
+    def __init__(self, world: int) -> None:
+        self._world = world
+        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if world > 1 else None
+
+    def on_all_ranks(self, action: Callable[[], T]) -> T:
+        """What `action` gives on this rank. What went wrong on one rank is raised on all, as the same kind of error."""
+        try:
+            given = action()
+        except HQClipError as error:
+            self._exchange([type(error).__name__, str(error)])
+            raise
+        for rank, fault in enumerate(self._exchange(None)):
+            if fault:
+                kinds = {kind.__name__: kind for kind in HQClipError.__subclasses__()}
+                raise kinds.get(fault[0], HQClipError)(f"rank {rank}: {fault[1]}")
+        return given
+
+    def on_rank_zero(self, rank: int, action: Callable[[], T]) -> T:
+        """What `action` gives on rank 0, for all, as JSON; the others wait. Faults are as in `together`."""
+        given = self.on_all_ranks(action if rank == 0 else lambda: None)
+        told: T = self._exchange(given)[0]
+        return told
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """The mean of each value over the ranks."""
+        if self._group is None:
+            return [float(value) for value in values]
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums, group=self._group)
+        return [value / self._world for value in sums.tolist()]
+
+    def _exchange(self, word: Any) -> list[Any]:
+        """What each rank has to say, as JSON; saying nothing is cheap."""
+        if self._group is None:
+            return [word]
+        data = b"" if word is None else json.dumps(word).encode()
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self._world)]
+        dist.all_gather(lengths, torch.tensor([len(data)]), group=self._group)
+        longest = max(int(length) for length in lengths)
+        if not longest:
+            return [None] * self._world
+        padded = torch.tensor(list(data.ljust(longest)), dtype=torch.uint8)
+        words = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(words, padded, group=self._group)
+        return [json.loads(bytes(w.tolist())) if n else None for w, n in zip(words, lengths, strict=True)]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process is number `rank` of `world`, with `device` to itself."""
+
+    rank: int
+    world: int
+    device: torch.device
+    line: Line  # of the main thread
+
+    def on_all_ranks(self, action: Callable[[], T]) -> T:
+        """What `action` gives here; what goes wrong on one rank is raised on all."""
+        return self.line.on_all_ranks(action)
+
+    def on_rank_zero(self, action: Callable[[], T]) -> T:
+        """What `action` gives on rank 0, for all; the others wait."""
+        return self.line.on_rank_zero(self.rank, action)
+
+    def gather(self, own_BK: Tensor) -> Tensor:
+        """(N, K): the rows of every rank, as many of each, in the order of ranks. Gradients find their way back."""
+        gathered: Tensor = own_BK if self.world == 1 else _Gather.apply(own_BK, self.world)
+        return gathered
+
+    def mean(self, own: Tensor) -> Tensor:
+        """The mean over the ranks, without a gradient."""
+        if self.world == 1:
+            return own
+        total = own.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all ranks forward; backward, what the losses of all ranks want of our rows."""
+
+    @staticmethod
+    def forward(ctx: Any, own_BK: Tensor, world: int) -> Tensor:
+        parts = [torch.empty_like(own_BK) for _ in range(world)]
+        dist.all_gather(parts, own_BK.contiguous())
+        ctx.world = world
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        parts = [part.contiguous() for part in gradients[0].chunk(ctx.world)]
+        own_BK = torch.empty_like(parts[0])
+        dist.reduce_scatter(own_BK, parts)
+        return own_BK, None
+
+
+def world_size() -> int:
+    """How many ranks there are, as torchrun says; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks of this run, who are gone afterwards.
+
+    Raises `MissingSoftwareError` where there are more ranks than GPUs, `UnavailableError` if a rank does not come.
+    """
+    world = world_size()
+    device = _device(world)
+    if world == 1:
+        yield Ranks(0, 1, device, Line(1))
+        return
+    cuda = device.type == "cuda"
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None)
+    except dist.DistError as error:
+        raise UnavailableError(
+            f"the {world} ranks did not find each other: {error}; start all of them again"
+        ) from error
+    try:
+        yield Ranks(dist.get_rank(), world, device, Line(world))
+    except HQClipError:  # raised on all ranks
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # not after a bug: with NCCL it would wait for ranks that wait for this one
+
+
+def _device(world: int) -> torch.device:
+    """The GPU of this rank, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if world == 1:
+        return torch.device("cuda")
+    ranks_here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if ranks_here > gpus:
+        raise MissingSoftwareError(f"{ranks_here} ranks on a machine with {gpus} GPUs; start one rank for each GPU")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,253 @@
+"""How pictures go through an engine that may be slow, wrong, busy or dead: each comes out once, with its row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hqclip.annotate import dispatcher as dispatcher_module
+from hqclip.annotate.admission import Admission
+from hqclip.annotate.dispatcher import Dispatcher, Picture
+from hqclip.annotate.engines.protocol import EngineBusy, Finish, RequestFailed
+from hqclip.annotate.retry_policy import RetryPolicy
+from hqclip.errors import StorageError, UnavailableError
+from hqclip.records import AnnotatedRow, Status
+from tests.fakes.engines import GOOD, ScriptedEngine, said
+
+POLICY = RetryPolicy(attempts=3, temperature=0.0, grammar="always")
+IMAGE = np.zeros((16, 16, 3), np.uint8)
+SAME = '{"tags": ["a"], "neg_tags": ["b"], "desc": ["an a"], "neg_desc": ["An A."]}'
+
+
+def pictures(number: int) -> list[Picture]:
+    return [Picture(None, f"{n:032x}", IMAGE, f"alt-text {n}") for n in range(number)]
+
+
+def feed(
+    engine: ScriptedEngine,
+    given: Sequence[Picture],
+    *,
+    window: int = 8,
+    retry_policy: RetryPolicy = POLICY,
+    **limits: Any,
+) -> tuple[dict[str, AnnotatedRow], Dispatcher]:
+    """The rows by uid, each of which was kept once."""
+    rows: dict[str, AnnotatedRow] = {}
+
+    async def keep(picture: Picture, row: AnnotatedRow) -> None:
+        assert picture.uid == row.uid
+        assert row.uid not in rows
+        rows[row.uid] = row
+
+    async def source() -> AsyncIterator[Picture]:
+        for picture in given:
+            yield picture
+
+    async def run() -> Dispatcher:
+        await engine.start()
+        dispatcher = Dispatcher(engine, retry_policy, window=window, **limits)
+        await asyncio.wait_for(dispatcher.run(source(), keep), 30)
+        return dispatcher
+
+    dispatcher = asyncio.run(run())
+    return rows, dispatcher
+
+
+def statuses(rows: dict[str, AnnotatedRow]) -> list[Status]:
+    return [rows[uid].status for uid in sorted(rows)]
+
+
+def test_every_picture_has_one_row_and_the_window_is_full_but_never_too_full():
+    engine = ScriptedEngine(delay_s=0.002)
+    rows, dispatcher = feed(engine, pictures(50), window=8)
+    assert statuses(rows) == [Status.OK] * 50
+    assert engine.most_inside == 8
+    assert dispatcher.counts.in_flight == 0
+    assert (dispatcher.counts.requests, dispatcher.counts.output_tokens) == (50, 350)
+
+
+def test_a_slow_answer_holds_up_nobody():
+    engine = ScriptedEngine(hangs=[f"{0:032x}"], delay_s=0.002)
+    rows, _ = feed(engine, pictures(400), window=2, timeout_s=0.1)
+    assert statuses(rows) == [Status.TIMED_OUT] + [Status.OK] * 399
+    assert engine.starts == 1
+    assert rows[f"{0:032x}"].attempts == 3
+
+
+def test_a_picture_without_an_image_is_not_asked_about():
+    engine = ScriptedEngine()
+    broken = Picture(None, f"{7:032x}", None, "alt-text")
+    rows, _ = feed(engine, [broken])
+    assert rows[broken.uid] == AnnotatedRow(broken.uid, Status.UNREADABLE_IMAGE, None, attempts=0)
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (said("no JSON"), Status.NOT_JSON),
+        (said('{"tags": 1}'), Status.WRONG_SHAPE),
+        (said(GOOD.replace('"an a"', '""')), Status.EMPTY),
+        (said(GOOD[:-9], Finish.LENGTH), Status.TRUNCATED),
+        (said("ring ring ring", Finish.REPETITION), Status.REPEATED),
+        (said("I'm sorry, I can't."), Status.REFUSED),
+        (said(SAME), Status.NEGATIVE_EQUALS_POSITIVE),
+        (said(""), Status.NOT_JSON),
+    ],
+)
+def test_every_fault_is_asked_again_and_counts_only_if_it_stays(first: Any, status: Status):
+    rows, _ = feed(ScriptedEngine({"alt-text 0": [first, said()]}), pictures(1))
+    (row,) = rows.values()
+    assert (row.status, row.attempts, row.output_tokens) == (Status.OK, 2, first.output_tokens + 7)
+    rows, _ = feed(ScriptedEngine({"alt-text 0": [first]}), pictures(1))
+    (row,) = rows.values()
+    assert (row.status, row.attempts, row.answer) == (status, 3, first.text)
+
+
+def test_attempts_grow_warmer_with_seeds_of_their_own():
+    engine = ScriptedEngine({"alt-text 0": [said("no JSON")]})
+    feed(engine, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
+    assert [request.temperature for request in engine.asked] == [0.2, 0.5, 0.8, 0.8]
+    assert len({request.seed for request in engine.asked}) == 4
+    again = ScriptedEngine({"alt-text 0": [said("no JSON")]})
+    feed(again, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
+    assert [request.seed for request in again.asked] == [request.seed for request in engine.asked]
+
+
+def test_who_is_stuck_climbs_faster():
+    engine = ScriptedEngine({"alt-text 0": [said("I'm sorry.")]})
+    feed(engine, pictures(1))
+    assert [request.temperature for request in engine.asked] == [0.0, 0.8, 0.8]
+
+
+def test_on_retry_the_grammar_alone_is_tried_first():
+    engine = ScriptedEngine({"alt-text 0": [said("no JSON")]})
+    feed(engine, pictures(1), retry_policy=RetryPolicy(3, 0.0, "on_retry"))
+    assert [(request.grammar, request.temperature) for request in engine.asked] == [
+        (False, 0.0),
+        (True, 0.0),
+        (True, 0.5),
+    ]
+
+
+def test_what_the_engine_refuses_is_not_asked_again():
+    engine = ScriptedEngine({"alt-text 1": [RequestFailed("image too narrow")]})
+    rows, _ = feed(engine, pictures(3))
+    assert statuses(rows) == [Status.OK, Status.ENGINE_ERROR, Status.OK]
+    assert rows[f"{1:032x}"].answer == "image too narrow"
+    assert len(engine.asked) == 3
+
+
+def test_an_engine_that_dies_now_and_then_costs_no_row():
+    def die_twice(engine: ScriptedEngine) -> Any:
+        def answer(request: Any) -> Any:
+            if engine.starts < 3:
+                engine.die()
+            return said()
+
+        return answer
+
+    engine = ScriptedEngine(delay_s=0.001)
+    engine.scripts["alt-text 20"] = die_twice(engine)
+    rows, dispatcher = feed(engine, pictures(60))
+    assert statuses(rows) == [Status.OK] * 60
+    assert dispatcher.counts.restarts == engine.starts - 1 == 2
+
+
+def test_the_image_that_kills_engines_is_found_in_three_deaths_and_alone_in_the_end():
+    killer = f"{33:032x}"
+    engine = ScriptedEngine(killers=[killer], delay_s=0.001)
+    rows, dispatcher = feed(engine, pictures(100), window=16)
+    assert [uid for uid, row in rows.items() if row.status is not Status.OK] == [killer]
+    assert rows[killer].status is Status.QUARANTINED
+    assert "died 3 times" in rows[killer].answer
+    assert dispatcher.counts.restarts == 3
+    assert sum(request.uid == killer for request in engine.asked) == 3
+    assert len(engine.asked) <= 100 + 16 + 4  # the first window and one small group were asked again
+
+
+def test_several_killers_are_all_found():
+    killers = [f"{n:032x}" for n in (3, 4, 50)]
+    rows, _ = feed(ScriptedEngine(killers=killers, delay_s=0.001), pictures(80), window=9)
+    assert sorted(uid for uid, row in rows.items() if row.status is Status.QUARANTINED) == killers
+    assert statuses(rows).count(Status.OK) == 77
+
+
+def test_an_engine_that_will_not_live_ends_the_stage():
+    engine = ScriptedEngine(killers=[f"{n:032x}" for n in range(40)])
+    with pytest.raises(UnavailableError, match="the engine died 4 times within 1000 answers"):
+        feed(engine, pictures(40), max_restarts=3)
+
+
+def test_an_engine_that_hangs_is_started_again():
+    class HangsFirst(ScriptedEngine):
+        async def _answer(self, request: Any) -> Any:
+            if self.starts == 1:
+                assert self._died is not None
+                await asyncio.shield(self._died)
+                raise dispatcher_module.EngineDied("closed")
+            return await super()._answer(request)
+
+    engine = HangsFirst()
+    rows, dispatcher = feed(engine, pictures(20), timeout_s=0.1)
+    assert statuses(rows) == [Status.OK] * 20
+    assert dispatcher.counts.restarts == 1
+    assert dispatcher.counts.deaths == ["nothing was answered for 0 s"]
+
+
+def test_a_busy_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dispatcher_module, "MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr(dispatcher_module.random, "uniform", lambda *_: 0.001)
+    engine = ScriptedEngine({"alt-text 1": [EngineBusy("429"), EngineBusy("429"), said()]})
+    rows, _ = feed(engine, pictures(3))
+    assert statuses(rows) == [Status.OK] * 3
+    assert rows[f"{1:032x}"].attempts == 1
+
+
+def test_an_engine_that_stays_busy_ends_the_stage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dispatcher_module, "PATIENCE_S", -1.0)
+    engine = ScriptedEngine({"alt-text 0": [EngineBusy("429")]})
+    with pytest.raises(UnavailableError, match=r"too busy to answer anything .* \(429\)"):
+        feed(engine, pictures(1))
+
+
+def test_a_fault_of_the_store_ends_the_stage_at_once():
+    async def keep(_picture: Picture, _row: AnnotatedRow) -> None:
+        raise StorageError("disk full")
+
+    async def source() -> AsyncIterator[Picture]:
+        for picture in pictures(10):
+            yield picture
+
+    async def run() -> None:
+        engine = ScriptedEngine()
+        await engine.start()
+        await Dispatcher(engine, POLICY, window=4).run(source(), keep)
+
+    with pytest.raises(StorageError, match="disk full"):
+        asyncio.run(run())
+
+
+def test_suspects_do_not_share_the_engine_with_others():
+    async def run() -> list[str]:
+        admission, events = Admission(9), []
+
+        async def visit(name: str, strikes: int) -> None:
+            await admission.enter(strikes)
+            events.append(f"+{name}")
+            await asyncio.sleep(0.001)
+            events.append(f"-{name}")
+            await admission.leave(strikes)
+            await admission.clear(strikes)
+
+        one, two = await admission.strike(0), await admission.strike(1)
+        await admission.strike(0)
+        assert (one, two) == (1, 2)
+        await asyncio.gather(visit("new", 0), visit("once", 1), visit("twice", 2))
+        return events
+
+    assert asyncio.run(run()) == ["+twice", "-twice", "+once", "-once", "+new", "-new"]
