@@ -13,6 +13,6 @@ def annotate(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Write four texts for every image of a pool."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned("annotate", planned.path, [downloaded.path], write_to=annotated.path, log=metrics.log_metric)

@@ -16,7 +16,7 @@ def curate(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Clean the annotations by rule and make a data set version of them."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned(
         "curate",

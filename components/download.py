@@ -12,6 +12,6 @@ def download(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Bring shards into the store: verified, indexed, counted."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned("download", planned.path, [], write_to=downloaded.path, log=metrics.log_metric)

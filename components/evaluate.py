@@ -14,7 +14,7 @@ def evaluate(
     confusion: dsl.Output[dsl.ClassificationMetrics],
 ):
     """Judge a model zero-shot: classification, retrieval, compositional choice."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned(
         "evaluate",

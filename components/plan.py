@@ -24,7 +24,7 @@ def plan(
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Open a cycle: check every setting, and say whether there is anything to do."""
-    from hqclip.stages import run_named
+    from hqclip.task import run_named
 
     given = {
         "store": store,

@@ -16,7 +16,7 @@ def plan_evaluation(
     requested: dsl.Output[dsl.Dataset],
 ):
     """Ask for one model to be judged, after a look at model and suite."""
-    from hqclip.stages import run_named
+    from hqclip.task import run_named
 
     given = {"store": store, "model": model, "suite": suite, "preset": preset, "launch": launch, "launched": launched}
     run_named("plan_evaluation", given, write_to=requested.path)

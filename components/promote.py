@@ -16,7 +16,7 @@ def promote(
     report: dsl.Output[dsl.HTML],
 ):
     """Choose the best candidate of a cycle, put it in force if it beats the champion, and write the report."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     results = [curated.path, *(one.path for one in evaluated)]
     run_planned(

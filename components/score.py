@@ -14,6 +14,6 @@ def score(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Similarity of every image to its texts under the champion CLIP."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned("score", planned.path, [downloaded.path, annotated.path], write_to=scored.path, log=metrics.log_metric)

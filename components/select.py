@@ -15,7 +15,7 @@ def select(
     report: dsl.Output[dsl.HTML],
 ):
     """Compare the trials of a sweep, and name the best."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned(
         "select",

@@ -20,7 +20,7 @@ def sweep(
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Prepare a sweep: check every trial, and say whether there is anything to do."""
-    from hqclip.stages import run_named
+    from hqclip.task import run_named
 
     given = {
         "store": store,

@@ -14,6 +14,6 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Train CLIP on a data set version, with the settings of one trial of the cycle."""
-    from hqclip.stages import run_planned
+    from hqclip.task import run_planned
 
     run_planned("train", planned.path, [curated.path], trial=trial, write_to=trained.path, log=metrics.log_metric)

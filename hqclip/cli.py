@@ -9,17 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hqclip import __version__, completion
-from hqclip.config import (
-    CompareConfig,
-    DemoTeachConfig,
-    DemoWorldConfig,
-    DistillConfig,
-    LineageConfig,
-    PilotConfig,
-    Settings,
-    did_you_mean,
-)
+from hqclip import __version__, completion, log
+from hqclip.config import CompareConfig, DemoTeachConfig, DemoWorldConfig, DistillConfig, LineageConfig, PilotConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.launch.spec import (
@@ -31,7 +22,8 @@ from hqclip.launch.spec import (
     LaunchRunConfig,
     ProfilesConfig,
 )
-from hqclip.stages import STAGES, report, run_stage
+from hqclip.settings import Settings, did_you_mean
+from hqclip.stages import STAGES, run_stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings, dry_run = parse(name, words)
             result = settings.to_mapping() if dry_run else command.run(settings)
     except HQClipError as error:
-        return report(name, error)
+        return log.fault(name, error)
     except KeyboardInterrupt:
         print(f"hqclip {name}: interrupted; the same command continues", file=sys.stderr)
         return 130

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hqclip.completion import offer
-from hqclip.config import Settings, did_you_mean
 from hqclip.errors import ConfigError
+from hqclip.settings import Settings, did_you_mean
 
 BOOLEANS = ("true", "false")
 

@@ -8,28 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hqclip.config import (
-    AnnotateConfig,
-    CurateConfig,
-    DownloadConfig,
-    EvaluateConfig,
-    PromoteConfig,
-    ScoreConfig,
-    Settings,
-    TrainConfig,
-    did_you_mean,
-)
 from hqclip.errors import ConfigError
-
-PLANNED: dict[str, type[Settings]] = {
-    "download": DownloadConfig,
-    "annotate": AnnotateConfig,
-    "score": ScoreConfig,
-    "curate": CurateConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "promote": PromoteConfig,
-}
+from hqclip.settings import did_you_mean
 
 RECIPES: dict[str, dict[str, Any]] = {
     "raw": {"generated_share": 0.0, "negative_weight": 0.0, "tag_weight": 0.0},

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hqclip.config import Settings, setting
 from hqclip.errors import HQClipError, NotFoundError, UnavailableError
 from hqclip.flags import read_flags
+from hqclip.settings import Settings, setting
 from hqclip.store import Store, open_store
 from hqclip.store.local import faults_at
 

@@ -13,10 +13,11 @@ import yaml
 from kfp import compiler, dsl
 
 from components.images import check_pinned
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
-from pipelines.hardware import LAUNCHABLE, launching
+from hqclip.settings import did_you_mean
+from hqclip.stages import LAUNCHABLE
+from pipelines.hardware import launching
 
 PIPELINES = ("refine", "annotate", "sweep", "evaluate")
 CHOICES = {"plan_preset": tuple(PRESETS)}  # inputs that are one of a few words

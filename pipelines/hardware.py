@@ -11,7 +11,6 @@ from kfp import dsl
 from components import images
 
 GPU = "nvidia.com/gpu"
-LAUNCHABLE = ("annotate", "score", "train", "evaluate")
 _launched: ContextVar[frozenset[str]] = ContextVar("launched", default=frozenset())
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import yaml
 
 from hqclip.errors import ConfigError
+from hqclip.stages import STAGES
 from pipelines.compiling import PIPELINES, compile_pipeline
 
 Spec = dict[str, Any]
 MOST_BYTES, MOST_TASKS, MOST_INPUTS = 100_000, 25, 20
-STAGES = ("plan", "download", "annotate", "score", "curate", "train", "evaluate", "promote", "sweep")
 _PLACEHOLDER = re.compile(r"\{\{\$[^}]*\}\}|\{\{channel:[^}]*\}\}")
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hqclip import log
 from hqclip.annotate import partial_rows, stage, worker
 from hqclip.annotate.engines.protocol import Answer, Request
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError
-from hqclip.stages import report
 from hqclip.store import local
 from tests.fakes.engines import GOOD, ScriptedEngine, said
 
@@ -54,7 +54,7 @@ def main(settings: str, kill_at: str, delay_s: str) -> int:
     try:
         result = stage.run(AnnotateConfig.from_mapping(json.loads(settings)))
     except HQClipError as error:
-        return report("annotate", error)
+        return log.fault("annotate", error)
     print(json.dumps({"changes": changes, "asked": len({r.uid for r in engine.asked}), **result}))
     return 0
 

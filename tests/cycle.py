@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hqclip.stages import run_named, run_planned
 from hqclip.store import local
+from hqclip.task import run_named, run_planned
 
 STEPS = ("download", "annotate", "score", "curate")
 TINY = {

@@ -12,7 +12,8 @@ import pytest
 
 from hqclip import __version__, cli
 from hqclip.errors import EXIT_CODES, ConfigError, DataError
-from hqclip.stages import STAGES, numbers, run_named, run_planned
+from hqclip.stages import STAGES
+from hqclip.task import numbers, run_named, run_planned
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pyarrow", "kfp", "google", "numpy", "PIL", "transformers", "open_clip", "rich", "google_crc32c"}

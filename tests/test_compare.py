@@ -117,7 +117,7 @@ def test_evaluations_the_champion_and_sweeps_are_found(store: Store, capsys: pyt
     store.write("champion.json", crown.to_json())
     keys = {name: judge(store, f"sweep-ab-{name}", right) for name, right in (("lr-0.1", 90), ("lr-0.2", 100))}
     trials = [{"name": name, "evaluation": key} for name, key in keys.items()]
-    store.write("sweeps/ab.json", json.dumps({"trials": trials}).encode())
+    store.write("sweeps/ab.json", json.dumps({"points": trials}).encode())
     run(store, "champion", "evaluations/d-000001-raw/suite.json", "sweeps/ab", "-o", "yaml")
     found = yaml.safe_load(capsys.readouterr().out)
     averages = {row["run"]: row["value"] for row in found if row["metric"] == "average"}
@@ -273,7 +273,7 @@ def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:
 
 def finish(store: Store, plan: str, trial: str, evaluation: str) -> None:
     """The sweep has judged its only trial."""
-    done = {"trials": [{"name": trial, "evaluation": evaluation}]}
+    done = {"points": [{"name": trial, "evaluation": evaluation}]}
     store.write(plan.replace(".plan", ""), json.dumps(done).encode())
 
 

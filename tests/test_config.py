@@ -5,10 +5,12 @@ import json
 
 import pytest
 
-from hqclip import config
-from hqclip.config import DownloadConfig, EvaluateConfig, PlanConfig, PromoteConfig, Settings, TrainConfig, setting
+from hqclip import config, settings
+from hqclip.config import PlanConfig, PromoteConfig, TrainConfig
 from hqclip.errors import ConfigError
-from hqclip.presets import PLANNED, PRESETS, RECIPES
+from hqclip.presets import PRESETS, RECIPES
+from hqclip.settings import Settings, setting
+from hqclip.stages import CYCLE, STAGES
 
 KINDS = [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, Settings)]
 
@@ -59,7 +61,7 @@ def test_a_setting_that_resembles_nothing_gets_no_suggestion() -> None:
 
 
 def test_dashes_of_a_flag_still_find_the_name() -> None:
-    assert config.did_you_mean("a-b-c-d", ["a_b_c_d"]) == "; did you mean 'a_b_c_d'?"
+    assert settings.did_you_mean("a-b-c-d", ["a_b_c_d"]) == "; did you mean 'a_b_c_d'?"
 
 
 @pytest.mark.parametrize(
@@ -197,8 +199,9 @@ def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> Non
     from hqclip.cycle.plan import resolve
 
     settings, trials = resolve(plan(preset=preset, trials=("raw", "mixed", "hqclip")))
-    assert list(settings) == list(PLANNED)
-    for stage, kind in PLANNED.items():
+    assert tuple(settings) == CYCLE
+    for stage in CYCLE:
+        kind = STAGES[stage].settings
         later = {f.name: "later" for f in dataclasses.fields(kind) if f.name not in settings[stage]}
         assert kind.from_mapping({**settings[stage], **later}).to_mapping() == {**settings[stage], **later} | (
             {"evaluations": ["later"]} if "evaluations" in later else {}
@@ -260,7 +263,7 @@ def test_an_override_beats_the_preset_and_the_preset_the_default() -> None:
 
 def test_one_name_means_one_thing_in_all_stages() -> None:
     kinds: dict[str, set[object]] = {}
-    for kind in (DownloadConfig, EvaluateConfig, *PLANNED.values()):
+    for kind in [STAGES[stage].settings for stage in CYCLE]:
         for field in dataclasses.fields(kind):
             kinds.setdefault(field.name, set()).add(field.type)
     assert {name: types for name, types in kinds.items() if len(types) > 1} == {}

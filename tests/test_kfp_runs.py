@@ -80,7 +80,7 @@ def test_no_text_is_taken_for_anything_else(fake: FakeKubeflow, package: Path, t
     [
         (
             "p.yaml",
-            "store: s\nrelease: 1.10\ntrain_seed: 3\npoints: [a]\nplan_overrides: {train.rate: 1.0}\nagain: yes\n",
+            "store: s\nrelease: 1.10\ntrain_seed: 3\ntrials: [a]\nplan_overrides: {train.rate: 1.0}\nagain: yes\n",
         ),
         (
             "p.json",

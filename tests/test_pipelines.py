@@ -136,7 +136,7 @@ def _sweep(inputs: dict[str, Any], tmp_path: Path) -> None:
     assert runner.run(given) == 0
     (key,) = [key for key in store.list("sweeps/") if key.count("/") == 1 and key.count(".") == 1 and "json" in key]
     found = json.loads(store.read(key))
-    assert [trial["name"] for trial in found["trials"]] == ["lr-0.001", "lr-0.002"]
+    assert [trial["name"] for trial in found["points"]] == ["lr-0.001", "lr-0.002"]
     assert found["best"] in ("lr-0.001", "lr-0.002") and store.exists(found["report"])
     everything = list(store.list())
     assert runner.run(given) == 0

@@ -14,8 +14,8 @@ from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
 from hqclip.errors import AccessError, ConfigError, NotFoundError
 from hqclip.flags import Parser
-from hqclip.stages import run_planned
 from hqclip.store import open_store
+from hqclip.task import run_planned
 from pipelines.client import sweeps
 from pipelines.client.sweeps import make_trials
 from tests.cycle import STEPS, TINY, Cycle
@@ -210,5 +210,5 @@ def test_a_sweep_runs_on_this_machine_and_names_the_best(tmp_path: Path):
     store = open_store(root)
     (key,) = (key for key in store.list("sweeps/") if re.fullmatch(r"sweeps/\w+\.json", key))
     result = json.loads(store.read(key))
-    assert [trial["name"] for trial in result["trials"]] == ["lr-0.001", "lr-0.002"]
+    assert [trial["name"] for trial in result["points"]] == ["lr-0.001", "lr-0.002"]
     assert result["best"] in ("lr-0.001", "lr-0.002")

@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from hqclip import log
 from hqclip.agent.exit_agreement import publish
 from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch.exit_status import ExitStatus, write_error_file
 from hqclip.launch.job import Job, folder
-from hqclip.stages import STAGES, report, run_stage
+from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
 AGENT_PID, AGENT_NAME = "HQCLIP_AGENT_PID", "HQCLIP_AGENT_NAME"  # set by the agent; the name is `{node}-{n}`
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HQClipError as error:
         if _leave_word(error).is_permanent:
             _share(store_uri, key, error)
-        return report(key, error)
+        return log.fault(key, error)
     except Exception as error:  # nothing is hidden: it is told to the agent, printed, and ends the process
         _leave_word(error)
         traceback.print_exc()

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hqclip.config import did_you_mean
 from hqclip.data.sidecar import Flag
 from hqclip.errors import ConfigError
 from hqclip.records import Status
+from hqclip.settings import did_you_mean
 
 FEWEST = 20
 NO_LIMIT = 1.0

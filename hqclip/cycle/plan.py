@@ -12,13 +12,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hqclip.config import PlanConfig, did_you_mean
+from hqclip.config import PlanConfig
 from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.launch.resolve import check_launched, plan_machines
-from hqclip.presets import PLANNED, RECIPES, find_preset
+from hqclip.presets import RECIPES, find_preset
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
+from hqclip.settings import did_you_mean
+from hqclip.stages import CYCLE, STAGES
 from hqclip.store import Store, open_store, read_uri
 
 MAX_TRIALS = 16
@@ -114,9 +116,9 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     problems: list[str] = []
     given = _given(config, problems)
     settings = {}
-    for stage, kind in PLANNED.items():
+    for stage in CYCLE:
         try:
-            settings[stage] = complete(kind, given[stage], f"{stage}.")
+            settings[stage] = complete(STAGES[stage].settings, given[stage], f"{stage}.")
         except ConfigError as error:
             problems.append(str(error))
     trials = [_trial(name, problems) for name in config.trials]
@@ -134,7 +136,7 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
 def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]:
     """What preset, pipeline inputs and overrides say, the later winning."""
     preset = find_preset(config.preset)
-    given: dict[str, dict[str, Any]] = {stage: dict(preset.get(stage, {})) for stage in PLANNED}
+    given: dict[str, dict[str, Any]] = {stage: dict(preset.get(stage, {})) for stage in CYCLE}
     given["train"]["seed"] = config.train_seed
     if config.annotate_model:
         given["annotate"]["model"] = config.annotate_model

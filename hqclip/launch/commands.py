@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from hqclip.config import Settings, did_you_mean
 from hqclip.errors import ConfigError, ConflictError
 from hqclip.flags import read_flags
 from hqclip.launch.spec import LaunchRenderConfig, LaunchRunConfig, LaunchSpec, read_spec
+from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES
 
 DRY_RUNS = ("client", "server")

@@ -30,7 +30,7 @@ def job_name(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> str:
     store = settings["store"]
     work = {name: value for name, value in settings.items() if name not in ("store", "claims")}  # how replicas share it
     identity = [store, stage, run] if run else [store, stage, spec.launch_id, work]
-    return "-".join(filter(None, ["hqclip", stage, what, digest_of(identity)[:8]]))
+    return "-".join(filter(None, ["hqclip", clean(stage), what, digest_of(identity)[:8]]))
 
 
 def spec_digest(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> str:

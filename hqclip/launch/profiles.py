@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, MissingSoftwareError
 from hqclip.launch.patches import Json, read_patches
+from hqclip.settings import did_you_mean
 
 NETWORK = ("about", "security", "environment_script", "patches")
 OWN = "HQCLIP_PROFILES"  # environment variable: a YAML file with further `profiles:` and `networks:`

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
 from hqclip.launch import jobset, volcano
 from hqclip.launch.job import GANG, REPLICAS, Job
@@ -16,10 +15,10 @@ from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.profiles import find_network
 from hqclip.launch.spec import LaunchSpec, check_for_stage, read_sections, read_spec
-from hqclip.stages import STAGES
+from hqclip.settings import did_you_mean
+from hqclip.stages import STAGES, Shape
 
 RENDER = {"volcano": volcano.render, "jobset": jobset.render}
-GANGS = ("train",)  # one program on all ranks; every other stage is replicas of itself, mostly one
 MARGIN_S = 15  # of the pod's grace, for the agent to write down what happened
 
 
@@ -35,7 +34,7 @@ def resolve_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Ord
     """Check the settings against the stage and the machines. Raises `ConfigError` with what does not fit."""
     if stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, STAGES)}; one of {', '.join(STAGES)}")
-    shape = GANG if stage in GANGS else REPLICAS
+    shape = GANG if STAGES[stage].shape is Shape.GANG else REPLICAS
     check_for_stage(spec, stage, shape)
     if stage == "annotate" and spec.nodes > 1:
         given = {**given, "claims": True}  # so that replicas share the shards

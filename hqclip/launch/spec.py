@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hqclip.config import Settings, did_you_mean, setting
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.job import GANG
 from hqclip.launch.patches import read_patches
 from hqclip.launch.profiles import find_network, find_profile, read_yaml
+from hqclip.settings import Settings, did_you_mean, setting
 from hqclip.stages import STAGES
 from hqclip.store import read_uri
 

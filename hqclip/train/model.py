@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hqclip.clip import CONFIG, WEIGHTS, encode_text, normalise
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError
+from hqclip.settings import did_you_mean
 
 MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's
 

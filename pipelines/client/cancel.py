@@ -10,13 +10,13 @@ from hqclip.cycle.lock import STALE_S, release
 from hqclip.errors import ConfigError, HQClipError, NotFoundError, UnavailableError
 from hqclip.launch.jobs import cancel_jobs
 from hqclip.launch.spec import JobsCancelConfig
+from hqclip.stages import LAUNCHABLE
 from hqclip.store import open_store
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
 from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, parameters_of, state_of, tasks_of
-from pipelines.hardware import LAUNCHABLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,14 +23,14 @@ from hqclip.launch.profiles import read_profiles
 from hqclip.launch.resolve import plan_machines
 from hqclip.presets import PRESETS
 from hqclip.records import CyclePlan, Pool, ShardEntry
+from hqclip.stages import LAUNCHABLE
 from hqclip.store import Store, open_store
 from pipelines.client import output
 from pipelines.client.output import say, show
 
-STAGES = ("annotate", "score", "train", "evaluate")  # those that want a GPU
 CHEAPER, DEARER = 0.7, 1.5  # a price to plan with stands for this range: long reservations to small clouds on demand
 _PRICE = re.compile(r"(?P<word>\w+)=(?P<low>\d+(\.\d+)?)(-(?P<high>\d+(\.\d+)?))?", re.ASCII).fullmatch
-_HOURS = re.compile(rf"(?P<stage>{'|'.join(STAGES)})=(?P<hours>\d+(\.\d+)?)", re.ASCII).fullmatch
+_HOURS = re.compile(rf"(?P<stage>{'|'.join(LAUNCHABLE)})=(?P<hours>\d+(\.\d+)?)", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def read_hours(assignments: Sequence[str]) -> dict[str, float]:
     matches = {text: _HOURS(text) for text in assignments}
     bad = [text for text, match in matches.items() if match is None]
     if bad:
-        raise ConfigError(f"--gpu-hours: {bad[0]!r} is not like train=40; the stages are {', '.join(STAGES)}")
+        raise ConfigError(f"--gpu-hours: {bad[0]!r} is not like train=40; the stages are {', '.join(LAUNCHABLE)}")
     return {match["stage"]: float(match["hours"]) for match in matches.values() if match}
 
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hqclip.errors import HQClipError
+from hqclip.stages import LAUNCHABLE
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say, show
 from pipelines.client.pods import Pod, lines_of, open_cluster, pods_of
 from pipelines.client.tasks import Task, add_run_argument, find_run, is_launched, parameters_of, state_of, tasks_of
-from pipelines.hardware import LAUNCHABLE
 
 TAIL = 200  # last lines of a pod that are looked through
 # what a message has in it -> what kind of reason that is; the first that fits

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, NotFoundError
+from hqclip.settings import did_you_mean
 
 Definitions = Mapping[str, Mapping[str, Any]]
 WANTED = {

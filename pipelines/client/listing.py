@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from hqclip.config import did_you_mean
 from hqclip.errors import NotFoundError
+from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import pages
 from pipelines.client.output import show

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hqclip.config import did_you_mean
 from hqclip.errors import AccessError, HQClipError, MissingSoftwareError, NotFoundError, UnavailableError
 from hqclip.launch import kube
 from hqclip.launch.kube import CORE, Cluster
+from hqclip.settings import did_you_mean
 from pipelines.client import connect
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, NotFoundError
+from hqclip.settings import did_you_mean
 from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
 from pipelines.client.inputs import as_given
 from pipelines.client.runs import EXPERIMENT

@@ -18,8 +18,8 @@ from typing import Any
 
 import kfp_server_api
 
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
+from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.cron import Every, parse_cron

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hqclip.config import PlanConfig, PlanEvaluationConfig, Settings, SweepConfig
+from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
 from hqclip.cycle import plan, sweep
 from hqclip.presets import find_preset
+from hqclip.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ import yaml
 
 from hqclip import __version__
 from hqclip.completion import offer
-from hqclip.config import did_you_mean
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from hqclip.settings import did_you_mean
+from hqclip.stages import LAUNCHABLE
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
 from pipelines.compiling import PIPELINES, compile_pipeline, stages
-from pipelines.hardware import LAUNCHABLE
 
 LATEST = "latest"
 LONGEST_TAG = 63

@@ -22,7 +22,7 @@ INPUTS = {
     "train_seed": {"parameterType": "NUMBER_INTEGER", "defaultValue": 0.0},
     "train_rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.1},
     "again": {"parameterType": "BOOLEAN", "defaultValue": False},
-    "points": {"parameterType": "LIST", "defaultValue": []},
+    "trials": {"parameterType": "LIST", "defaultValue": []},
     "extra": {"parameterType": "STRUCT", "isOptional": True},
 }
 NAME = "hqclip-small"

@@ -14,8 +14,8 @@ from typing import Any
 
 from hqclip.agent import __main__ as agent
 from hqclip.agent import rank
-from hqclip.config import Settings, setting
 from hqclip.errors import ConfigError, TerminatedError
+from hqclip.settings import Settings, setting
 from hqclip.stages import STAGES, Stage
 from hqclip.store import open_store
 from hqclip.termination import Termination

@@ -17,8 +17,9 @@ from typing import Any
 from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
 from hqclip.annotate.lvlm import family_of
 from hqclip.annotate.prompt import Prompt
-from hqclip.config import AnnotateConfig, did_you_mean
+from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.settings import did_you_mean
 
 LEAST_MEMORY, MEMORY_STEP = 0.8, 0.05  # share of GPU memory that is tried last, and how it is approached
 LEAST_SEQS = 16

@@ -1,0 +1,175 @@
+"""What settings are: frozen, with help, defaults and refusals; read from flags, JSON and pipeline inputs.
+
+Whatever is wrong with the settings of a stage is reported at once, together. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from hqclip.errors import ConfigError
+
+C = TypeVar("C", bound="Settings")
+_REQUIRED = object()
+
+
+def setting(
+    help: str,
+    default: Any = _REQUIRED,
+    *,
+    choices: Iterable[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A field of a `Settings` class with its help and what it accepts; without a default it must be given."""
+    rules = {"help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "above": above}
+    if default is _REQUIRED:
+        return field(metadata=rules)
+    return field(default=default, metadata=rules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Frozen settings that check themselves. Raises `ConfigError` listing everything that is wrong."""
+
+    def __post_init__(self) -> None:
+        problems = [p for f in dataclasses.fields(self) for p in _refusals(f, getattr(self, f.name))]
+        problems += self.conflicts()
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def conflicts(self) -> list[str]:
+        """What is wrong with the settings taken together, a sentence each."""
+        return []
+
+    @classmethod
+    def from_mapping(cls: type[C], given: Mapping[str, Any], where: str = "") -> C:
+        """From flags, JSON or pipeline parameters: text and whole floats become what the field asks for."""
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        hints = get_type_hints(cls)
+        problems, values = [], {}
+        for name, value in given.items():
+            if name not in known:
+                problems.append(f"unknown setting {where}{name}{did_you_mean(name, known)}")
+                continue
+            try:
+                values[name] = _coerce(value, hints[name])
+            except ValueError as error:
+                problems.append(f"{where}{name} {error}, got {value!r}")
+                continue
+            problems += [where + problem for problem in _refusals(known[name], values[name])]
+        missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in given]
+        problems += [f"{where}{name} is missing: {known[name].metadata['help']}" for name in missing]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, as JSON would give them back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, 1) or difflib.get_close_matches(name.replace("-", "_"), options, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _refusals(f: dataclasses.Field[Any], value: Any) -> list[str]:
+    if isinstance(value, str):
+        return _text_refusals(f, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number_refusals(f, value)
+    if isinstance(value, tuple):
+        if not value and f.default is dataclasses.MISSING:
+            return [f"{f.name} is empty: {f.metadata['help']}"]
+        return [problem for item in value for problem in _refusals(f, item)]
+    return []
+
+
+def _text_refusals(f: dataclasses.Field[Any], value: str) -> list[str]:
+    bad = next((c for c in value if ord(c) < 32), None)
+    if bad is not None:
+        return [f"{f.name} contains a control character (U+{ord(bad):04X})"]
+    if "{{" in value:
+        return [f"{f.name} is {value!r}: '{{{{' is reserved by Kubeflow templates"]
+    if f.default is dataclasses.MISSING and not value.strip():
+        return [f"{f.name} is empty: {f.metadata['help']}"]
+    if f.metadata["choices"] and value not in f.metadata["choices"]:
+        known = f.metadata["choices"]
+        return [f"{f.name} is {value!r}: give one of {', '.join(known)}{did_you_mean(value, known)}"]
+    return []
+
+
+def _number_refusals(f: dataclasses.Field[Any], value: float) -> list[str]:
+    minimum, maximum, above = (f.metadata[bound] for bound in ("minimum", "maximum", "above"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{f.name} must be finite, got {value}"]
+    if minimum is not None and value < minimum:
+        return [f"{f.name} is {value}; give {minimum} or more"]
+    if above is not None and value <= above:
+        return [f"{f.name} is {value}; give more than {above}"]
+    if maximum is not None and value > maximum:
+        return [f"{f.name} is {value}; give {maximum} or less"]
+    return []
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """The value as `hint` asks, from flag text or JSON; ValueError says what was expected."""
+    if get_origin(hint) is tuple:
+        return _items(value, get_args(hint)[0])
+    readers = {bool: _truth, int: _whole, float: _number, str: _text}
+    return readers[hint](value)
+
+
+def _truth(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if str(value).lower() not in words:
+        raise ValueError("must be true or false")
+    return words[str(value).lower()]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError("must be a whole number")
+    return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text (a version such as 1.10 needs quotes)")
+    return value
+
+
+def _items(value: Any, item: Any) -> tuple[Any, ...]:
+    """From a list, a JSON list, or text with commas."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not valid JSON at character {error.pos}: {error.msg}") from None
+    elif isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list")
+    return tuple(_coerce(part, item) for part in value)

@@ -1,0 +1,139 @@
+"""What a task of a pipeline does: a stage as the plan says, here or on other machines, and its results as files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hqclip import log
+from hqclip.cycle import lock
+from hqclip.errors import HQClipError
+from hqclip.settings import Settings
+from hqclip.stages import STAGES, run_stage
+from hqclip.store import open_store
+
+
+def run_planned(
+    name: str,
+    plan: str,
+    results: Sequence[str] = (),
+    *,
+    trial: Mapping[str, Any] | None = None,
+    **outputs: Any,
+) -> dict[str, Any]:
+    """Run a stage as the plan says, inside a pipeline task.
+
+    `plan` and `results` are files with the results of `plan` (or another stage that prepares work) and of earlier
+    stages; `trial` is the training run in turn. `outputs` are those of `run_named`.
+    """
+    planned = json.loads(Path(plan).read_text())
+    earlier = [json.loads(Path(path).read_text()) for path in results]
+    known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
+    given = {**planned["settings"][name], **{k: v for result in earlier for k, v in result.items() if k in known}}
+    if "evaluations" in known:
+        given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
+    if trial is not None:
+        given = {**given, **trial["settings"], "run": f"{planned['runs']}{trial['name']}"}
+    with lock.held(open_store(given["store"]), planned.get("owner", "")):
+        result = run_named(name, given, machines=planned["machines"].get(name), **outputs)
+    run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
+    trial_name = run.partition("/")[0].removeprefix(planned["runs"])
+    note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
+    _remember(given["store"], f"{note}.json", {**result, "owner": planned.get("owner", "")})
+    return result
+
+
+def _remember(store_uri: str, key: str, result: Mapping[str, Any]) -> None:
+    """Keep what a task said when it finished first, for the report; a second run that did nothing changes nothing."""
+    store = open_store(store_uri)
+    if not store.exists(key):
+        store.write(key, json.dumps(result, indent=1).encode(), create_only=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a task of a pipeline leaves what it found: files, but for `log`, which takes the name of a number and it.
+
+    `write_to` gets the result, `page` its report, `card` what a person wants to know first, as Markdown; `confusion`
+    takes the classes of the first classification benchmark and how often each was taken for which.
+    """
+
+    write_to: str
+    log: Callable[[str, float], None] | None = None
+    page: str = ""
+    card: str = ""
+    confusion: Callable[[list[str], list[list[int]]], None] | None = None
+
+
+def run_named(
+    name: str, given: Mapping[str, Any], *, machines: Mapping[str, Any] | None = None, **outputs: Any
+) -> dict[str, Any]:
+    """Run a stage inside a pipeline task, or on the `machines` of a launch spec; `outputs` are those of `Outputs`.
+
+    A fault that a person can mend is printed without a traceback and ends the process with its exit code.
+    """
+    to = Outputs(**outputs)
+    try:
+        settings = STAGES[name].settings.from_mapping(given, f"{name}.")
+        result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
+        if to.page:
+            _write(to.page, open_store(given["store"]).read(result["report"]))
+        if to.confusion and open_store(given["store"]).exists(result["confusion"]):
+            for told in list(json.loads(open_store(given["store"]).read(result["confusion"])).values())[:1]:
+                to.confusion(told["classes"], told["matrix"])
+    except HQClipError as error:
+        raise SystemExit(log.fault(name, error)) from error
+    if "reason" in result:
+        print(f"hqclip {name}: {result['reason']}", file=sys.stderr, flush=True)
+    if to.card:
+        _write(to.card, markdown(name, result).encode())
+    save_result(result, to.write_to, to.log)
+    return result
+
+
+def _write(path: str, data: bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(data)
+
+
+def _run_on(machines: Mapping[str, Any], name: str, settings: Settings) -> dict[str, Any]:
+    from hqclip.launch.run import launch
+    from hqclip.launch.spec import LaunchSpec
+
+    return launch(LaunchSpec.from_mapping(machines, "launch."), name, settings.to_mapping())
+
+
+def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:
+    """The result as a JSON file, and every number in it as a metric."""
+    _write(write_to, (json.dumps(result, indent=1) + "\n").encode())
+    if log:
+        for metric, value in numbers(result).items():
+            log(metric, value)
+
+
+def markdown(name: str, result: Mapping[str, Any]) -> str:
+    """A result as a card: why, a table if it has one, and what there is to look at."""
+    title = {"plan": "Cycle {cycle}", "promote": "Cycle {cycle}: {verdict}", "select": "Sweep: {best}"}.get(name, name)
+    lines = [f"# {title.format(**result)}", result.get("reason", "")]
+    if "has_work" in result:
+        trials = ", ".join(trial["name"] for trial in result.get("trials", [])) or "none: data only"
+        lines += [f"Training runs: {trials}"] if result["has_work"] else ["**Nothing ran.**"]
+    lines += [result["table"]] if "table" in result else []
+    lines += [f"Report: `{result['report']}` in the store"] if "report" in result else []
+    return "\n\n".join(filter(None, lines)) + "\n"
+
+
+def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a result under flat names, as Kubeflow's run comparison wants them."""
+    flat: dict[str, float] = {}
+    for key, value in result.items():
+        name = f"{prefix}{key}".replace(" ", "_")
+        if isinstance(value, Mapping) and key not in ("settings", "trials"):
+            flat |= numbers(value, f"{name}_")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[name] = float(value)
+    return flat
