@@ -1,6 +1,8 @@
 # `make help` lists what can be done. Everything is set up in .venv by itself; the stamp keeps later calls quick.
 PYTHON ?= python3.11
 CYCLES ?= 1
+# of tests, which wait more than they work
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 OUT ?= demo-out
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,7 +13,7 @@ REGISTRY ?= hqclip
 TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' hqclip/__init__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test test-client test-vllm check fix compile images pin sbom locks clean
+.PHONY: help demo demo-quick test test-slow test-client test-vllm check fix compile images pin sbom locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +30,11 @@ demo: $(READY) ## a whole refinement cycle on this machine, ends with a report (
 demo-quick: $(READY) ## the same in a minute or two, too short to learn much
 	$(BIN)/python -m pipelines run refine --local --preset demo-quick --cycles $(CYCLES) --out $(OUT)-quick
 
-test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+test: $(READY) ## run the tests, all but the slow ones
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+test-slow: $(READY) ## run the slow tests: whole cycles, killed launchers, several ranks
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow
 
 # vLLM's CPU build wants a torch of its own, without CUDA; VLLM_PIP_ARGS can name an index that has one. The two packages
 # that are removed are built for CUDA, and transformers imports them if they are there.
@@ -43,11 +48,11 @@ $(VLLM_READY): pyproject.toml constraints-vllm.txt
 	@touch $@
 
 test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an environment of their own
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python -m pytest -q tests/vllm
+	PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python -m pytest -q tests/vllm
 
 test-client: $(READY) ## run the launcher's tests with the newest Kubernetes client (kfp holds the other one back)
 	$(BIN)/pip install --quiet --upgrade --no-deps --target build/newest kubernetes==37.0.2 urllib3==2.8.0 durationpy==0.11
-	OMP_NUM_THREADS=1 PYTHONPATH=build/newest $(BIN)/python -m pytest -q tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
+	PYTHONPATH=build/newest $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
 		tests/test_launch_kubernetes.py tests/test_jobs.py
 
 check: $(READY) ## lint, format, types, import rules

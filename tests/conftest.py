@@ -12,7 +12,9 @@ import pytest
 
 from hqclip.demo.scenes import draw_scene, render
 from hqclip.records import Sample
+from tests.alone import be_alone
 
+be_alone()  # before any test module is read
 GOLDEN = Path(__file__).parent / "golden"
 
 
