@@ -5,76 +5,12 @@ A finished object is complete and never changes; a pointer changes only by compa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 from hqclip.errors import ConfigError, MissingSoftwareError
+from hqclip.store.protocol import ObjectInfo, Store, check_key
 
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """One stored object: `crc32c` is the checksum as an unsigned integer, `generation` changes with every write."""
-
-    key: str
-    size: int
-    crc32c: int
-    generation: str
-
-
-class Store(Protocol):
-    """A prefix of `gs://bucket` or of a local folder. Keys are relative, with `/` between parts.
-
-    All methods raise `AccessError` (no permission), `UnavailableError` (no answer after retries) and
-    `StorageError` (disk full, checksum mismatch); `NotFoundError` and `ConflictError` where said.
-    """
-
-    uri: str
-
-    def write(self, key: str, data: bytes | Path, *, create_only: bool = True) -> ObjectInfo:
-        """Store `data` whole or not at all.
-
-        With `create_only` an existing object is left alone: if it has the same size and crc32c this
-        is a success (a lost acknowledgement looks the same), otherwise `ConflictError`.
-        """
-        ...
-
-    def swap(self, key: str, data: bytes, *, expected: ObjectInfo | None) -> ObjectInfo:
-        """Replace the object seen as `expected` (None: it must not exist); `ConflictError` if it changed meanwhile."""
-        ...
-
-    def download(self, key: str, path: Path) -> ObjectInfo:
-        """Copy to the local `path`, verified by size and crc32c; a short file never bears that name."""
-        ...
-
-    def open(self, key: str) -> BinaryIO:
-        """A seekable reader over the object as it is now."""
-        ...
-
-    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Bytes `start` to `start + length`; the whole object, checked against its crc32c, by default."""
-        ...
-
-    def stat(self, key: str) -> ObjectInfo | None:
-        """Size, checksum and generation; None if there is no such object."""
-        ...
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object; cheaper than `stat`, which may have to read it."""
-        ...
-
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that start with `prefix`, sorted, as they come."""
-        ...
-
-    def copy(self, source_uri: str, key: str) -> ObjectInfo:
-        """Create `key` from another object of the same kind of store, server side within Google Cloud Storage."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove the object; nothing happens if it is gone already."""
-        ...
+__all__ = ["ObjectInfo", "Store", "check_key", "open_store", "read_uri", "split_uri"]
 
 
 def open_store(uri: str) -> Store:
@@ -108,11 +44,3 @@ def read_uri(uri: str) -> bytes:
     """The whole object at an absolute URI, verified. Raises `NotFoundError`."""
     folder, name = split_uri(uri)
     return open_store(folder).read(name)
-
-
-def check_key(key: str) -> str:
-    """Refuse keys that leave the store or that some file system or bucket cannot hold. Raises `ConfigError`."""
-    parts = key.split("/")
-    if not key or any(part in ("", ".", "..") for part in parts) or any(ord(letter) < 32 for letter in key):
-        raise ConfigError(f"{key!r} is not a key of a store: give relative parts without '..' or control characters")
-    return key

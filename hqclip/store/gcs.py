@@ -27,8 +27,8 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
-from hqclip.store import ObjectInfo, check_key
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
+from hqclip.store.protocol import ObjectInfo, check_key
 
 RETRY = DEFAULT_RETRY.with_timeout(600).with_delay(initial=1, multiplier=2, maximum=60)
 # Seconds to connect and to wait for an answer. The first is also the limit for sending one request, body and all

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import google_crc32c
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, StorageError
-from hqclip.store import ObjectInfo, check_key
+from hqclip.store.protocol import ObjectInfo, check_key
 
 HIDDEN = ".hqclip-"
 BLOCK_BYTES = 1 << 20
