@@ -463,7 +463,7 @@ def test_a_bug_in_a_helper_task_ends_the_stage(
     async def broken(_worker: worker.Worker) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(worker.Worker, "_watch", broken)
+    monkeypatch.setattr(worker.Worker, "_report", broken)
     config = pool_of(tmp_path, draw_samples(40))
     with pytest.raises(RuntimeError, match="a bug"):
         stage.run(config)

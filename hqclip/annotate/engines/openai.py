@@ -13,6 +13,7 @@ import os
 import random
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -50,8 +51,8 @@ class _TryAgain(Exception):
 class OpenAIEngine:
     """One model of one server. How many requests the server works on at a time is its own affair."""
 
-    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: str) -> None:
-        self._config, self._prompt, self._model = config, prompt, model
+    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: Path | str) -> None:
+        self._config, self._prompt, self._model = config, prompt, str(model)
         self._client: httpx2.AsyncClient | None = None
         self._key = ""
         self._inside: set[asyncio.Task[Answer]] = set()
@@ -225,6 +226,11 @@ class OpenAIEngine:
         if self._key:
             text = text.replace(self._key, "***")
         return f"HTTP {response.status_code}: {' '.join(text.split())}"[:WHY]
+
+
+def model_digest(config: AnnotateConfig) -> str:
+    """A served model is known by its name only."""
+    return f"served {config.model}"
 
 
 def data_uri(image: Pixels) -> str:
