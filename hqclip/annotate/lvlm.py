@@ -55,16 +55,6 @@ class Family:
         columns = min(max(1, math.floor(width * scale / self.side + ROUNDING)), image_tokens // rows)
         return rows * self.side, columns * self.side
 
-    def tokens(self, height: int, width: int) -> int:
-        """What a picture of this size costs, rounded to whole tokens as the processors do."""
-        if self.tile:
-            return self.image_tokens
-        count = round(height / self.side) * round(width / self.side)
-        if count >= MIN_TOKENS:
-            return count
-        scale = math.sqrt(MIN_TOKENS * self.side**2 / (height * width))
-        return math.ceil(height * scale / self.side) * math.ceil(width * scale / self.side)
-
     def processor_options(self, image_tokens: int) -> dict[str, Any]:
         """What the model's own image processor is told, so that it agrees with the budget."""
         options = dict(self.processor or {})

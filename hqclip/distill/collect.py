@@ -11,6 +11,7 @@ from typing import Any
 
 from hqclip.annotate.annotator import Annotator, model_folder
 from hqclip.annotate.engines.registry import make_engine
+from hqclip.annotate.prompt import load_prompt
 from hqclip.config import LOCAL_ENGINES, AnnotateConfig, DistillConfig
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.query import BatchQuery, Budget, RequestLimits
@@ -44,7 +45,7 @@ def collect(
     Raises what `BatchQuery.run` raises, and `DataError` if too many answers cannot be used.
     """
     settings = teacher_settings(config)
-    prompt = Annotator.of(pupil_settings(config, config.model)).prompt
+    prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
     model = model_folder(config.teacher) if config.teacher_engine in LOCAL_ENGINES else config.teacher
     budget = Budget(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
     limits = RequestLimits(config.in_flight, config.timeout_s, config.busy_s, config.max_new_tokens, budget)
