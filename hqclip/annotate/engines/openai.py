@@ -90,7 +90,8 @@ class OpenAIEngine:
         host, said = server.host, server.said(response)
         if response.status_code in NO_ACCESS:
             raise AccessError(
-                f"the server {host} does not let us in ({said}); set OPENAI_API_KEY to a key that may use {self._model!r}"
+                f"the server {host} does not let us in ({said}); set OPENAI_API_KEY to a key that may use "
+                f"{self._model!r}"
             )
         try:
             models = [str(model["id"]) for model in response.json()["data"]] if response.is_success else None
