@@ -101,18 +101,18 @@ def pace(folder: Path, runs: int, rows: int) -> list[float]:
 def memory(folder: Path, num_shards: int, rows: int) -> list[float]:
     """MiB resident when each shard is finished."""
     config, resident = make_pool(folder / "memory", num_shards, rows), []
-    finish = partial_rows.OpenShard.finish
+    finish = partial_rows.ShardRows.finish
 
     def finished(shard: Any, annotator: str) -> None:
         finish(shard, annotator)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         resident.append(pages * resource.getpagesize() / 2**20)
 
-    partial_rows.OpenShard.finish = finished
+    partial_rows.ShardRows.finish = finished
     try:
         stage.run(config)
     finally:
-        partial_rows.OpenShard.finish = finish
+        partial_rows.ShardRows.finish = finish
     return resident
 
 

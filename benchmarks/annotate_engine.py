@@ -22,13 +22,13 @@ from pathlib import Path
 
 from hqclip.annotate import stage, worker
 from hqclip.annotate.annotator import DEMO_MODEL
-from hqclip.annotate.engines.protocol import Answer, Engine, EngineInfo, Request, make_engine
-from hqclip.annotate.lvlm import family_of
-from hqclip.annotate.prompt import PROMPTS, clean_alt_text
+from hqclip.annotate.engines.protocol import Answer, Engine, EngineInfo, Request
+from hqclip.annotate.engines.registry import make_engine
+from hqclip.annotate.preparation import Preparation
+from hqclip.annotate.prompt import PROMPTS
 from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.config import AnnotateConfig, DemoWorldConfig, DownloadConfig
 from hqclip.data.download import run as download
-from hqclip.data.images import decode
 from hqclip.data.index import ShardImages, read_index
 from hqclip.demo.world import make_world
 from hqclip.records import Pool
@@ -56,14 +56,15 @@ class Warm:
 def requests_of(config: AnnotateConfig) -> list[Request]:
     """What the stage will ask, prepared."""
     store = open_store(config.store)
-    retry_policy, family = RetryPolicy.of(config), family_of(DEMO_MODEL)
+    retry_policy = RetryPolicy.of(config)
+    preparation = Preparation.of(stage.Annotator.of(config), config.max_alt_tokens)
     found = []
     for entry in Pool.from_json(store.read(config.pool), config.pool).shards:
         index = read_index(store, entry)
         with ShardImages(store, entry, index) as images:
             for row, uid in enumerate(index.uids):
-                picture = family.fit(decode(images.read(row)), family.image_tokens)
-                found.append(retry_policy.request(uid, picture, clean_alt_text(index.texts[row])))
+                picture = preparation.pixels(images.read(row))
+                found.append(retry_policy.request(uid, picture, preparation.alt_text(index.texts[row])))
     return found
 
 

@@ -1,8 +1,8 @@
-"""What a lesson is worth: `python benchmarks/distill_tiny.py [SAMPLES] [HELD_OUT]`.
+"""What distillation is worth: `python benchmarks/distill_tiny.py [SAMPLES] [HELD_OUT]`.
 
 The tiny LVLM of the demo learns the wording of a teacher who sees what is in a picture and says it differently (tags
 with an article, the background first). The teacher answers over HTTP as any server would. Prints a Markdown table of
-both models on pictures of no lesson; nothing here needs a GPU.
+both models on held-out pictures; nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main(samples: str = "600", held_out: str = "100") -> None:
         world = World(Path(folder), int(samples) + int(held_out), (1, 2, 3))
         with world.school() as server:
             sizes = {"samples": int(samples), "held_out": int(held_out)}
-            lesson = {"learning_rate": 5e-3, "epochs": 6.0, "micro_batch": 16, "in_flight": 16}
-            result = run(world.settings(server.url, **sizes, **lesson))
+            training = {"learning_rate": 5e-3, "epochs": 6.0, "micro_batch": 16, "in_flight": 16}
+            result = run(world.settings(server.url, **sizes, **training))
     print(json.dumps(result, indent=1), file=sys.stderr)
     print(f"| {result['judged_on']} held-out pictures | untaught | taught on {result['learned_from']} |\n|---|---|---|")
     for name, figure in ROWS.items():

@@ -13,17 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hqclip.data.images import Pixels
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.store import Store
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class ExportedClip:

@@ -14,6 +14,8 @@ from hqclip.settings import Settings, setting
 
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
 STORE = "root of the store: gs://bucket/prefix or a folder"
+LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
+ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
 
@@ -37,7 +39,7 @@ class AnnotateConfig(Settings):
     store: str = setting(STORE)
     pool: str = setting("pool manifest, as printed by `hqclip download`")
     model: str = setting("LVLM: a folder, a hub name with its revision (name@revision), or a server's model", "demo")
-    engine: str = setting("what runs the LVLM", "transformers", choices=("transformers", "vllm", "openai", "replay"))
+    engine: str = setting("what runs the LVLM", "transformers", choices=ENGINES)
     server: str = setting("for the openai engine: root of the server, e.g. http://host:8000/v1", "")
     recording: str = setting("for the replay engine: file of recorded answers", "")
     prompt: str = setting("prompt: a built-in name or a text file", "web-1")
@@ -114,13 +116,11 @@ class DistillConfig(Settings):
     store: str = setting(STORE)
     pool: str = setting("pool manifest, as printed by `hqclip download`")
     teacher: str = setting("LVLM that teaches: what its server calls it, a folder, or a hub name")
-    teacher_engine: str = setting(
-        "what runs the teacher", "openai", choices=("transformers", "vllm", "openai", "replay")
-    )
+    teacher_engine: str = setting("what runs the teacher", "openai", choices=ENGINES)
     server: str = setting("for the openai engine: root of the teacher's server, e.g. https://host/v1", "")
     recording: str = setting("for the replay engine: file of the teacher's recorded answers", "")
     model: str = setting("LVLM that is taught: a folder or a hub name with its revision", "Qwen/Qwen2-VL-7B-Instruct")
-    engine: str = setting("what runs the pupil when it is judged", "transformers", choices=("transformers", "vllm"))
+    engine: str = setting("what runs the pupil when it is judged", "transformers", choices=LOCAL_ENGINES)
     out: str = setting("folder for the taught model; empty keeps it in the store, if that is a folder", "")
     prompt: str = setting("prompt of teacher and pupil: a built-in name or a text file", "web-1")
     max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)

@@ -20,7 +20,7 @@ from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.demo.scenes import Scene, draw_scene, render
 from hqclip.demo.texts import teacher_texts
-from hqclip.distill import ledger
+from hqclip.distill import response_log
 from hqclip.records import Sample
 from hqclip.store import local
 from tests.fakes.openai_server import FakeOpenAI
@@ -92,7 +92,7 @@ def main(settings: str, kill_at: str) -> None:
         return publish(*args)
 
     local._publish = publish_or_die
-    ledger.PART_ROWS = PART_ROWS
+    response_log.PART_ROWS = PART_ROWS
     run(DistillConfig.from_mapping(json.loads(settings)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hqclip.annotate import partial_rows, stage, worker
 from hqclip.annotate.annotator import Annotator, model_folder
@@ -47,6 +49,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
 def picture(size: tuple[int, int], kind: str = "JPEG", mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, 100 if mode == "L" else (100,) * len(mode)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def stored(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -122,6 +130,36 @@ def test_pictures_of_every_kind_reach_the_engine_small_enough(
         (128, 16, 3),
         (30, 40, 3),
     ]
+
+
+def test_the_engine_sees_these_very_pixels(tmp_path: Path, engine: ScriptedEngine):
+    """Of each way that a picture can lie in a file: turned, transparent, grey, with a palette, too large."""
+    noise = np.random.default_rng(11).integers(0, 256, (40, 60, 4), np.uint8)
+    rgba = Image.fromarray(noise).resize((600, 400), Image.Resampling.BILINEAR)
+    rgb, grey = rgba.convert("RGB"), rgba.convert("L")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    files = [
+        stored(rgb, "PNG"),
+        stored(rgb.crop((0, 0, 60, 50)), "PNG"),
+        stored(rgb, "JPEG", quality=95, exif=turned, dpi=(300, 300)),
+        stored(rgb, "WEBP", lossless=True),
+        stored(rgba, "PNG"),
+        stored(grey, "PNG"),
+        stored(Image.fromarray(np.asarray(grey).astype(np.uint16) << 8), "PNG"),
+        stored(rgb.quantize(16), "PNG", transparency=3),
+    ]
+    samples = [Sample(f"{n:032x}", data, f"alt-text {n}") for n, data in enumerate(files)]
+    stage.run(pool_of(tmp_path, samples, image_tokens=64))
+    seen = {request.uid: request.image for request in engine.asked}
+    assert {(image.dtype, image.shape[2]) for image in seen.values()} == {(np.dtype(np.uint8), 3)}
+    assert [hashlib.sha256(seen[sample.uid].tobytes()).hexdigest()[:16] for sample in samples] == PIXELS
+
+
+PIXELS = [  # SHA-256 as they were when pictures still went through an array on their way to the right size
+    *("9925c9c72fa68fd4", "73d18f46f98f3e38", "f9d1eb3ddbb90643", "9925c9c72fa68fd4"),
+    *("b23b11ef969c6546", "71cddf65151d80b9", "71cddf65151d80b9", "df349d266097642c"),
+]
 
 
 def test_alt_text_comes_as_data_and_no_longer_than_allowed(tmp_path: Path, engine: ScriptedEngine, draw_samples: Draw):
@@ -425,7 +463,7 @@ def test_a_bug_in_a_helper_task_ends_the_stage(
     async def broken(_worker: worker.Worker) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(worker.Worker, "_watch", broken)
+    monkeypatch.setattr(worker.Worker, "_report", broken)
     config = pool_of(tmp_path, draw_samples(40))
     with pytest.raises(RuntimeError, match="a bug"):
         stage.run(config)

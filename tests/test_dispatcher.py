@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hqclip.annotate import dispatcher as dispatcher_module
+from hqclip.annotate import supervisor
 from hqclip.annotate.admission import Admission
-from hqclip.annotate.dispatcher import Dispatcher, Picture
-from hqclip.annotate.engines.protocol import EngineBusy, Finish, RequestFailed
+from hqclip.annotate.dispatcher import Dispatcher
+from hqclip.annotate.engines.protocol import EngineBusy, EngineDied, Finish, RequestFailed
+from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.errors import StorageError, UnavailableError
 from hqclip.records import AnnotatedRow, Status
@@ -27,7 +28,7 @@ def pictures(number: int) -> list[Picture]:
     return [Picture(None, f"{n:032x}", IMAGE, f"alt-text {n}") for n in range(number)]
 
 
-def feed(
+def dispatch(
     engine: ScriptedEngine,
     given: Sequence[Picture],
     *,
@@ -63,7 +64,7 @@ def statuses(rows: dict[str, AnnotatedRow]) -> list[Status]:
 
 def test_every_picture_has_one_row_and_the_window_is_full_but_never_too_full():
     engine = ScriptedEngine(delay_s=0.002)
-    rows, dispatcher = feed(engine, pictures(50), window=8)
+    rows, dispatcher = dispatch(engine, pictures(50), window=8)
     assert statuses(rows) == [Status.OK] * 50
     assert engine.most_inside == 8
     assert dispatcher.counts.in_flight == 0
@@ -72,7 +73,7 @@ def test_every_picture_has_one_row_and_the_window_is_full_but_never_too_full():
 
 def test_a_slow_answer_holds_up_nobody():
     engine = ScriptedEngine(hangs=[f"{0:032x}"], delay_s=0.002)
-    rows, _ = feed(engine, pictures(400), window=2, timeout_s=0.1)
+    rows, _ = dispatch(engine, pictures(400), window=2, timeout_s=0.1)
     assert statuses(rows) == [Status.TIMED_OUT] + [Status.OK] * 399
     assert engine.starts == 1
     assert rows[f"{0:032x}"].attempts == 3
@@ -81,7 +82,7 @@ def test_a_slow_answer_holds_up_nobody():
 def test_a_picture_without_an_image_is_not_asked_about():
     engine = ScriptedEngine()
     broken = Picture(None, f"{7:032x}", None, "alt-text")
-    rows, _ = feed(engine, [broken])
+    rows, _ = dispatch(engine, [broken])
     assert rows[broken.uid] == AnnotatedRow(broken.uid, Status.UNREADABLE_IMAGE, None, attempts=0)
     assert engine.asked == []
 
@@ -100,33 +101,33 @@ def test_a_picture_without_an_image_is_not_asked_about():
     ],
 )
 def test_every_fault_is_asked_again_and_counts_only_if_it_stays(first: Any, status: Status):
-    rows, _ = feed(ScriptedEngine({"alt-text 0": [first, said()]}), pictures(1))
+    rows, _ = dispatch(ScriptedEngine({"alt-text 0": [first, said()]}), pictures(1))
     (row,) = rows.values()
     assert (row.status, row.attempts, row.output_tokens) == (Status.OK, 2, first.output_tokens + 7)
-    rows, _ = feed(ScriptedEngine({"alt-text 0": [first]}), pictures(1))
+    rows, _ = dispatch(ScriptedEngine({"alt-text 0": [first]}), pictures(1))
     (row,) = rows.values()
     assert (row.status, row.attempts, row.answer) == (status, 3, first.text)
 
 
 def test_attempts_grow_warmer_with_seeds_of_their_own():
     engine = ScriptedEngine({"alt-text 0": [said("no JSON")]})
-    feed(engine, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
+    dispatch(engine, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
     assert [request.temperature for request in engine.asked] == [0.2, 0.5, 0.8, 0.8]
     assert len({request.seed for request in engine.asked}) == 4
     again = ScriptedEngine({"alt-text 0": [said("no JSON")]})
-    feed(again, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
+    dispatch(again, pictures(1), retry_policy=RetryPolicy(4, 0.2, "off"))
     assert [request.seed for request in again.asked] == [request.seed for request in engine.asked]
 
 
-def test_who_is_stuck_climbs_faster():
+def test_who_is_stuck_gets_warmer_faster():
     engine = ScriptedEngine({"alt-text 0": [said("I'm sorry.")]})
-    feed(engine, pictures(1))
+    dispatch(engine, pictures(1))
     assert [request.temperature for request in engine.asked] == [0.0, 0.8, 0.8]
 
 
 def test_on_retry_the_grammar_alone_is_tried_first():
     engine = ScriptedEngine({"alt-text 0": [said("no JSON")]})
-    feed(engine, pictures(1), retry_policy=RetryPolicy(3, 0.0, "on_retry"))
+    dispatch(engine, pictures(1), retry_policy=RetryPolicy(3, 0.0, "on_retry"))
     assert [(request.grammar, request.temperature) for request in engine.asked] == [
         (False, 0.0),
         (True, 0.0),
@@ -136,7 +137,7 @@ def test_on_retry_the_grammar_alone_is_tried_first():
 
 def test_what_the_engine_refuses_is_not_asked_again():
     engine = ScriptedEngine({"alt-text 1": [RequestFailed("image too narrow")]})
-    rows, _ = feed(engine, pictures(3))
+    rows, _ = dispatch(engine, pictures(3))
     assert statuses(rows) == [Status.OK, Status.ENGINE_ERROR, Status.OK]
     assert rows[f"{1:032x}"].answer == "image too narrow"
     assert len(engine.asked) == 3
@@ -153,7 +154,7 @@ def test_an_engine_that_dies_now_and_then_costs_no_row():
 
     engine = ScriptedEngine(delay_s=0.001)
     engine.scripts["alt-text 20"] = die_twice(engine)
-    rows, dispatcher = feed(engine, pictures(60))
+    rows, dispatcher = dispatch(engine, pictures(60))
     assert statuses(rows) == [Status.OK] * 60
     assert dispatcher.counts.restarts == engine.starts - 1 == 2
 
@@ -161,7 +162,7 @@ def test_an_engine_that_dies_now_and_then_costs_no_row():
 def test_the_image_that_kills_engines_is_found_in_three_deaths_and_alone_in_the_end():
     killer = f"{33:032x}"
     engine = ScriptedEngine(killers=[killer], delay_s=0.001)
-    rows, dispatcher = feed(engine, pictures(100), window=16)
+    rows, dispatcher = dispatch(engine, pictures(100), window=16)
     assert [uid for uid, row in rows.items() if row.status is not Status.OK] == [killer]
     assert rows[killer].status is Status.QUARANTINED
     assert "died 3 times" in rows[killer].answer
@@ -172,7 +173,7 @@ def test_the_image_that_kills_engines_is_found_in_three_deaths_and_alone_in_the_
 
 def test_several_killers_are_all_found():
     killers = [f"{n:032x}" for n in (3, 4, 50)]
-    rows, _ = feed(ScriptedEngine(killers=killers, delay_s=0.001), pictures(80), window=9)
+    rows, _ = dispatch(ScriptedEngine(killers=killers, delay_s=0.001), pictures(80), window=9)
     assert sorted(uid for uid, row in rows.items() if row.status is Status.QUARANTINED) == killers
     assert statuses(rows).count(Status.OK) == 77
 
@@ -180,7 +181,7 @@ def test_several_killers_are_all_found():
 def test_an_engine_that_will_not_live_ends_the_stage():
     engine = ScriptedEngine(killers=[f"{n:032x}" for n in range(40)])
     with pytest.raises(UnavailableError, match="the engine died 4 times within 1000 answers"):
-        feed(engine, pictures(40), max_restarts=3)
+        dispatch(engine, pictures(40), max_restarts=3)
 
 
 def test_an_engine_that_hangs_is_started_again():
@@ -189,30 +190,30 @@ def test_an_engine_that_hangs_is_started_again():
             if self.starts == 1:
                 assert self._died is not None
                 await asyncio.shield(self._died)
-                raise dispatcher_module.EngineDied("closed")
+                raise EngineDied("closed")
             return await super()._answer(request)
 
     engine = HangsFirst()
-    rows, dispatcher = feed(engine, pictures(20), timeout_s=0.1)
+    rows, dispatcher = dispatch(engine, pictures(20), timeout_s=0.1)
     assert statuses(rows) == [Status.OK] * 20
     assert dispatcher.counts.restarts == 1
     assert dispatcher.counts.deaths == ["nothing was answered for 0 s"]
 
 
 def test_a_busy_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(dispatcher_module, "MAX_PAUSE_S", 0.01)
-    monkeypatch.setattr(dispatcher_module.random, "uniform", lambda *_: 0.001)
+    monkeypatch.setattr(supervisor, "MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor.random, "uniform", lambda *_: 0.001)
     engine = ScriptedEngine({"alt-text 1": [EngineBusy("429"), EngineBusy("429"), said()]})
-    rows, _ = feed(engine, pictures(3))
+    rows, _ = dispatch(engine, pictures(3))
     assert statuses(rows) == [Status.OK] * 3
     assert rows[f"{1:032x}"].attempts == 1
 
 
 def test_an_engine_that_stays_busy_ends_the_stage(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(dispatcher_module, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", -1.0)
     engine = ScriptedEngine({"alt-text 0": [EngineBusy("429")]})
     with pytest.raises(UnavailableError, match=r"too busy to answer anything .* \(429\)"):
-        feed(engine, pictures(1))
+        dispatch(engine, pictures(1))
 
 
 def test_a_fault_of_the_store_ends_the_stage_at_once():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hqclip.annotate.engines.protocol import Answer, Engine, EngineDied, Finish, Request, RequestFailed, make_engine
+from hqclip import config
+from hqclip.annotate.engines.protocol import Answer, Engine, EngineDied, Finish, Request, RequestFailed
+from hqclip.annotate.engines.registry import ENGINES, make_engine
 from hqclip.annotate.engines.replay import Recorder, ReplayEngine, read_recording, request_key
 from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
@@ -102,9 +106,17 @@ def replay_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("check", [*STARTED, *LIVES], ids=lambda check: check.__name__)
-@pytest.mark.parametrize("engine", ["transformers", "openai", "replay"])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "vllm"])  # its own tests are in tests/vllm
 def test_every_engine(engine: str, check: Check, request: pytest.FixtureRequest):
+    """A further engine needs the fixture `{name}_bench` here, and nothing else."""
     request.getfixturevalue(f"{engine}_bench").check(check)
+
+
+def test_the_registry_and_the_settings_name_the_same_engines():
+    assert tuple(ENGINES) == config.ENGINES
+    for name, (module, engine) in ENGINES.items():
+        assert inspect.isclass(getattr(importlib.import_module(module), engine))
+        assert hasattr(importlib.import_module(module), "model_digest") == (name not in config.LOCAL_ENGINES)
 
 
 # transformers
@@ -189,7 +201,7 @@ def test_damaged_weights_are_refused(tmp_path: Path):
 
 
 def replay(recording: Path) -> ReplayEngine:
-    return ReplayEngine(config_of("replay", recording=str(recording)))
+    return ReplayEngine(config_of("replay", recording=str(recording)), PROMPT, "demo")
 
 
 async def record(path: Path, requests: list[Request], scripts: dict[str, Any] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hqclip.annotate.engines import openai as openai_engine
+from hqclip.annotate.engines import http_server
 from hqclip.annotate.engines.openai import OpenAIEngine, data_uri
 from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
 from hqclip.annotate.prompt import PROMPTS
@@ -37,7 +37,7 @@ def engine_of(server: str, model: str = "teacher") -> OpenAIEngine:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
-    monkeypatch.setattr(openai_engine, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(http_server, "FIRST_PAUSE_S", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeOpenAI() as server:
@@ -115,7 +115,7 @@ def test_what_does_not_pass_is_busy(fake: FakeOpenAI, kind: str, words: str):
     fake.fault("circle", kind, 503, times=1000)
     with pytest.raises(EngineBusy, match=words):
         with_openai(fake.url, asked_about("a circle"))
-    assert len(fake.asked) == openai_engine.TRIES
+    assert len(fake.asked) == http_server.TRIES
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -123,7 +123,7 @@ def test_a_request_that_is_refused_is_not_sent_again(fake: FakeOpenAI, status: i
     fake.fault("circle", "status", status, message="the prompt is too long " * 1000)
     with pytest.raises(RequestFailed, match=rf"HTTP {status}: the prompt is too long") as caught:
         with_openai(fake.url, asked_about("a circle"))
-    assert len(str(caught.value)) <= openai_engine.WHY
+    assert len(str(caught.value)) <= http_server.WHY
     assert len(fake.asked) == 1
 
 

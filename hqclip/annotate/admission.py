@@ -6,19 +6,19 @@ import asyncio
 import math
 from collections import Counter
 
-ALONE = 2  # strikes at which a picture is asked about with nothing else in the engine
-OUT = 3  # strikes at which it is not asked about any more
+ALONE = 2  # strikes with which a picture is asked about with nothing else in the engine
+MAX_STRIKES = 3  # with which it is not asked about any more
 
 
 class Admission:
-    """Admission by strikes: the pictures with most of them come first, and nobody of another kind beside them.
+    """Admission by strikes, the deaths of engines that a picture was in: most strikes first, never two kinds together.
 
     Without strikes there are `window` places, with one its square root, with more a single one. So the picture that
     kills engines is found within three deaths, and a window of innocent ones is cleared in a few small groups.
     """
 
     def __init__(self, window: int) -> None:
-        self._places = (window, math.isqrt(window), 1)
+        self._capacity = (window, math.isqrt(window), 1)
         self._suspects: Counter[int] = Counter()  # pictures not yet cleared, by strikes
         self._inside: Counter[int] = Counter()
         self._waiting = 0
@@ -38,7 +38,7 @@ class Admission:
     async def leave(self, strikes: int) -> None:
         """Give the place back."""
         self._inside[strikes] -= 1
-        await self._tell()
+        await self._notify()
 
     async def strike(self, strikes: int) -> int:
         """A picture with so many strikes was in an engine that died; how many it has now."""
@@ -50,14 +50,14 @@ class Admission:
         """A picture with so many strikes is done with."""
         if strikes:
             self._suspects[strikes] -= 1
-            await self._tell()
+            await self._notify()
 
     def _may_enter(self, strikes: int) -> bool:
         level = max((s for s, number in self._suspects.items() if number), default=0)
         others = any(number for s, number in self._inside.items() if s != strikes)
-        return strikes == level and not others and self._inside[strikes] < self._places[min(strikes, ALONE)]
+        return strikes == level and not others and self._inside[strikes] < self._capacity[min(strikes, ALONE)]
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         if self._waiting:
             async with self._changed:
                 self._changed.notify_all()

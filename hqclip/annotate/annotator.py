@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hqclip.annotate.engines.registry import model_digest
 from hqclip.annotate.lvlm import UNKNOWN, Family, family_of
 from hqclip.annotate.prompt import Prompt, check_prompt, load_prompt
-from hqclip.config import AnnotateConfig
+from hqclip.config import LOCAL_ENGINES, AnnotateConfig
 from hqclip.errors import ConfigError, NotFoundError, UnavailableError
 from hqclip.records import canonical_json, digest_of
 from hqclip.store import Store
 
 READER = 2  # raise it when alt-text is cleaned, images are shrunk or answers are read differently
 DEMO_MODEL = Path(__file__).parents[1] / "demo" / "lvlm"
-WITHOUT_FOLDER = ("openai", "replay")
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Annotator:
         """
         prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
         check_prompt(prompt)
-        folder = None if config.engine in WITHOUT_FOLDER else model_folder(config.model)
+        folder = model_folder(config.model) if config.engine in LOCAL_ENGINES else None
         family = family_of(folder) if folder else UNKNOWN
         image_tokens = config.image_tokens or family.image_tokens
         about = {
             "engine": config.engine,
-            "model_digest": folder_digest(folder) if folder else _named_digest(config),
+            "model_digest": folder_digest(folder) if folder else model_digest(config),
             "prompt": prompt.name,
             "prompt_digest": prompt.digest,
             "image_tokens": image_tokens,
@@ -107,19 +106,3 @@ def folder_digest(folder: Path) -> str:
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
-
-
-def _named_digest(config: AnnotateConfig) -> str:
-    """A served model is known by its name only; recorded answers are known by their content."""
-    if config.engine == "openai":
-        return f"served {config.model}"
-    try:
-        with Path(config.recording).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"recording {config.recording!r} cannot be read ({error.strerror})") from error
-
-
-def read_annotator(store: Store, annotations: str) -> dict[str, Any]:
-    """What `annotator.json` says. Raises `NotFoundError`."""
-    return dict(json.loads(store.read(f"{annotations}/annotator.json")))

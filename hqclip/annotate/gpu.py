@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 EVERY_S = 2.0
+
+
+def busy_meter(num_gpus: int) -> Callable[[], float | None]:
+    """How busy the GPUs were so far, if any are used."""
+    return GpuMeter().busy_share if num_gpus else lambda: None
 
 
 class GpuMeter:

@@ -14,10 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from hqclip.data.images import Pixels
 from hqclip.errors import ConfigError, NotFoundError
 
 MIN_TOKENS = 4  # of an image of Qwen's: smaller pictures are enlarged by the processor
@@ -39,14 +37,12 @@ class Family:
     processor: Mapping[str, Any] | None = None
     told: str = ""
 
-    def fit(self, image: Pixels, image_tokens: int) -> Pixels:
-        """The picture, (height, width, 3), within the budget: shrunk if it must be, never enlarged."""
-        height, width = image.shape[:2]
-        new_height, new_width = self.size(height, width, image_tokens)
-        if (new_height, new_width) == (height, width):
-            return image
-        picture = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        return np.array(picture)
+    def fit(self, picture: Image.Image, image_tokens: int) -> Image.Image:
+        """The RGB picture within the budget: shrunk if it must be, never enlarged."""
+        height, width = self.size(picture.height, picture.width, image_tokens)
+        if (width, height) == picture.size:
+            return picture
+        return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
     def size(self, height: int, width: int, image_tokens: int) -> tuple[int, int]:
         """(height, width) in pixels within the budget, in whole tokens where the picture must shrink."""
@@ -58,16 +54,6 @@ class Family:
         rows = min(max(1, math.floor(height * scale / self.side + ROUNDING)), image_tokens)
         columns = min(max(1, math.floor(width * scale / self.side + ROUNDING)), image_tokens // rows)
         return rows * self.side, columns * self.side
-
-    def tokens(self, height: int, width: int) -> int:
-        """What a picture of this size costs, rounded to whole tokens as the processors do."""
-        if self.tile:
-            return self.image_tokens
-        count = round(height / self.side) * round(width / self.side)
-        if count >= MIN_TOKENS:
-            return count
-        scale = math.sqrt(MIN_TOKENS * self.side**2 / (height * width))
-        return math.ceil(height * scale / self.side) * math.ceil(width * scale / self.side)
 
     def processor_options(self, image_tokens: int) -> dict[str, Any]:
         """What the model's own image processor is told, so that it agrees with the budget."""

@@ -21,8 +21,8 @@ from hqclip.store import Store
 PART_ROWS = 128  # one part is being written while the next fills: at most twice as many rows are lost to a kill
 
 
-class OpenShard:
-    """A shard whose rows are being made; `lost` once another replica has taken it over."""
+class ShardRows:
+    """The rows of a shard that is in work; `lost` once another replica has taken it over."""
 
     def __init__(self, store: Store, folder: str, entry: ShardEntry) -> None:
         self.entry = entry
@@ -33,7 +33,7 @@ class OpenShard:
         self._rows: list[AnnotatedRow | None] = [None] * entry.rows
         self.left = entry.rows
         self._unsaved: list[AnnotatedRow] = []
-        self._writer, self._parts = secrets.token_hex(6), 0
+        self._process, self._parts = secrets.token_hex(6), 0
         for key in store.list(self._prefix):
             for row in self._read_part(key):
                 self._put(row)
@@ -41,7 +41,7 @@ class OpenShard:
 
     @property
     def missing(self) -> list[int]:
-        """Their numbers."""
+        """The numbers of the rows that are still to be made."""
         return [number for number, row in enumerate(self._rows) if row is None]
 
     def add(self, row: AnnotatedRow) -> None:
@@ -56,7 +56,7 @@ class OpenShard:
 
     def save(self, rows: list[AnnotatedRow]) -> None:
         """Write a part of them."""
-        write_part(self._store, f"{self._prefix}{self._writer}-{self._parts:06d}.parquet", rows, self.entry)
+        write_part(self._store, f"{self._prefix}{self._process}-{self._parts:06d}.parquet", rows, self.entry)
         self._parts += 1
 
     def finish(self, annotator: str) -> None:
@@ -91,17 +91,17 @@ class OpenShard:
             return []
 
 
-class Keeper:
-    """Keeps the rows of all open shards: in parts at intervals, in sidecars at the end. One thread does the writing."""
+class RowWriter:
+    """Writes the rows of all shards in work: in parts at intervals, in sidecars at the end. One thread does it."""
 
     def __init__(self, annotator: str) -> None:
-        self.open: dict[str, OpenShard] = {}
+        self.shards: dict[str, ShardRows] = {}
         self._annotator = annotator
         self._unsaved = 0
         self._saving = asyncio.Lock()
-        self._writer = ThreadPoolExecutor(1, "hqclip-write")
+        self._thread = ThreadPoolExecutor(1, "hqclip-write")
 
-    async def keep(self, shard: OpenShard, row: AnnotatedRow) -> bool:
+    async def add(self, shard: ShardRows, row: AnnotatedRow) -> bool:
         """Take a row; whether its shard is complete with it. Waits while too much is unsaved."""
         shard.add(row)
         self._unsaved += 1
@@ -111,9 +111,9 @@ class Keeper:
             await self._save(PART_ROWS)
         return False
 
-    async def finish(self, shard: OpenShard) -> bool:
+    async def finish(self, shard: ShardRows) -> bool:
         """Write the sidecar of a shard all of whose rows are there; False if that was done before."""
-        if self.open.pop(shard.entry.name, None) is None:
+        if self.shards.pop(shard.entry.name, None) is None:
             return False
         await self._write(shard.finish, self._annotator)
         return True
@@ -121,7 +121,7 @@ class Keeper:
     async def close(self) -> None:
         """Save what is unsaved, however little, and wait until it is stored."""
         await self._save(0)
-        self._writer.shutdown(wait=True)
+        self._thread.shutdown(wait=True)
 
     async def _save(self, at_least: int) -> None:
         """Write parts, if there is still that much unsaved once the writes before are done."""
@@ -129,10 +129,10 @@ class Keeper:
             if self._unsaved < at_least:
                 return
             self._unsaved = 0
-            for shard in list(self.open.values()):
+            for shard in list(self.shards.values()):
                 if rows := shard.take_unsaved():
                     await self._write(shard.save, rows)
 
     async def _write(self, write: Callable[..., None], *what: object) -> None:
-        """In the writer's thread; it is written also if nobody waits for it any more."""
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, write, *what))
+        """In the thread; it is written also if nobody waits for it any more."""
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, write, *what))

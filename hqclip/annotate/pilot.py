@@ -38,12 +38,12 @@ def pilot(config: PilotConfig) -> dict[str, Any]:
 
 def compare(config: CompareConfig) -> dict[str, Any]:
     """Annotate the same sample with every model and prompt named; one result each, and the page that shows them."""
-    arms = _arms(config)
+    variants = _variants(config)
     store = open_store(config.store)
     pool = Pool.from_json(store.read(config.pool), config.pool)
     where = f"pilots/{pool.digest}-{config.samples}"
     sample_pool = _sample(store, pool, config.samples, where)
-    runs = [_annotate(config, f"{store.uri}/{where}", sample_pool, model, prompt) for model, prompt in arms]
+    runs = [_annotate(config, f"{store.uri}/{where}", sample_pool, model, prompt) for model, prompt in variants]
     results = [
         {
             "model": run.model,
@@ -59,11 +59,11 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     return {"page": page, "samples": config.samples, "results": results}
 
 
-def _arms(config: CompareConfig) -> list[tuple[str, str]]:
-    arms = list(itertools.product(config.models or (config.model,), config.prompts or (config.prompt,)))
-    if len(arms) > MAX_LVLMS or len(set(arms)) < len(arms):
-        raise ConfigError(f"{len(arms)} models and prompts: give up to {MAX_LVLMS} different ones")
-    return arms
+def _variants(config: CompareConfig) -> list[tuple[str, str]]:
+    variants = list(itertools.product(config.models or (config.model,), config.prompts or (config.prompt,)))
+    if len(variants) > MAX_LVLMS or len(set(variants)) < len(variants):
+        raise ConfigError(f"{len(variants)} models and prompts: give up to {MAX_LVLMS} different ones")
+    return variants
 
 
 def _annotate(

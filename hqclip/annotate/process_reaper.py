@@ -1,4 +1,4 @@
-"""No process outlives the one that started it: a watcher that kills them when that one is gone, however it went.
+"""No process outlives the one that started it: a reaper kills them when that one is gone, however it went.
 
 `python -m hqclip.annotate.process_reaper PID` notes every process that comes up below PID, until its standard input
 ends, which only its parent can write to. vLLM's own children do not notice when their parent is killed, and keep the
@@ -21,7 +21,7 @@ DONE = b"done"
 
 
 class ProcessReaper:
-    """Watches over what this process starts, until it is told to finish or this process is gone."""
+    """Watches what this process starts, until it is told to finish or this process is gone."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "hqclip.annotate.process_reaper", str(psutil.Process().pid)]

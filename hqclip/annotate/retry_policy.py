@@ -10,9 +10,9 @@ from hqclip.config import AnnotateConfig
 from hqclip.data.images import Pixels
 from hqclip.records import Status
 
-WARMER = (0.0, 0.5, 0.8)  # temperatures by number of rungs climbed; the last one stays
+TEMPERATURES = (0.0, 0.5, 0.8)  # by level; the last one stays
 OF_FORM = (Status.NOT_JSON, Status.WRONG_SHAPE, Status.EMPTY)  # a grammar can mend these without more warmth
-STUCK = (Status.REPEATED, Status.REFUSED)  # a little warmth seldom helps: climb two rungs at once
+STUCK = (Status.REPEATED, Status.REFUSED)  # a little warmth seldom helps: two levels at once
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, config: AnnotateConfig) -> RetryPolicy:
-        """The retry_policy of the settings."""
+        """That of the settings."""
         return cls(config.attempts, config.temperature, config.grammar)
 
     def request(
@@ -43,10 +43,10 @@ class RetryPolicy:
         )
 
     def _temperature(self, faults: tuple[Status, ...]) -> float:
-        rungs = sum(2 if fault in STUCK else 1 for fault in faults if fault != Status.TIMED_OUT)
+        level = sum(2 if fault in STUCK else 1 for fault in faults if fault != Status.TIMED_OUT)
         if self.grammar == "on_retry" and faults and faults[0] in OF_FORM:
-            rungs -= 1  # the grammar came in with the second attempt; that alone may do
-        return max(self.temperature, WARMER[min(rungs, len(WARMER) - 1)])
+            level -= 1  # the grammar came in with the second attempt; that alone may do
+        return max(self.temperature, TEMPERATURES[min(level, len(TEMPERATURES) - 1)])
 
 
 def _seed(uid: str, attempt: int) -> int:

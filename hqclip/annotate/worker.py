@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from hqclip.annotate.admission import OUT
+from hqclip.annotate.admission import MAX_STRIKES
 from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.claims import Claims
-from hqclip.annotate.dispatcher import Dispatcher, Picture, describe
-from hqclip.annotate.engines.protocol import Engine, EngineInfo, make_engine
-from hqclip.annotate.partial_rows import Keeper, OpenShard
-from hqclip.annotate.reader import Preparation, Reader, Shards, quarantined, token_cutter
+from hqclip.annotate.dispatcher import Dispatcher
+from hqclip.annotate.engines.protocol import Engine, EngineInfo
+from hqclip.annotate.engines.registry import make_engine
+from hqclip.annotate.gpu import busy_meter
+from hqclip.annotate.partial_rows import RowWriter, ShardRows
+from hqclip.annotate.picture import Picture
+from hqclip.annotate.preparation import Preparation
+from hqclip.annotate.quarantine import quarantine, quarantined
+from hqclip.annotate.reader import Reader
 from hqclip.annotate.retry_policy import RetryPolicy
+from hqclip.annotate.shard_queue import ShardQueue
 from hqclip.annotate.worklog import WorkLog
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError, TerminatedError
 from hqclip.progress import Progress
 from hqclip.records import AnnotatedRow, ShardEntry
 from hqclip.store import Store
+from hqclip.termination import stopped_by_sigterm
 
 AHEAD = 64  # pictures decoded before there is room for them, at least
 POLL_S = 15.0  # between looks at shards that other replicas hold
@@ -40,10 +44,10 @@ class Worker:
     ) -> None:
         self._config, self._store, self._annotator, self._folder = config, store, annotator, folder
         self._claims = Claims(store, f"{folder}/claims", stale_s=config.claim_stale_s)
-        self._shards = Shards(
+        self._shards = ShardQueue(
             store, folder, entries, self._claims if config.claims else None, min(POLL_S, config.claim_stale_s / BEATS)
         )
-        self._keeper = Keeper(annotator.digest)
+        self._writer = RowWriter(annotator.digest)
         self._rows = sum(entry.rows for entry in entries)
         self._progress = Progress("annotate", self._rows, "images")
         self._num_shards = len(entries)
@@ -53,12 +57,13 @@ class Worker:
         engine = make_engine(self._config, self._annotator.prompt, self._annotator.folder or self._config.model)
         try:
             info = await engine.start()
-            print(f"annotate: {describe(info)}", file=sys.stderr, flush=True)
+            what = f"{info.name} {info.version} on {info.device}, {info.max_num_seqs} sequences at a time"
+            print(f"annotate: {what}", file=sys.stderr, flush=True)
             me = asyncio.current_task()
             assert me is not None
             with self._progress, stopped_by_sigterm(me.cancel) as terminated:
                 try:
-                    await self._feed(engine, info)
+                    await self._annotate(engine, info)
                 except asyncio.CancelledError:
                     if not terminated():
                         raise
@@ -66,7 +71,7 @@ class Worker:
         finally:
             await engine.close()
 
-    async def _feed(self, engine: Engine, info: EngineInfo) -> None:
+    async def _annotate(self, engine: Engine, info: EngineInfo) -> None:
         window = self._config.in_flight or math.ceil(1.1 * info.max_num_seqs)
         dispatcher = Dispatcher(
             engine,
@@ -82,53 +87,48 @@ class Worker:
             self._num_shards,
             window,
             dispatcher.counts,
-            busy_share=gpu_meter(info),
+            busy_share=busy_meter(info.num_gpus),
             info=info,
         )
         reader = Reader(
             self._store,
             self._shards,
-            Preparation(
-                self._annotator.family,
-                self._annotator.image_tokens,
-                token_cutter(self._annotator.folder, self._config.max_alt_tokens),
-                quarantined(self._store),
-            ),
+            Preparation.of(self._annotator, self._config.max_alt_tokens),
+            quarantined(self._store),
             threads=self._config.decode_threads,
             ahead=max(AHEAD, window // 4),
         )
         try:
-            async with self._beside(self._heartbeat()), self._beside(self._watch()):
+            async with self._alongside(self._heartbeat()), self._alongside(self._report()):
                 await dispatcher.run(reader.pictures(self._opened), self._keep)
         finally:
             reader.stop()
             await self._close()
 
-    async def _opened(self, shard: OpenShard) -> None:
-        self._keeper.open[shard.entry.name] = shard
+    async def _opened(self, shard: ShardRows) -> None:
+        self._writer.shards[shard.entry.name] = shard
         self._progress.advance(shard.resumed)
-        if shard.left == 0 and await self._keeper.finish(shard):
+        if shard.left == 0 and await self._writer.finish(shard):
             await self._done(shard)
 
     async def _keep(self, picture: Picture, row: AnnotatedRow) -> None:
-        shard: OpenShard = picture.place
+        shard: ShardRows = picture.place
         if shard.lost:
             return
-        if picture.strikes >= OUT:
+        if picture.strikes >= MAX_STRIKES:
             await asyncio.to_thread(self._quarantine, picture, row)
         self._log.add(row)
         self._progress.advance()
-        if await self._keeper.keep(shard, row):
+        if await self._writer.add(shard, row):
             await self._done(shard)
 
-    async def _done(self, shard: OpenShard) -> None:
+    async def _done(self, shard: ShardRows) -> None:
         self._log.shards += 1
-        await asyncio.to_thread(self._shards.let_go, shard.entry.name)
+        await asyncio.to_thread(self._shards.release, shard.entry.name)
 
     def _quarantine(self, picture: Picture, row: AnnotatedRow) -> None:
         about = {"uid": picture.uid, "shard": picture.place.entry.key, "annotator": self._annotator.digest}
-        record = json.dumps({**about, "reason": row.answer}, indent=1).encode()
-        self._store.write(f"quarantine/{picture.sha256}.json", record, create_only=False)
+        quarantine(self._store, picture.sha256, {**about, "reason": row.answer})
 
     async def _heartbeat(self) -> None:
         while self._config.claims:
@@ -139,13 +139,13 @@ class Worker:
                 print(f"annotate: no heartbeat ({error})", file=sys.stderr, flush=True)
                 continue
             for name in lost:
-                shard = self._keeper.open.pop(name, None)
+                shard = self._writer.shards.pop(name, None)
                 if shard is not None:
                     shard.lost = True
                     print(f"annotate: {name} was taken over by another replica", file=sys.stderr, flush=True)
-                self._shards.let_go(name)
+                self._shards.release(name)
 
-    async def _watch(self) -> None:
+    async def _report(self) -> None:
         while True:
             await asyncio.sleep(1)
             self._log.look()
@@ -153,7 +153,7 @@ class Worker:
                 await asyncio.to_thread(self._log.write)
 
     @asynccontextmanager
-    async def _beside(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    async def _alongside(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         """Something that goes on while the block does; a fault of it ends the block."""
         me = asyncio.current_task()
         assert me is not None
@@ -171,42 +171,9 @@ class Worker:
         """Save what is finished and give the shards back. If the store fails here too, the first fault is told."""
         first = sys.exception()
         in_threads = (asyncio.to_thread(close) for close in (self._claims.release_all, self._log.close))
-        for closing in (self._keeper.close(), *in_threads):
+        for closing in (self._writer.close(), *in_threads):
             try:
                 await closing
             except HQClipError:
                 if first is None or isinstance(first, asyncio.CancelledError):
                     raise
-
-
-@contextmanager
-def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Within the block, the first SIGTERM calls `stop`; the value tells whether it came.
-
-    Outside the main thread nothing is caught, as Python asks.
-    """
-    came: list[bool] = []
-
-    def handle() -> None:
-        if not came:
-            came.append(True)
-            stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, handle)
-    try:
-        yield lambda: bool(came)
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-
-
-def gpu_meter(info: EngineInfo) -> Callable[[], float | None]:
-    """How busy the GPUs were so far, if there are any."""
-    if not info.num_gpus:
-        return lambda: None
-    from hqclip.annotate.gpu import GpuMeter
-
-    return GpuMeter().busy_share

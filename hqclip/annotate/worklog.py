@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hqclip.annotate.dispatcher import Counts
 from hqclip.annotate.engines.protocol import EngineInfo
+from hqclip.annotate.supervisor import Counts
 from hqclip.records import AnnotatedRow
 from hqclip.store import Store
 from hqclip.tensorboard import SummaryWriter

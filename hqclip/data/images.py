@@ -23,7 +23,7 @@ TURNS = {  # of EXIF orientations
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3) RGB
 
 
 class ImageFault(Exception):
@@ -47,13 +47,18 @@ def extension(data: bytes) -> str:
 
 
 def decode(data: bytes) -> Pixels:
-    """(height, width, 3) RGB, upright. Transparency is laid on white; the first picture of an animation counts."""
+    """(height, width, 3) of what `decode_picture` gives; a copy, since torch wants to be able to write."""
+    return np.array(decode_picture(data))
+
+
+def decode_picture(data: bytes) -> Image.Image:
+    """RGB, upright. Transparency is laid on white; the first picture of an animation counts. Raises `ImageFault`."""
     with _opened(data) as picture:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 picture.load()  # here, where a fault of the pixels is not taken for one of the EXIF
-                return np.array(_upright(picture, _rgb(picture)))  # a copy: torch wants to be able to write
+                return _upright(picture, _rgb(picture))
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
             raise ImageFault("damaged_image", str(error)) from error
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hqclip.annotate.annotator import WITHOUT_FOLDER, Annotator, model_folder
-from hqclip.annotate.engines.protocol import make_engine
-from hqclip.config import AnnotateConfig, DistillConfig
-from hqclip.distill.ask import Asking, Manners, Purse
-from hqclip.distill.draw import Pictures, Place
-from hqclip.distill.ledger import Ledger, Reply
+from hqclip.annotate.annotator import Annotator, model_folder
+from hqclip.annotate.engines.registry import make_engine
+from hqclip.annotate.prompt import load_prompt
+from hqclip.config import LOCAL_ENGINES, AnnotateConfig, DistillConfig
+from hqclip.distill.pool_images import ImageRef, PoolImages
+from hqclip.distill.query import BatchQuery, Budget, RequestLimits
+from hqclip.distill.response_log import ResponseLog
+from hqclip.distill.training_set import Example
 from hqclip.errors import DataError
 from hqclip.records import Status, canonical_json, digest_of
 from hqclip.store import Store
@@ -26,60 +28,45 @@ COMMON = (
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One image with the reply that the pupil is to give."""
+class Collected:
+    """Usable examples to learn from and to judge on, what became of every question, and what the answers cost."""
 
-    place: Place
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Course:
-    """Which model is shown which lessons."""
-
-    pupil: Annotator
-    pictures: Pictures
-    lessons: Sequence[Lesson]
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """Usable answers to learn from and to judge on, what became of every question, and what the answers cost."""
-
-    learn: list[Lesson]
-    judge: list[Lesson]
+    learn: list[Example]
+    judge: list[Example]
     statuses: dict[str, int]
     usd: float
 
 
-def collect(config: DistillConfig, store: Store, pictures: Pictures, places: Sequence[Place], teaching: str) -> Lessons:
-    """Ask the teacher about `places`, the first `held_out` of which are to judge on; its answers stay in `teaching`.
+def collect(
+    config: DistillConfig, store: Store, images: PoolImages, refs: Sequence[ImageRef], folder: str
+) -> Collected:
+    """Ask the teacher about `refs`, the first `held_out` of which are to judge on; its answers stay in `folder`.
 
-    Raises what `Asking.run` raises, and `DataError` if too many answers cannot be used.
+    Raises what `BatchQuery.run` raises, and `DataError` if too many answers cannot be used.
     """
     settings = teacher_settings(config)
-    prompt = Annotator.of(pupil_settings(config, config.model)).prompt
-    model = config.teacher if config.teacher_engine in WITHOUT_FOLDER else model_folder(config.teacher)
-    purse = Purse(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
-    manners = Manners(config.in_flight, config.timeout_s, config.busy_s, config.max_new_tokens, True, purse)
-    ledger = Ledger(store, f"{teaching}/teacher")
-    asyncio.run(Asking(make_engine(settings, prompt, model), ledger, pictures, manners).run("collect", places))
-    replies = [ledger.replies[place.sha256] for place in places]
-    statuses = Counter(str(reply.status) for reply in replies)
-    _refuse_too_many_faults(statuses, config.max_fault_rate, ledger.folder)
-    usable = [Lesson(place, reply) if reply.annotation else None for place, reply in zip(places, replies, strict=True)]
+    prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
+    model = model_folder(config.teacher) if config.teacher_engine in LOCAL_ENGINES else config.teacher
+    budget = Budget(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
+    limits = RequestLimits(config.in_flight, config.timeout_s, config.busy_s, config.max_new_tokens, budget)
+    log = ResponseLog(store, f"{folder}/teacher")
+    query = BatchQuery(make_engine(settings, prompt, model), log, images, limits, grammar=True)
+    asyncio.run(query.run("collect", refs))
+    examples = [Example(ref, log.responses[ref.sha256]) for ref in refs]
+    statuses = Counter(str(example.response.status) for example in examples)
+    _refuse_too_many_faults(statuses, config.max_fault_rate, log.folder)
     judge, learn = (
-        [lesson for lesson in half if lesson] for half in (usable[: config.held_out], usable[config.held_out :])
+        [example for example in part if example.response.annotation]
+        for part in (examples[: config.held_out], examples[config.held_out :])
     )
     if not judge or not learn:
-        raise DataError(
-            f"{ledger.folder}: {len(learn)} usable answers to learn from, {len(judge)} to judge on; give more"
-        )
-    usd = sum(purse.cost(reply.prompt_tokens, reply.output_tokens) for reply in replies)
-    return Lessons(learn, judge, dict(statuses), usd)
+        raise DataError(f"{log.folder}: {len(learn)} usable answers to learn from, {len(judge)} to judge on; give more")
+    responses = [example.response for example in examples]
+    usd = sum(budget.cost(response.prompt_tokens, response.output_tokens) for response in responses)
+    return Collected(learn, judge, dict(statuses), usd)
 
 
-def open_distilling(config: DistillConfig, store: Store, pupil: Annotator) -> str:
+def open_folder(config: DistillConfig, store: Store, pupil: Annotator) -> str:
     """The folder of what this teacher says of this pool, seen as this pupil sees it; spelt out in `teacher.json`.
 
     How many images are asked about does not name another folder: asking about more of them asks nothing twice.

@@ -1,6 +1,6 @@
-"""An LVLM and lessons in, a fine-tuned LVLM of the same kind in a folder out: LoRA on its language part, merged.
+"""An LVLM and examples in, a fine-tuned LVLM of the same kind in a folder out: LoRA on its language part, merged.
 
-The chat of a lesson is the one of inference, rendered by the same prompt over the same pixels; the loss is that of
+The chat of an example is the one of inference, rendered by the same prompt over the same pixels; the loss is that of
 the answer alone. The vision tower and the embeddings stay as they are.
 """
 
@@ -25,8 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from hqclip.config import DistillConfig
-from hqclip.distill.collect import Course, Lesson
-from hqclip.distill.ledger import said
+from hqclip.distill.training_set import Example, TrainingSet, completion
 from hqclip.errors import ConfigError
 from hqclip.progress import Progress
 
@@ -34,13 +33,13 @@ WARMUP = 0.05  # share of the steps
 BESIDE_WEIGHTS = (".json", ".jinja", ".txt", ".model")  # tokenizer, processor and chat template are taken over as is
 
 
-def fine_tune(config: DistillConfig, course: Course, out: Path) -> dict[str, float]:
+def fine_tune(config: DistillConfig, training_set: TrainingSet, out: Path) -> dict[str, float]:
     """Save the pupil, taught, to the new folder `out`; steps, and nats a token at the first and last step.
 
     bfloat16 on a GPU, float32 on the CPU; saved in the precision it had. Raises `ConfigError` if the pupil cannot be
     taught.
     """
-    base, lessons = course.pupil.folder, course.lessons
+    base, examples = training_set.pupil.folder, training_set.examples
     assert base is not None, "a pupil is a model in a folder"
     if torch.cuda.device_count() > 1:
         raise ConfigError("there is more than one GPU, teaching uses one: choose it with CUDA_VISIBLE_DEVICES=0")
@@ -48,9 +47,9 @@ def fine_tune(config: DistillConfig, course: Course, out: Path) -> dict[str, flo
         torch.set_num_threads(config.threads)
     disable_progress_bar()
     model, processor, precision = _load(base)
-    rows = Dataset.from_dict({"number": range(len(lessons))})
-    rows.set_transform(lambda batch: _chats(course, [lessons[at] for at in batch["number"]]))
-    steps = max(1, math.ceil(config.epochs * len(lessons) / config.batch_size))
+    rows = Dataset.from_dict({"number": range(len(examples))})
+    rows.set_transform(lambda batch: _chats(training_set, [examples[at] for at in batch["number"]]))
+    steps = max(1, math.ceil(config.epochs * len(examples) / config.batch_size))
     with (
         tempfile.TemporaryDirectory() as scratch,
         Progress("fine-tune", steps, "steps") as progress,
@@ -76,7 +75,7 @@ def fine_tune(config: DistillConfig, course: Course, out: Path) -> dict[str, flo
 
 
 def _load(base: Path) -> tuple[Any, Any, torch.dtype]:
-    """The model in the precision of its lessons, its processor, and the precision it is kept in."""
+    """The model in the precision it is trained in, its processor, and the precision it is kept in."""
     try:
         processor = AutoProcessor.from_pretrained(str(base))
         model = AutoModelForImageTextToText.from_pretrained(str(base), dtype="auto")
@@ -110,7 +109,7 @@ def _arguments(config: DistillConfig, steps: int, scratch: str) -> SFTConfig:
         completion_only_loss=True,
         per_device_train_batch_size=config.micro_batch,
         gradient_accumulation_steps=config.batch_size // config.micro_batch,
-        remove_unused_columns=False,  # the columns are made when a lesson is looked at
+        remove_unused_columns=False,  # the columns are made when an example is looked at
         max_steps=steps,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
@@ -127,14 +126,13 @@ def _arguments(config: DistillConfig, steps: int, scratch: str) -> SFTConfig:
     )
 
 
-def _chats(course: Course, lessons: Sequence[Lesson]) -> dict[str, list[Any]]:
+def _chats(training_set: TrainingSet, examples: Sequence[Example]) -> dict[str, list[Any]]:
     """Columns as the trainer's collator takes them."""
-    prompt, pictures = course.pupil.prompt, course.pictures
-    images = [[Image.fromarray(pictures.show(pictures.read(lesson.place)))] for lesson in lessons]
-    answers = [said(lesson.reply.annotation) for lesson in lessons if lesson.reply.annotation]
+    prompt, images = training_set.pupil.prompt, training_set.images
+    answers = [completion(example.response.annotation) for example in examples if example.response.annotation]
     return {
-        "images": images,
-        "prompt": [prompt.messages(pictures.alt_text(lesson.place)) for lesson in lessons],
+        "images": [[Image.fromarray(images.pixels(example.image))] for example in examples],
+        "prompt": [prompt.messages(images.alt_text(example.image)) for example in examples],
         "completion": [[{"role": "assistant", "content": [{"type": "text", "text": answer}]}] for answer in answers],
     }
 

@@ -1,4 +1,4 @@
-"""A pool, a teacher and an LVLM in, the taught LVLM and a verdict out. Each step skips what is there already."""
+"""A pool, a teacher and an LVLM in, a taught LVLM and whether it is accepted out. Each step skips what is there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.annotate.annotator import Annotator, folder_digest
-from hqclip.annotate.engines.protocol import make_engine
+from hqclip.annotate.engines.registry import make_engine
+from hqclip.annotate.preparation import Preparation
 from hqclip.config import DistillConfig
-from hqclip.distill.ask import Asking, Manners
-from hqclip.distill.collect import Course, Lessons, collect, open_distilling, pupil_settings, teacher_settings
-from hqclip.distill.draw import Pictures, draw
-from hqclip.distill.gate import Figures, compare, judge
-from hqclip.distill.ledger import Ledger, Reply
+from hqclip.distill.acceptance import Agreement, compare, decide
+from hqclip.distill.collect import Collected, collect, open_folder, pupil_settings, teacher_settings
+from hqclip.distill.pool_images import PoolImages
+from hqclip.distill.query import BatchQuery, RequestLimits
+from hqclip.distill.response_log import Response, ResponseLog
+from hqclip.distill.sampling import sample
+from hqclip.distill.training_set import TrainingSet
 from hqclip.errors import ConfigError, ConflictError, MissingSoftwareError
 from hqclip.records import Pool, canonical_json, digest_of
 from hqclip.store import Store, open_store
@@ -36,22 +39,22 @@ def run(config: DistillConfig) -> dict[str, Any]:
     store = open_store(config.store)
     pool = Pool.from_json(store.read(config.pool), config.pool)
     pupil = Annotator.of(pupil_settings(config, config.model))
-    teaching = open_distilling(config, store, pupil)
+    teaching = open_folder(config, store, pupil)
     about = _about(config, pupil, teaching)
-    lesson = f"lvlms/{digest_of(about)}"
-    folder = _model_folder(config, store, lesson)
-    training = _trained(store, lesson, folder)
+    key = f"lvlms/{digest_of(about)}"
+    folder = _model_folder(config, store, key)
+    training = _trained(store, key, folder)
     if training is None:
         _check_software()
-    pictures = Pictures.of(store, pupil, config.max_alt_tokens)
-    places = draw(store, pool, config.seed, config.held_out + config.samples)
-    lessons = collect(config, store, pictures, places, teaching)
-    training = training or _train(config, store, lesson, Course(pupil, pictures, lessons.learn), folder)
-    verdict = _verdict(config, store, teaching, Course(pupil, pictures, lessons.judge), folder)
+    images = PoolImages(store, Preparation.of(pupil, config.max_alt_tokens))
+    refs = sample(store, pool, config.seed, config.held_out + config.samples)
+    collected = collect(config, store, images, refs, teaching)
+    training = training or _train(config, store, key, TrainingSet(pupil, images, collected.learn), folder)
+    acceptance = _acceptance(config, store, teaching, TrainingSet(pupil, images, collected.judge), folder)
     gate = {"engine": config.engine, "min_valid": config.min_valid, "margin": config.margin}
-    card = {**about, **verdict, **training, **_counts(lessons), "gate": gate, "code_version": __version__}
-    store.write(f"{lesson}/lesson.json", canonical_json(card), create_only=False)  # the gate may be set anew
-    return {"model": str(folder), "lesson": f"{lesson}/lesson.json", **card, "seconds": time.monotonic() - start}
+    card = {**about, **acceptance, **training, **_counts(collected), "gate": gate, "code_version": __version__}
+    store.write(f"{key}/lesson.json", canonical_json(card), create_only=False)  # the gate may be set anew
+    return {"model": str(folder), "lesson": f"{key}/lesson.json", **card, "seconds": time.monotonic() - start}
 
 
 def _check_software() -> None:
@@ -75,22 +78,22 @@ def _about(config: DistillConfig, pupil: Annotator, teaching: str) -> dict[str, 
     }
 
 
-def _model_folder(config: DistillConfig, store: Store, lesson: str) -> Path:
+def _model_folder(config: DistillConfig, store: Store, key: str) -> Path:
     if config.out:
         return Path(config.out).absolute()
     if isinstance(store, LocalStore):
-        return store.root / lesson / "model"
+        return store.root / key / "model"
     raise ConfigError(f"out is empty and {store.uri} is no folder: give --out, a folder for the taught model")
 
 
-def _trained(store: Store, lesson: str, folder: Path) -> dict[str, Any] | None:
+def _trained(store: Store, key: str, folder: Path) -> dict[str, Any] | None:
     """What is on record of the model in `folder`; None if it has yet to be made.
 
     Raises `ConflictError` if something else is there.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
-    record = f"{lesson}/trained.json"
+    record = f"{key}/trained.json"
     trained: dict[str, Any] = json.loads(store.read(record)) if store.exists(record) else {}
     if trained.get("model_digest") != folder_digest(folder):
         raise ConflictError(
@@ -99,45 +102,48 @@ def _trained(store: Store, lesson: str, folder: Path) -> dict[str, Any] | None:
     return trained
 
 
-def _train(config: DistillConfig, store: Store, lesson: str, course: Course, folder: Path) -> dict[str, Any]:
+def _train(config: DistillConfig, store: Store, key: str, training_set: TrainingSet, folder: Path) -> dict[str, Any]:
     """Fine-tune into `folder`, which appears whole or not at all."""
     from hqclip.distill.lora import fine_tune
 
-    assert course.pupil.folder is not None
+    assert training_set.pupil.folder is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".hqclip-", dir=folder.parent) as scratch:
         made = Path(scratch) / "model"
-        figures = fine_tune(config, course, made)
+        figures = fine_tune(config, training_set, made)
         trained = {"model_digest": folder_digest(made), "training": figures}
-        store.write(f"{lesson}/trained.json", canonical_json(trained), create_only=False)  # it vouches for the folder
+        store.write(f"{key}/trained.json", canonical_json(trained), create_only=False)  # it vouches for the folder
         made.rename(folder)  # over an empty one if there is one
     return trained
 
 
-def _verdict(config: DistillConfig, store: Store, teaching: str, course: Course, folder: Path) -> dict[str, Any]:
-    """The gate: both models answer the images of `course`, and are compared with the teacher."""
+def _acceptance(
+    config: DistillConfig, store: Store, teaching: str, held_out: TrainingSet, folder: Path
+) -> dict[str, Any]:
+    """Both models answer the images of `held_out`, and are compared with the teacher."""
     taught = Annotator.of(pupil_settings(config, folder))
-    figures: dict[str, Figures] = {}
-    for name, model in (("base", course.pupil), ("taught", taught)):
-        replies = _replies(config, Ledger(store, f"{teaching}/pupils/{model.digest}"), course, model)
-        figures[name] = compare([lesson.reply for lesson in course.lessons], replies)
-    accepted, reason = judge(figures["base"], figures["taught"], config.min_valid, config.margin)
-    return {"accepted": accepted, "reason": reason, **{name: f.to_mapping() for name, f in figures.items()}}
+    teacher = [example.response for example in held_out.examples]
+    agreements: dict[str, Agreement] = {}
+    for name, model in (("base", held_out.pupil), ("taught", taught)):
+        log = ResponseLog(store, f"{teaching}/pupils/{model.digest}")
+        agreements[name] = compare(teacher, _responses(config, log, held_out, model))
+    accepted, reason = decide(agreements["base"], agreements["taught"], config.min_valid, config.margin)
+    return {"accepted": accepted, "reason": reason, **{name: a.to_mapping() for name, a in agreements.items()}}
 
 
-def _replies(config: DistillConfig, ledger: Ledger, course: Course, model: Annotator) -> list[Reply]:
+def _responses(config: DistillConfig, log: ResponseLog, held_out: TrainingSet, model: Annotator) -> list[Response]:
     assert model.folder is not None
     engine = make_engine(pupil_settings(config, model.folder), model.prompt, model.folder)
-    manners = Manners(0, config.timeout_s, config.busy_s, config.max_new_tokens, grammar=False)
-    places = [lesson.place for lesson in course.lessons]
-    asyncio.run(Asking(engine, ledger, course.pictures, manners).run("judge", places))
-    return [ledger.replies[place.sha256] for place in places]
+    limits = RequestLimits(0, config.timeout_s, config.busy_s, config.max_new_tokens)
+    refs = [example.image for example in held_out.examples]
+    asyncio.run(BatchQuery(engine, log, held_out.images, limits, grammar=False).run("judge", refs))
+    return [log.responses[ref.sha256] for ref in refs]
 
 
-def _counts(lessons: Lessons) -> dict[str, Any]:
+def _counts(collected: Collected) -> dict[str, Any]:
     return {
-        "learned_from": len(lessons.learn),
-        "judged_on": len(lessons.judge),
-        "teacher_statuses": lessons.statuses,
-        "teacher_usd": lessons.usd,
+        "learned_from": len(collected.learn),
+        "judged_on": len(collected.judge),
+        "teacher_statuses": collected.statuses,
+        "teacher_usd": collected.usd,
     }

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hqclip.annotate.annotator import DEMO_MODEL
-from hqclip.annotate.engines.protocol import Engine, EngineInfo, Request, make_engine
+from hqclip.annotate.engines.protocol import Engine, EngineInfo, Request
+from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import AnnotateConfig
 from hqclip.demo.scenes import draw_scene, render

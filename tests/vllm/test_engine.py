@@ -15,7 +15,8 @@ import pytest
 
 from hqclip.annotate.annotator import DEMO_MODEL
 from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engines.protocol import EngineDied, Finish, Request, RequestFailed, make_engine
+from hqclip.annotate.engines.protocol import EngineDied, Finish, Request, RequestFailed
+from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.engines.vllm import engine_arguments, start_within_memory
 from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError, MissingSoftwareError, UnavailableError

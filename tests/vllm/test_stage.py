@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hqclip.annotate.annotator import DEMO_MODEL
-from hqclip.annotate.engines.protocol import make_engine
+from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import AnnotateConfig
 from tests.engine_contract import ask_all

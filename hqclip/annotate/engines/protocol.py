@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol
 
-from hqclip.annotate.prompt import Prompt
-from hqclip.config import AnnotateConfig
 from hqclip.data.images import Pixels
-from hqclip.errors import ConfigError
 
 
 class Finish(StrEnum):
@@ -93,24 +89,3 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Stop within seconds, whatever is in flight; nothing happens if it is stopped already."""
         ...
-
-
-def make_engine(config: AnnotateConfig, prompt: Prompt, model: Path | str) -> Engine:
-    """The engine that `config.engine` names, not yet started. `model` is a folder, or what a server calls its model."""
-    if config.engine == "vllm":
-        from hqclip.annotate.engines.vllm import VllmEngine
-
-        return VllmEngine(config, prompt, Path(model))
-    if config.engine == "openai":
-        from hqclip.annotate.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(config, prompt, str(model))
-    if config.engine == "replay":
-        from hqclip.annotate.engines.replay import ReplayEngine
-
-        return ReplayEngine(config)
-    if config.engine == "transformers":
-        from hqclip.annotate.engines.transformers import TransformersEngine
-
-        return TransformersEngine(config, prompt, Path(model))
-    raise ConfigError(f"unknown engine {config.engine!r}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hqclip.annotate.engines.protocol import Answer, Engine, EngineDied, EngineInfo, Finish, Request, RequestFailed
+from hqclip.annotate.prompt import Prompt
 from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError, StorageError
 
@@ -19,7 +20,7 @@ from hqclip.errors import ConfigError, StorageError
 class ReplayEngine:
     """Says what was recorded for the same request; every other request fails."""
 
-    def __init__(self, config: AnnotateConfig) -> None:
+    def __init__(self, config: AnnotateConfig, _prompt: Prompt, _model: Path | str) -> None:
         self._path, self._max_num_seqs = Path(config.recording), config.max_num_seqs
         self._answers: dict[str, Answer] | None = None
 
@@ -76,6 +77,15 @@ class Recorder:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def model_digest(config: AnnotateConfig) -> str:
+    """Recorded answers are known by their content: SHA-256, hexadecimal. Raises `ConfigError`."""
+    try:
+        with Path(config.recording).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"recording {config.recording!r} cannot be read ({error.strerror})") from error
 
 
 def request_key(request: Request) -> str:

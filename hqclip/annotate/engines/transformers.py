@@ -40,8 +40,8 @@ class TransformersEngine:
     seed give the same answer in any company.
     """
 
-    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: Path) -> None:
-        self._config, self._prompt, self._model = config, prompt, model
+    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: Path | str) -> None:
+        self._config, self._prompt, self._model = config, prompt, Path(model)
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._unanswered: set[asyncio.Future[Answer]] = set()
         self._serving: asyncio.Task[None] | None = None

@@ -39,12 +39,12 @@ ON_CPU = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "skip_mm_
 class VllmEngine:
     """One engine for `tensor_parallel` GPUs. Out of memory at the start, it asks for less and says so."""
 
-    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: Path) -> None:
-        self._config, self._prompt, self._model = config, prompt, model
+    def __init__(self, config: AnnotateConfig, prompt: Prompt, model: Path | str) -> None:
+        self._config, self._prompt, self._model = config, prompt, Path(model)
         self._engine: Any = None
         self._numbers = itertools.count()
         self._running: set[asyncio.Task[Any]] = set()
-        self._watcher: Any = None
+        self._reaper: Any = None
 
     async def start(self) -> EngineInfo:
         """See `Engine.start`. Also raises `NotFoundError` if the folder holds no model."""
@@ -55,11 +55,11 @@ class VllmEngine:
         on_cpu = _check_device(vllm)
         budget = self._config.image_tokens or family.image_tokens
         arguments = engine_arguments(self._config, self._model, family.processor_options(budget), on_cpu=on_cpu)
-        self._watcher = watcher = ProcessReaper()
+        self._reaper = reaper = ProcessReaper()
         try:
             self._engine, arguments = await asyncio.to_thread(start_within_memory, _build, arguments)
         except BaseException:
-            await asyncio.to_thread(watcher.finish)
+            await asyncio.to_thread(reaper.finish)
             raise
         self._chat = _Chat(self._model, self._prompt)
         scheduler = self._engine.vllm_config.scheduler_config
@@ -143,7 +143,7 @@ class VllmEngine:
     async def close(self) -> None:
         """See `Engine.close`."""
         engine, self._engine = self._engine, None
-        watcher, self._watcher = self._watcher, None
+        reaper, self._reaper = self._reaper, None
         try:
             if engine is not None:
                 for task in list(self._running):
@@ -152,8 +152,8 @@ class VllmEngine:
         except TimeoutError:
             pass  # it is stuck; its processes are killed
         finally:
-            if watcher is not None:  # also of an engine that is still starting, which then fails
-                await asyncio.to_thread(watcher.finish)
+            if reaper is not None:  # also of an engine that is still starting, which then fails
+                await asyncio.to_thread(reaper.finish)
 
 
 def _give_up(task: asyncio.Task[Any]) -> None:

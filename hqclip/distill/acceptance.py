@@ -1,4 +1,4 @@
-"""Replies of a teacher and a pupil to the same images in, how far the pupil agrees and whether that is enough out."""
+"""Responses of teacher and pupil to the same images in, how far the pupil agrees and whether that is enough out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hqclip.distill.ledger import Reply
+from hqclip.distill.response_log import Response
 from hqclip.records import Annotation
 
 
 @dataclass(frozen=True)
-class Figures:
+class Agreement:
     """Shares from 0 to 1 over the held-out images. An answer that is not valid agrees in nothing."""
 
     valid: float
@@ -22,17 +22,17 @@ class Figures:
     negatives_equal_positives: float
 
     @property
-    def agreement(self) -> float:
+    def mean(self) -> float:
         """The mean over the four fields."""
         return (self.tag_f1 + self.neg_tag_f1 + self.desc_f1 + self.neg_desc_f1) / 4
 
     def to_mapping(self) -> dict[str, float]:
         """Plain values, ready for JSON."""
-        return {**asdict(self), "agreement": self.agreement}
+        return {**asdict(self), "agreement": self.mean}
 
 
-def compare(teacher: Sequence[Reply], pupil: Sequence[Reply]) -> Figures:
-    """How a pupil's replies compare with the teacher's, image by image; the teacher's are all usable.
+def compare(teacher: Sequence[Response], pupil: Sequence[Response]) -> Agreement:
+    """How a pupil's responses compare with the teacher's, image by image; the teacher's are all usable.
 
     Tags agree by the F1 of their sets, sentences by the F1 of ROUGE-L (the longest common subsequence of words,
     Lin 2004) over all sentences of the field in order.
@@ -45,25 +45,25 @@ def compare(teacher: Sequence[Reply], pupil: Sequence[Reply]) -> Figures:
         measure = set_f1 if "tags" in field else rouge_l
         return sum(measure(getattr(a, field), getattr(b, field)) for a, b in pairs if b is not None) / len(pairs)
 
-    return Figures(
+    return Agreement(
         valid=len(said) / len(pairs),
         tag_f1=mean("tags"),
         neg_tag_f1=mean("neg_tags"),
         desc_f1=mean("desc"),
         neg_desc_f1=mean("neg_desc"),
-        negatives_equal_positives=sum(map(_contradictions_in_vain, said)) / max(1, negatives),
+        negatives_equal_positives=sum(map(_negatives_equal_positives, said)) / max(1, negatives),
     )
 
 
-def judge(base: Figures, taught: Figures, min_valid: float, margin: float) -> tuple[bool, str]:
+def decide(base: Agreement, taught: Agreement, min_valid: float, margin: float) -> tuple[bool, str]:
     """Whether the taught model may replace the untaught one, and why."""
     measured = (
         f"{taught.valid:.1%} of its answers are valid without grammar, and it agrees with the teacher by "
-        f"{taught.agreement:.1%}, before {base.agreement:.1%}"
+        f"{taught.mean:.1%}, before {base.mean:.1%}"
     )
     if taught.valid < min_valid:
         return False, f"{measured}: {min_valid:.1%} must be valid"
-    if taught.agreement < base.agreement - margin:
+    if taught.mean < base.mean - margin:
         return False, f"{measured}: less than before by more than {margin:.1%}"
     return True, measured
 
@@ -86,7 +86,7 @@ def rouge_l(wanted: Sequence[str], found: Sequence[str]) -> float:
     return 2 * row[-1] / (len(a) + len(b)) if a or b else 1.0
 
 
-def _contradictions_in_vain(said: Annotation) -> int:
+def _negatives_equal_positives(said: Annotation) -> int:
     """How many negatives are one of the positives."""
     tags, sentences = set(map(_key, said.tags)), set(map(_key, said.desc))
     return sum(_key(tag) in tags for tag in said.neg_tags) + sum(_key(line) in sentences for line in said.neg_desc)

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 from hqclip.annotate.annotator import DEMO_MODEL, Annotator, folder_digest
+from hqclip.annotate.preparation import Preparation
 from hqclip.annotate.stage import run as annotate
 from hqclip.config import AnnotateConfig
-from hqclip.distill.collect import Course, pupil_settings
-from hqclip.distill.draw import Pictures, draw
-from hqclip.distill.ledger import said
+from hqclip.distill.collect import pupil_settings
+from hqclip.distill.pool_images import PoolImages
+from hqclip.distill.sampling import sample
 from hqclip.distill.stage import run
+from hqclip.distill.training_set import TrainingSet, completion
 from hqclip.records import Pool
 from hqclip.store import open_store
 from tests.distilling import PART_ROWS, World
-from tests.test_distill import lessons_of
+from tests.test_distill import collected_by
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -29,10 +31,10 @@ pytestmark = pytest.mark.slow
 
 def test_the_tiny_lvlm_takes_over_the_wording_of_its_teacher(tmp_path: Path) -> None:
     world = World(tmp_path, 240)
-    lesson: dict[str, Any] = {"learning_rate": 5e-3, "epochs": 6.0, "micro_batch": 16, "in_flight": 16}
+    training: dict[str, Any] = {"learning_rate": 5e-3, "epochs": 6.0, "micro_batch": 16, "in_flight": 16}
     sizes = {"samples": 210, "held_out": 30}
     with world.school() as school:
-        config = world.settings(school.url, **sizes, **lesson, min_valid=0.8)
+        config = world.settings(school.url, **sizes, **training, min_valid=0.8)
         result = run(config)
         again = run(config)
         asked = len(school.asked)
@@ -51,7 +53,7 @@ def test_the_tiny_lvlm_takes_over_the_wording_of_its_teacher(tmp_path: Path) -> 
     card = json.loads(open_store(world.store).read(result["lesson"]))
     assert (card["teacher"], card["base_digest"], card["accepted"]) == ("teacher", folder_digest(DEMO_MODEL), True)
 
-    strict = run(world.settings(school.url, **sizes, **lesson, min_valid=1.0, margin=-0.99))
+    strict = run(world.settings(school.url, **sizes, **training, min_valid=1.0, margin=-0.99))
     assert not strict["accepted"], "the gate is set anew without teaching again"
     assert (strict["model_digest"], strict["taught"]) == (result["model_digest"], result["taught"])
 
@@ -60,7 +62,7 @@ def test_the_tiny_lvlm_takes_over_the_wording_of_its_teacher(tmp_path: Path) -> 
     assert annotated["statuses"]["ok"] > 200
 
 
-def test_a_lesson_shows_exactly_what_inference_shows_and_only_the_answer_counts(tmp_path: Path) -> None:
+def test_training_shows_exactly_what_inference_shows_and_only_the_answer_counts(tmp_path: Path) -> None:
     from transformers import AutoProcessor
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -69,17 +71,17 @@ def test_a_lesson_shows_exactly_what_inference_shows_and_only_the_answer_counts(
     world = World(tmp_path, 24)
     with world.school() as school:
         config = world.settings(school.url)
-        lessons = lessons_of(config).learn[:2]
+        examples = collected_by(config).learn[:2]
     store = open_store(world.store)
     pupil = Annotator.of(pupil_settings(config, config.model))
-    pictures = Pictures.of(store, pupil, config.max_alt_tokens)
+    images = PoolImages(store, Preparation.of(pupil, config.max_alt_tokens))
     processor = AutoProcessor.from_pretrained(str(DEMO_MODEL))
-    columns = _chats(Course(pupil, pictures, lessons), lessons)
+    columns = _chats(TrainingSet(pupil, images, examples), examples)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
     batch = collate(rows)
-    for row, lesson in enumerate(lessons):
-        request = pictures.request(lesson.place, grammar=False)
+    for row, example in enumerate(examples):
+        request = images.request(example.image, grammar=False)
         assert request is not None
         chat = processor.apply_chat_template(
             pupil.prompt.messages(request.alt_text), tokenize=False, add_generation_prompt=True
@@ -89,8 +91,8 @@ def test_a_lesson_shows_exactly_what_inference_shows_and_only_the_answer_counts(
         assert batch["input_ids"][row, :length].tolist() == asked["input_ids"][0].tolist()
         assert set(batch["labels"][row, :length].tolist()) == {-100}
         learnt = [token for token in batch["labels"][row, length:].tolist() if token != -100]
-        assert lesson.reply.annotation is not None
-        assert processor.tokenizer.decode(learnt) == said(lesson.reply.annotation) + "<|im_end|>\n"
+        assert example.response.annotation is not None
+        assert processor.tokenizer.decode(learnt) == completion(example.response.annotation) + "<|im_end|>\n"
         patches = asked["pixel_values"].shape[0]
         assert batch["pixel_values"][row * patches : (row + 1) * patches].equal(asked["pixel_values"])
 
@@ -105,10 +107,10 @@ def test_killed_while_it_collects_it_asks_no_recorded_question_again(tmp_path: P
         recorded = 3 * PART_ROWS  # the fourth part was being written; teacher.json came first
         before = [asked.alt_text for asked in school.asked]
         assert recorded < len(before) < 36
-        lessons = lessons_of(config)
+        found = collected_by(config)
         times = Counter(asked.alt_text for asked in school.asked)
-    assert len(lessons.learn) + len(lessons.judge) == len(times) == 36
+    assert len(found.learn) + len(found.judge) == len(times) == 36
     assert sum(times.values()) == 36 + len(before) - recorded
     pool = Pool.from_json(open_store(world.store).read(world.pool), world.pool)
-    drawn = [place.sha256 for place in draw(open_store(world.store), pool, 0, 36)]
-    assert [lesson.place.sha256 for lesson in (*lessons.judge, *lessons.learn)] == drawn
+    drawn = [ref.sha256 for ref in sample(open_store(world.store), pool, 0, 36)]
+    assert [example.image.sha256 for example in (*found.judge, *found.learn)] == drawn

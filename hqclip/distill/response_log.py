@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ ANSWERS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """What came back for the image whose bytes have this `sha256`: the four texts, or a fault and what was said."""
 
     uid: str
@@ -42,24 +41,24 @@ class Reply:
     answer: str = ""
 
 
-class Ledger:
-    """The replies in the folder `folder` of a store, by image. Raises `DataError` if a part is damaged."""
+class ResponseLog:
+    """The responses in the folder `folder` of a store, by image. Raises `DataError` if a part is damaged."""
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store, self.folder = store, folder
-        self.replies: dict[str, Reply] = {}
-        self._new: list[Reply] = []
+        self.responses: dict[str, Response] = {}
+        self._new: list[Response] = []
         self._parts = 0
         self._written = time.monotonic()
         for key in store.list(f"{folder}/"):
             if key.endswith(".parquet"):
-                self.replies.update((reply.sha256, reply) for reply in _read(store, key))
+                self.responses.update((response.sha256, response) for response in _read(store, key))
                 self._parts = int(key.rpartition("/")[2].removesuffix(".parquet")) + 1
 
-    def add(self, reply: Reply) -> None:
-        """Remember a reply; every `PART_ROWS` of them, or after `PART_S` seconds, those in memory are written down."""
-        self.replies[reply.sha256] = reply
-        self._new.append(reply)
+    def add(self, response: Response) -> None:
+        """Remember a response; after `PART_ROWS` of them, or `PART_S` seconds, those in memory are written down."""
+        self.responses[response.sha256] = response
+        self._new.append(response)
         if len(self._new) >= PART_ROWS or time.monotonic() - self._written > PART_S:
             self.flush()
 
@@ -71,33 +70,29 @@ class Ledger:
         self._written = time.monotonic()
 
 
-def said(annotation: Annotation) -> str:
-    """The four texts as the model is to say them: compact JSON, fields in the published order."""
-    texts = {name: getattr(annotation, name) for name in FIELDS}
-    return json.dumps(texts, separators=(",", ":"), ensure_ascii=False)
+def _table(responses: Sequence[Response]) -> bytes:
+    return to_parquet(
+        pa.Table.from_pylist([_values(response) for response in responses], ANSWERS), {"rows": len(responses)}
+    )
 
 
-def _table(replies: Sequence[Reply]) -> bytes:
-    return to_parquet(pa.Table.from_pylist([_values(reply) for reply in replies], ANSWERS), {"rows": len(replies)})
+def _values(response: Response) -> dict[str, Any]:
+    texts = {name: list(getattr(response.annotation, name)) if response.annotation else None for name in FIELDS}
+    names = {"uid": bytes.fromhex(response.uid), "sha256": bytes.fromhex(response.sha256)}
+    return {**vars(response), **names, **texts, "status": str(response.status)}
 
 
-def _values(reply: Reply) -> dict[str, Any]:
-    texts = {name: list(getattr(reply.annotation, name)) if reply.annotation else None for name in FIELDS}
-    names = {"uid": bytes.fromhex(reply.uid), "sha256": bytes.fromhex(reply.sha256)}
-    return {**vars(reply), **names, **texts, "status": str(reply.status)}
-
-
-def _read(store: Store, key: str) -> list[Reply]:
+def _read(store: Store, key: str) -> list[Response]:
     table = read_table(store, key)
     if not table.schema.equals(ANSWERS):
         raise DataError(
             f"{key} has the columns {', '.join(table.column_names)}; delete it and run `hqclip distill` again"
         )
-    return [_reply(values) for values in table.to_pylist()]
+    return [_from_values(values) for values in table.to_pylist()]
 
 
-def _reply(values: dict[str, Any]) -> Reply:
+def _from_values(values: dict[str, Any]) -> Response:
     texts = {name: values.pop(name) for name in FIELDS}
     annotation = None if texts["desc"] is None else Annotation(**{name: tuple(texts[name]) for name in FIELDS})
     names = {"uid": values.pop("uid").hex(), "sha256": values.pop("sha256").hex()}
-    return Reply(**{**values, **names, "status": Status(values["status"]), "annotation": annotation})
+    return Response(**{**values, **names, "status": Status(values["status"]), "annotation": annotation})
