@@ -15,6 +15,7 @@ from hqclip.annotate.dispatcher import Dispatcher
 from hqclip.annotate.engines.protocol import EngineBusy, EngineDied, Finish, RequestFailed
 from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
+from hqclip.backoff import pause_s
 from hqclip.errors import StorageError, UnavailableError
 from hqclip.records import AnnotatedRow, Status
 from tests.fakes.engines import GOOD, ScriptedEngine, said
@@ -201,8 +202,7 @@ def test_an_engine_that_hangs_is_started_again():
 
 
 def test_a_busy_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(supervisor, "MAX_PAUSE_S", 0.01)
-    monkeypatch.setattr(supervisor.random, "uniform", lambda *_: 0.001)
+    monkeypatch.setattr(supervisor, "pause_s", lambda tried: pause_s(tried, first_s=0.001))
     engine = ScriptedEngine({"alt-text 1": [EngineBusy("429"), EngineBusy("429"), said()]})
     rows, _ = dispatch(engine, pictures(3))
     assert statuses(rows) == [Status.OK] * 3

@@ -16,6 +16,7 @@ from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.engines.protocol import EngineBusy, RequestFailed
 from hqclip.annotate.lvlm import UNKNOWN
 from hqclip.annotate.preparation import Preparation
+from hqclip.backoff import pauses
 from hqclip.config import DistillConfig
 from hqclip.distill import query, response_log, stage
 from hqclip.distill.acceptance import Agreement, compare, decide, rouge_l, set_f1
@@ -247,7 +248,7 @@ def test_the_teacher_is_asked_over_http_and_more_samples_ask_only_what_is_new(tm
 def test_a_server_that_is_down_is_worth_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hqclip.annotate.engines import http_server
 
-    monkeypatch.setattr(http_server, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(http_server, "pauses", lambda tries: pauses(tries, first_s=0.001))
     world = World(tmp_path, 24)
     with pytest.raises(UnavailableError, match="does not answer"):
         collected_by(world.settings("http://127.0.0.1:9/v1"))

@@ -15,6 +15,7 @@ from hqclip.annotate.engines import http_server
 from hqclip.annotate.engines.openai import OpenAIEngine, data_uri
 from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
 from hqclip.annotate.prompt import PROMPTS
+from hqclip.backoff import pauses
 from hqclip.config import AnnotateConfig
 from hqclip.demo.scenes import draw_scene, render
 from hqclip.errors import AccessError, ConfigError, UnavailableError
@@ -37,7 +38,7 @@ def engine_of(server: str, model: str = "teacher") -> OpenAIEngine:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
-    monkeypatch.setattr(http_server, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(http_server, "pauses", lambda tries: pauses(tries, first_s=0.001))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with FakeOpenAI() as server:

@@ -7,19 +7,18 @@ The pictures that were in it are asked about anew, in ever smaller company; one 
 from __future__ import annotations
 
 import asyncio
-import random
-import sys
 import time
 from dataclasses import dataclass, field
 
+from hqclip import log
 from hqclip.annotate.admission import MAX_STRIKES, Admission
 from hqclip.annotate.engines.protocol import Answer, Engine, EngineBusy, EngineDied, Request, RequestFailed
 from hqclip.annotate.picture import Picture
+from hqclip.backoff import pause_s
 from hqclip.errors import UnavailableError
 
 PATIENCE_S = 600.0  # how long an engine may be busy with nobody getting an answer
 STABLE_AFTER = 1000  # answers after which earlier deaths of the engine are forgotten
-MAX_PAUSE_S = 60.0
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Supervisor:
         Raises `RequestFailed`, also for a picture with which the engine died too often, and `UnavailableError` if the
         engine dies or stays busy beyond its limits.
         """
-        pause = 1.0
+        tried = 0
         while True:
             await self._started()
             await self._admission.enter(picture.strikes)
@@ -77,8 +76,8 @@ class Supervisor:
             finally:
                 await self._admission.leave(picture.strikes)
             if not why:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, MAX_PAUSE_S)
+                await asyncio.sleep(pause_s(tried))
+                tried += 1
                 continue
             self._dead = self._dead or generation == self._generation
             picture.strikes = await self._admission.strike(picture.strikes)
@@ -125,13 +124,13 @@ class Supervisor:
                     )
                 self._recent_deaths += 1
                 self.counts.restarts += 1
-                print(f"annotate: the engine died ({why}); starting it again", file=sys.stderr, flush=True)
+                log.warning("annotate", f"the engine died ({why}); starting it again")
                 try:
                     await self._engine.start()
                     break
                 except UnavailableError as error:
                     why = str(error)
-                    await asyncio.sleep(min(2.0**self._recent_deaths, MAX_PAUSE_S))
+                    await asyncio.sleep(pause_s(self._recent_deaths))
             self._stable_at = self.counts.requests + STABLE_AFTER
             self._answered = time.monotonic()
             self._generation += 1

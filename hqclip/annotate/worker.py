@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from hqclip import log
 from hqclip.annotate.admission import MAX_STRIKES
 from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.claims import Claims
@@ -58,7 +59,7 @@ class Worker:
         try:
             info = await engine.start()
             what = f"{info.name} {info.version} on {info.device}, {info.max_num_seqs} sequences at a time"
-            print(f"annotate: {what}", file=sys.stderr, flush=True)
+            log.info("annotate", f"{what}")
             me = asyncio.current_task()
             assert me is not None
             with self._progress, stopped_by_sigterm(me.cancel) as terminated:
@@ -136,13 +137,13 @@ class Worker:
             try:
                 lost = await asyncio.to_thread(self._claims.beat)
             except HQClipError as error:  # claims only save work: annotation goes on without them
-                print(f"annotate: no heartbeat ({error})", file=sys.stderr, flush=True)
+                log.warning("annotate", f"no heartbeat ({error})")
                 continue
             for name in lost:
                 shard = self._writer.shards.pop(name, None)
                 if shard is not None:
                     shard.lost = True
-                    print(f"annotate: {name} was taken over by another replica", file=sys.stderr, flush=True)
+                    log.info("annotate", f"{name} was taken over by another replica")
                 self._shards.release(name)
 
     async def _report(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hqclip.annotate.answer import read_answer
 from hqclip.annotate.engines.protocol import Answer, Engine, EngineBusy, EngineDied, Finish, Request, RequestFailed
+from hqclip.backoff import pause_s
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.response_log import Response, ResponseLog
 from hqclip.errors import ConfigError, TerminatedError, UnavailableError
@@ -16,7 +17,7 @@ from hqclip.progress import Progress
 from hqclip.records import Status
 from hqclip.termination import Termination
 
-MAX_WAIT_S = 30.0  # between two attempts of a request that the engine was too busy for
+LONGEST_PAUSE_S = 30.0  # between two attempts of a request that the engine was too busy for
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class BatchQuery:
 
     async def _answer(self, request: Request) -> Answer:
         """Asks again, ever more slowly, while the engine says it is busy."""
-        start, wait = time.monotonic(), 0.5
+        start, tried = time.monotonic(), 0
         while True:
             try:
                 return await self._engine.answer(request)
@@ -143,8 +144,8 @@ class BatchQuery:
                         f"the engine was too busy for {self._limits.busy_s:.0f} s ({error}): the same command goes on "
                         "from here; lower --in-flight if it refuses so many requests at a time"
                     ) from error
-                await asyncio.sleep(min(wait, left))
-                wait = min(2 * wait, MAX_WAIT_S)
+                await asyncio.sleep(min(pause_s(tried, longest_s=LONGEST_PAUSE_S), left))
+                tried += 1
 
     def _refuse_to_exceed(self, refs: Sequence[ImageRef]) -> None:
         have = sum(ref.sha256 in self._log.responses for ref in refs)

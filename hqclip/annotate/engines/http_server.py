@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -16,11 +15,11 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from hqclip.backoff import LONGEST_S, pauses
 from hqclip.errors import AccessError, ConfigError
 
 T = TypeVar("T")
 TRIES = 6
-FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0  # between two tries; each is twice the one before, unless the server says when
 # To connect and to send. An answer may take as long as the caller waits for it.
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0, read=None, pool=None)
 WHY = 500  # characters of what a server says that are told
@@ -48,7 +47,7 @@ class Server:
 
     async def request(self, method: str, route: str, read: Callable[[httpx2.Response], T], **options: Any) -> T:
         """What `read` makes of the response; it may raise `TryAgain` too. Raises `TryAgain` when no try helped."""
-        for pause in _pauses():
+        for pause in pauses(TRIES):
             try:
                 return read(await self._send(method, route, **options))
             except TryAgain as error:
@@ -98,20 +97,14 @@ def _address(text: str) -> httpx2.URL:
     raise ConfigError(f"server is not an address ({why}); give one like http://host:8000/v1")
 
 
-def _pauses() -> list[float | None]:
-    """Seconds to wait after each try that failed; None after the last one."""
-    pauses = [min(FIRST_PAUSE_S * 2.0**number, MAX_PAUSE_S) * random.uniform(0.5, 1.0) for number in range(TRIES - 1)]
-    return [*pauses, None]
-
-
 def _retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks us to wait, at most `MAX_PAUSE_S`; 0 if it does not say."""
+    """Seconds that the server asks us to wait, at most `LONGEST_S`; 0 if it does not say."""
     value = response.headers.get("Retry-After", "")
     try:
         seconds = float(value) if value[:1].isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError):
         return 0.0
-    return min(max(seconds, 0.0), MAX_PAUSE_S)
+    return min(max(seconds, 0.0), LONGEST_S)
 
 
 def _key_of_environment() -> str:
