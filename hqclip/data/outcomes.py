@@ -42,15 +42,6 @@ class Outcomes:
 Benchmarks = Sequence[Sequence[str]]  # for each benchmark the metrics whose mean is its main one
 
 
-def main_metrics(name: str, kind: str) -> list[str]:
-    """The outcomes whose mean is a benchmark's main metric."""
-    return {
-        "classification": [f"{name}/acc1"],
-        "retrieval": [f"{name}/image_to_text_r1", f"{name}/text_to_image_r1"],
-        "choice": [f"{name}/accuracy"],
-    }[kind]
-
-
 def average(outcomes: Outcomes, benchmarks: Benchmarks) -> float:
     """The mean over benchmarks of the mean over their metrics, 0 to 1."""
     return float(np.mean([np.mean([outcomes.score(metric) for metric in metrics]) for metrics in benchmarks]))
