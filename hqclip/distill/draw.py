@@ -15,7 +15,8 @@ from hqclip.annotate.lvlm import Family
 from hqclip.annotate.prompt import clean_alt_text
 from hqclip.annotate.reader import token_cutter
 from hqclip.data.images import ImageFault, Pixels, decode
-from hqclip.data.index import SCHEMA, read_parquet
+from hqclip.data.index import SCHEMA
+from hqclip.data.parquet import read_parquet
 from hqclip.errors import DataError
 from hqclip.records import Pool, ShardEntry
 from hqclip.store import Store
