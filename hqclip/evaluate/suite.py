@@ -69,8 +69,8 @@ def read_suite(uri: str) -> Suite:
 
 def _benchmark(document: dict[str, Any], where: str) -> Benchmark:
     try:
-        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "kind"}
         kind: Callable[..., Benchmark] = KINDS[document["kind"]]
+        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "kind"}
         return kind(**fields)
     except (KeyError, TypeError) as error:
         raise DataError(
