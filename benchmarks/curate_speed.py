@@ -27,7 +27,8 @@ from hqclip.curate import stage as curate
 from hqclip.curate.filters import POLICY, Reading, clean
 from hqclip.curate.stage import run
 from hqclip.curate.statistics import Count
-from hqclip.data.index import SCHEMA, to_parquet
+from hqclip.data.index import SCHEMA
+from hqclip.data.parquet import to_parquet
 from hqclip.data.sidecar import CuratedRow, Flag, write_annotations
 from hqclip.records import AnnotatedRow, Annotation, Pool, ShardEntry, Status
 from hqclip.store import open_store

@@ -25,9 +25,10 @@ from PIL import Image
 from hqclip.config import DownloadConfig, TrainConfig
 from hqclip.data.dataset import DatasetShard
 from hqclip.data.download import run as download
-from hqclip.data.loader import TextPolicy, TrainingSet
+from hqclip.data.loader import TrainingSet
 from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import CuratedRow, write_curated
+from hqclip.data.text_choice import TextPolicy
 from hqclip.records import Annotation, Pool, Sample, Status
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
@@ -48,9 +49,9 @@ def opened(world: int) -> tuple[list[int], list[int]]:
     own: list[set[int]] = [set() for _ in range(world)]
     shuffled: list[set[int]] = [set() for _ in range(world)]
     for step in range(SHARDS * ROWS // BATCH):
-        runs = data.places(step * BATCH, (step + 1) * BATCH).shards.reshape(world, size)
+        runs = data.sampler.places(step * BATCH, (step + 1) * BATCH).shards.reshape(world, size)
         for rank in range(world):
-            own[rank].update(data.part(step, BATCH, rank, world)[1].tolist())
+            own[rank].update(data.sampler.part(step, BATCH, rank, world)[1].tolist())
             shuffled[rank].update(runs[rank].tolist())
     return [len(each) for each in own], [len(each) for each in shuffled]
 

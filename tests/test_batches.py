@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hqclip.config import TrainConfig
 from hqclip.data.dataset import read_dataset
-from hqclip.data.loader import TextPolicy, TrainingSet
+from hqclip.data.loader import TrainingSet
+from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import DataError
 from hqclip.records import Sample
 from hqclip.store import open_store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hqclip.evaluate.confusion import OTHERS, SHOWN, confusion
+from hqclip.evaluate.benchmarks.confusion import OTHERS, SHOWN, confusion
 
 
 def test_rows_are_what_it_was_and_columns_what_was_said() -> None:

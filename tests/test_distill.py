@@ -146,7 +146,7 @@ def test_an_answer_that_never_comes_is_counted(asked: Callable[..., ResponseLog]
 def test_an_engine_that_was_busy_is_asked_again(
     asked: Callable[..., ResponseLog], refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(query, "LONGEST_PAUSE_S", 0.0)
     engine = ScriptedEngine({refs[0].text: [EngineBusy("later"), said()]})
     assert len(asked(engine, replace(LIMITS, busy_s=0.01)).responses) == 10
     assert len(engine.asked) == 11

@@ -19,12 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hqclip.config import DownloadConfig
-from hqclip.data import loader
+from hqclip.data import sampler
 from hqclip.data.dataset import DatasetShard
 from hqclip.data.download import run
-from hqclip.data.loader import OpenShard, TextPolicy, TrainingSample, TrainingSet, choose_texts
+from hqclip.data.images import decode
+from hqclip.data.loader import OpenShard, TrainingSample, TrainingSet
 from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import UNUSABLE, CuratedRow, Flag, write_curated
+from hqclip.data.text_choice import TextPolicy, choose_texts
 from hqclip.errors import DataError, NotFoundError
 from hqclip.records import Annotation, Pool, Sample, Status
 from hqclip.store import Store, open_store
@@ -95,7 +97,7 @@ def test_the_fixture_is_what_it_should_be(dataset: tuple[Store, Shards]):
     usable = [shard.usable_rows for shard in dataset[1]]
     assert sum(usable) == len(USABLE) == open_set(dataset).num_samples
     assert usable[1] == 0
-    assert len(usable) > loader.BLOCK
+    assert len(usable) > sampler.BLOCK
 
 
 def test_every_usable_sample_comes_exactly_once_an_epoch(dataset: tuple[Store, Shards]):
@@ -134,7 +136,7 @@ def test_pictures_and_texts_stay_together(dataset: tuple[Store, Shards], scene_j
     for policy in (RAW, GENERATED):
         for sample in open_set(dataset, policy).share(0, len(USABLE)):
             number = int(sample.tags[0].split()[1]) if sample.tags else int(sample.text.removeprefix("alt-text "))
-            assert np.array_equal(sample.pixels(), loader.decode(scene_jpeg(number % 8)))
+            assert np.array_equal(sample.pixels(), decode(scene_jpeg(number % 8)))
             if policy is RAW or number % 7 == 0:
                 assert (sample.text, sample.negative) == (f"alt-text {number}", "")
             else:
@@ -161,16 +163,16 @@ def test_a_picture_meets_other_texts_in_later_epochs(dataset: tuple[Store, Shard
 
 def test_samples_of_different_shards_are_mixed(dataset: tuple[Store, Shards]):
     data = open_set(dataset)
-    shards = data.places(0, len(USABLE)).shards.tolist()
+    shards = data.sampler.places(0, len(USABLE)).shards.tolist()
     neighbours = sum(one == two for one, two in zip(shards, shards[1:], strict=False))
     assert neighbours < len(USABLE) / 4
 
 
 def test_few_shards_are_open_at_once(dataset: tuple[Store, Shards], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loader, "BLOCK", 4)
+    monkeypatch.setattr(sampler, "BLOCK", 4)
     data = open_set(dataset)
-    order = data.places(0, len(USABLE)).shards.tolist()
-    assert sorted(order) == sorted(open_set(dataset).places(0, len(USABLE)).shards.tolist())
+    order = data.sampler.places(0, len(USABLE)).shards.tolist()
+    assert sorted(order) == sorted(open_set(dataset).sampler.places(0, len(USABLE)).shards.tolist())
     first_and_last = {shard: (order.index(shard), len(order) - order[::-1].index(shard)) for shard in set(order)}
     for position in range(len(USABLE)):
         assert sum(first <= position < last for first, last in first_and_last.values()) <= 4
@@ -225,8 +227,8 @@ def place(shards: Shards, seed: int, position: int) -> tuple[int, int]:
     """(shard, n-th usable row) at a position: shuffled blocks of shuffled shards, an epoch after the other."""
     epoch, rest = divmod(position, sum(shard.usable_rows for shard in shards))
     order = np.random.default_rng([seed, epoch, 0]).permutation(len(shards))
-    for block, first in enumerate(range(0, len(shards), loader.BLOCK)):
-        members = order[first : first + loader.BLOCK].tolist()
+    for block, first in enumerate(range(0, len(shards), sampler.BLOCK)):
+        members = order[first : first + sampler.BLOCK].tolist()
         lying = [(number, row) for number in members for row in range(shards[number].usable_rows)]
         if rest < len(lying):
             return lying[np.random.default_rng([seed, epoch, block + 1]).permutation(len(lying))[rest]]
@@ -242,7 +244,7 @@ def place(shards: Shards, seed: int, position: int) -> tuple[int, int]:
 )
 def test_places_reckoned_together_are_those_reckoned_one_by_one(sizes: list[int], seed: int, first: int, count: int):
     shards = tuple(shard for shard in sized(*sizes) if shard.usable_rows)
-    found = TrainingSet(LocalStore(Path()), shards, replace(RAW, seed=seed)).places(first, first + count)
+    found = TrainingSet(LocalStore(Path()), shards, replace(RAW, seed=seed)).sampler.places(first, first + count)
     together = list(zip(found.shards.tolist(), found.rows.tolist(), strict=True))
     assert together == [place(shards, seed, position) for position in range(first, first + count)]
 
@@ -256,7 +258,7 @@ def test_ranks_share_out_what_one_rank_would_see(dataset: tuple[Store, Shards], 
     for step in range(2 * len(USABLE) // 8 + 1):
         shares = [data.share(step, 8, rank, world) for rank, data in enumerate(many)]
         assert {len(share) for share in shares} == {8 // world}
-        positions = [int(p) for rank in range(world) for p in alone.part(step, 8, rank, world)[0]]
+        positions = [int(p) for rank in range(world) for p in alone.sampler.part(step, 8, rank, world)[0]]
         assert sorted(positions) == list(range(step * 8, (step + 1) * 8))
         assert plain([sample for share in shares for sample in share]) == plain(alone.share(step, 8))
 
@@ -268,7 +270,7 @@ def test_ranks_share_out_what_one_rank_would_see(dataset: tuple[Store, Shards], 
     st.integers(0, 40),
 )
 def test_every_position_of_a_step_falls_to_exactly_one_rank(sizes: list[int], world: int, step: int):
-    data = TrainingSet(LocalStore(Path()), sized(*sizes), RAW)
+    data = TrainingSet(LocalStore(Path()), sized(*sizes), RAW).sampler
     found = [tuple(item) for rank in range(world) for item in np.stack(data.part(step, 64, rank, world)).T.tolist()]
     places = data.places(step * 64, (step + 1) * 64)
     assert sorted(found) == [
@@ -278,7 +280,7 @@ def test_every_position_of_a_step_falls_to_exactly_one_rank(sizes: list[int], wo
 
 
 def test_a_rank_of_many_reads_few_shards_of_a_large_data_set():
-    data = TrainingSet(LocalStore(Path()), sized(*[1000] * 64), RAW)
+    data = TrainingSet(LocalStore(Path()), sized(*[1000] * 64), RAW).sampler
     for world, in_a_step, in_an_epoch in ((1, 32, 64), (8, 8, 20), (64, 6, 12)):
         for rank in (0, world // 3, world - 1):
             steps = [set(data.part(step, 1024, rank, world)[1].tolist()) for step in range(data.num_samples // 1024)]
@@ -303,7 +305,7 @@ class Watched(LocalStore):
 def test_a_shard_is_opened_once_for_a_block_and_only_by_ranks_that_need_it(
     dataset: tuple[Store, Shards], world: int, opened_in_all: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(loader, "BLOCK", 8)
+    monkeypatch.setattr(sampler, "BLOCK", 8)
     needed, opened = [], []
     for rank in range(world):
         store = Watched(Path(dataset[0].uri))
@@ -318,7 +320,7 @@ def test_a_shard_is_opened_once_for_a_block_and_only_by_ranks_that_need_it(
 
 
 def test_shards_of_blocks_that_are_over_are_let_go(dataset: tuple[Store, Shards], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loader, "BLOCK", 2)
+    monkeypatch.setattr(sampler, "BLOCK", 2)
     data = open_set(dataset)
     shards: list[weakref.ref[OpenShard]] = []
     for step in range(len(USABLE)):

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hqclip.data.index import to_parquet
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
+from hqclip.data.parquet import to_parquet
 from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.store.local import LocalStore
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hqclip import report as parts
+from hqclip.cycle.report import group_of
 from hqclip.records import Annotation, Sample, Status
 from hqclip.report.charts import axis, dash, line_chart
 from hqclip.report.comparison import outcome
@@ -97,8 +98,8 @@ def full():
         difference(0.004, -0.01, 0.02),
     )
     groups = (
-        parts.Group("classification", (row("pairs trained on", parts.Score(0.5), better, worse),)),
-        parts.Group("choice", (row("colours exchanged", parts.Score(0.5), unclear, None, metric="choice"),)),
+        group_of("classification", (row("pairs trained on", parts.Score(0.5), better, worse),)),
+        group_of("choice", (row("colours exchanged", parts.Score(0.5), unclear, None, metric="choice"),)),
     )
     annotation = Annotation(
         ("red circle",),

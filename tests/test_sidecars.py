@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hqclip.data.index import to_parquet
+from hqclip.data.parquet import to_parquet
 from hqclip.data.sidecar import (
     ANNOTATIONS,
     UNUSABLE,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hqclip.data.sources import expand, list_shards, split_patterns
+from hqclip.data.sources import list_shards
+from hqclip.data.sources.patterns import expand, split_patterns
 from hqclip.errors import ConfigError, NotFoundError
 
 
@@ -20,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def names(pattern: str) -> list[str]:
-    return [info.key for _, info in list_shards(pattern)]
+    return [shard.name for _, shard in list_shards(pattern)]
 
 
 @pytest.mark.parametrize(

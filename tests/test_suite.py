@@ -11,8 +11,11 @@ import torch
 from hqclip.clip import ExportedClip
 from hqclip.demo.world import write_shapes_suite
 from hqclip.errors import DataError
+from hqclip.evaluate.benchmarks.choice import Choice
+from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.stage import measure
-from hqclip.evaluate.suite import Choice, Classification, Retrieval, read_suite
+from hqclip.evaluate.suite import read_suite
 from hqclip.store import open_store
 
 UIDS = ("a", "b", "c", "d")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hqclip.data.outcomes import Outcomes, average, interval, main_metrics, read_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
 from hqclip.errors import DataError
+from hqclip.evaluate.benchmarks import main_metrics
 from hqclip.records import Evaluation
 from hqclip.store import Store
 

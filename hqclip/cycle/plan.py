@@ -39,7 +39,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     check_launched(machines, config.launched)
-    source = [[info.key.rpartition("/")[2], info.size, info.crc32c] for _, info in list_shards(config.shards)]
+    source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 
     def fingerprint(champion: dict[str, Any] | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
+from hqclip.evaluate.benchmarks import KINDS, metric_title
 from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
 from hqclip.report import (
     Comparison,
@@ -39,14 +40,6 @@ from hqclip.store import Store
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
 ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
-NAMES = {
-    "acc1": "top-1 accuracy",
-    "accuracy": "accuracy",
-    "image_to_text_r1": "image to text, R@1",
-    "image_to_text_r5": "image to text, R@5",
-    "text_to_image_r1": "text to image, R@1",
-    "text_to_image_r5": "text to image, R@5",
-}
 CHARTS = {
     "loss": ("All parts together", "As weighted in training."),
     "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
@@ -96,7 +89,7 @@ def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
     """Models by name, metric by metric; the first is the baseline. Raises `DataError` if their suites differ."""
     compared = Compared.read(store, list(judged), list(judged.values()))
     groups = [
-        Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
+        group_of(kind, (_row(compared, kind, name, metric) for name, metric in metrics))
         for kind, metrics in compared.metrics().items()
     ]
     average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
@@ -104,11 +97,16 @@ def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
     return Comparison(models, average, tuple(groups), compared.names[0])
 
 
-def _row(compared: Compared, benchmark: str, metric: str) -> Row:
+def group_of(kind: str, rows: Iterable[Row]) -> Group:
+    """The rows of all benchmarks of one kind, under its title."""
+    return Group(kind, tuple(rows), KINDS[kind].TITLE, KINDS[kind].MEANING)
+
+
+def _row(compared: Compared, kind: str, benchmark: str, metric: str) -> Row:
     values, differences, items = compared.row(benchmark, metric)
     name, _, group = metric.partition(": ")
-    title, detail = (group, NAMES.get(name, name)) if group else (NAMES.get(name, name), benchmark)
-    return Row(title, detail, _scores(values, differences), items)
+    title = metric_title(name, kind)
+    return Row(group or title, title if group else benchmark, _scores(values, differences), items)
 
 
 def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hqclip.data.index import read_table
+from hqclip.data.parquet import read_table, to_bytes
 from hqclip.errors import DataError
 from hqclip.records import DatasetVersion, ShardEntry, digest_of
 from hqclip.store import Store
@@ -63,9 +61,7 @@ def write_dataset(store: Store, contents: Contents, vocabulary: dict[str, int], 
     if store.exists(key):
         return key
     columns = {f.name: [getattr(s, f.name) for s in contents.shards] for f in fields(DatasetShard)}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    store.write(f"{folder}/shards.parquet", buffer.getvalue())
+    store.write(f"{folder}/shards.parquet", to_bytes(pa.table(columns)))
     store.write(f"{folder}/tags.json", json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n")
     store.write(key, version.to_json())
     return key

@@ -23,10 +23,12 @@ from hqclip.config import DownloadConfig
 from hqclip.data.index import read_about, write_index
 from hqclip.data.shards import CUT_OFF, REPAIRS, scan_shard
 from hqclip.data.sources import list_shards
+from hqclip.data.sources.protocol import RemoteShard, Source
 from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
 from hqclip.records import Pool, ShardEntry, digest_of
-from hqclip.store import ObjectInfo, Store, open_store
+from hqclip.store import Store, open_store
+from hqclip.store.local import checksum
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     """Bring every shard that is missing, write the pool manifest. Raises `DataError` for damage or many faults."""
     start = time.monotonic()
     store = open_store(config.store)
-    sources = list_shards(config.shards)
-    with ThreadPoolExecutor(config.parallel) as pool, Progress("download", len(sources), "shards") as progress:
+    shards = list_shards(config.shards)
+    with ThreadPoolExecutor(config.parallel) as pool, Progress("download", len(shards), "shards") as progress:
         fetched = []
-        for one in pool.map(lambda source: fetch(store, *source, keep_damaged=config.skip_damaged), sources):
+        for one in pool.map(lambda shard: fetch(store, *shard, keep_damaged=config.skip_damaged), shards):
             fetched.append(one)
             progress.advance()
     faults = sum((one.faults for one in fetched), Counter[str]())
@@ -74,25 +76,26 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     }
 
 
-def fetch(store: Store, source: Store, info: ObjectInfo, *, keep_damaged: bool) -> Fetched:
+def fetch(store: Store, source: Source, shard: RemoteShard, *, keep_damaged: bool) -> Fetched:
     """Copy one shard into the store and index it. Raises `ConflictError` if its name stands for other content there."""
-    key = f"shards/{info.key.rpartition('/')[2]}"
+    key = f"shards/{shard.name}"
     index = key.removesuffix(".tar") + ".index.parquet"
     if store.exists(index):
         about = read_about(store, index)
-        if about["crc32c"] != str(info.crc32c):
+        if str(shard.identity) not in (about["crc32c"], about.get("identity")):
             raise ConflictError(
-                f"{store.uri}/{key} is not {source.uri}/{info.key}, but has its name; rename one or use another store"
+                f"{store.uri}/{key} is not {shard.uri}, but has its name; rename one or use another store"
             )
-        entry = ShardEntry(key, index, info.size, info.crc32c, int(about["rows"]))
+        entry = ShardEntry(key, index, int(about["size"]), int(about["crc32c"]), int(about["rows"]))
         return Fetched(
             entry, Counter(json.loads(about["faults"])), json.loads(about["examples"]), about["damage"], True
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.tar"
-        info = source.download(info.key, path)
+        source.download(shard, path)
         scan = scan_shard(path)
-        entry = ShardEntry(key, index, info.size, info.crc32c, len(scan.rows))
+        with path.open("rb") as file:
+            entry = ShardEntry(key, index, *checksum(file), len(scan.rows))
         fetched = Fetched(entry, scan.faults, scan.examples, scan.damage)
         if scan.damage and not keep_damaged:
             return fetched
@@ -100,6 +103,8 @@ def fetch(store: Store, source: Store, info: ObjectInfo, *, keep_damaged: bool) 
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     about = {"faults": json.dumps(scan.faults), "examples": json.dumps(scan.examples), "damage": scan.damage}
+    if isinstance(shard.identity, str):
+        about["identity"] = shard.identity  # what a later run can compare without a crc32c
     write_index(store, index, scan.rows, stored, {**about, "sha256": sha256})
     return fetched
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from hqclip.data.parquet import about_of, read_parquet, read_table, to_parquet
 from hqclip.data.shards import Row
 from hqclip.errors import DataError
-from hqclip.records import FORMAT, ShardEntry
+from hqclip.records import ShardEntry
 from hqclip.store import ObjectInfo, Store
 from hqclip.store.local import LocalStore, checksum, faults_at
 
@@ -57,19 +56,7 @@ def write_index(store: Store, key: str, rows: Sequence[Row], shard: ObjectInfo, 
 
 def read_about(store: Store, key: str) -> dict[str, str]:
     """The metadata of an index: `size`, `crc32c`, `sha256`, `rows`, and what `download` refused. Raises `DataError`."""
-    return _about(read_table(store, key).schema, key)
-
-
-def _about(schema: pa.Schema, key: str) -> dict[str, str]:
-    """Raises `DataError` if this is of a newer format or not ours."""
-    metadata = schema.metadata or {}
-    words = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in metadata.items()}
-    about = {name.removeprefix("hqclip."): value for name, value in words.items()}
-    if not about.get("format", "").isdecimal() or "crc32c" not in about:
-        raise DataError(f"{key}: not a table of hqclip; delete it and run the stage again")
-    if int(about["format"]) > FORMAT:
-        raise DataError(f"{key}: format {about['format']} is newer than {FORMAT}; upgrade hqclip")
-    return about
+    return about_of(read_table(store, key).schema, key)
 
 
 def read_index(store: Store, entry: ShardEntry) -> ShardIndex:
@@ -127,46 +114,3 @@ def _local_copy(store: Store, entry: ShardEntry, cache_dir: Path | None) -> Bina
     if not path.is_file():
         store.download(entry.key, path)
     return path.open("rb")
-
-
-def to_parquet(table: pa.Table, about: dict[str, Any]) -> bytes:
-    """One row group, zstd; `about` and the format number as file metadata. The same rows give the same bytes."""
-    metadata = {f"hqclip.{name}": str(value) for name, value in {**about, "format": FORMAT}.items()}
-    buffer = io.BytesIO()
-    table = table.replace_schema_metadata(metadata)
-    pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 20, write_page_checksum=True)
-    return buffer.getvalue()
-
-
-def read_table(store: Store, key: str) -> pa.Table:
-    """Any Parquet file, its page checksums verified. Raises `NotFoundError`, and `DataError` if it is damaged."""
-    data = store.read(key)
-    try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{key}: not a whole Parquet file ({error}); delete it and run the stage again") from error
-    return table
-
-
-def read_footer(store: Store, key: str) -> dict[str, str]:
-    """The metadata of a table, without its rows. Raises `NotFoundError`, and `DataError` if it is damaged."""
-    try:
-        with store.open(key) as file, faults_at(Path(f"{store.uri}/{key}")):
-            return _about(pq.read_schema(file), key)
-    except pa.ArrowException as error:
-        raise DataError(f"{key}: not a whole Parquet file ({error}); delete it and run the stage again") from error
-
-
-def read_parquet(store: Store, key: str, entry: ShardEntry, schema: pa.Schema, *, whole: bool = True) -> pa.Table:
-    """A table that was written for the content of `entry`, with all of its rows if it is `whole`.
-
-    Raises `DataError` if it was not, or if it is of a newer format.
-    """
-    table = read_table(store, key)
-    about = _about(table.schema, key)
-    if about["crc32c"] != str(entry.crc32c) or (whole and len(table) != entry.rows):
-        raise DataError(f"{key} was made for another content of {entry.key}; delete it and run the stage again")
-    if not table.schema.equals(schema):
-        raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run the stage again")
-    return table

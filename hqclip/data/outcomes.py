@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hqclip.data.index import read_table
+from hqclip.data.parquet import read_table, to_bytes
 from hqclip.errors import DataError
 from hqclip.store import Store
 
@@ -40,15 +38,6 @@ class Outcomes:
 
 
 Benchmarks = Sequence[Sequence[str]]  # for each benchmark the metrics whose mean is its main one
-
-
-def main_metrics(name: str, kind: str) -> list[str]:
-    """The outcomes whose mean is a benchmark's main metric."""
-    return {
-        "classification": [f"{name}/acc1"],
-        "retrieval": [f"{name}/image_to_text_r1", f"{name}/text_to_image_r1"],
-        "choice": [f"{name}/accuracy"],
-    }[kind]
 
 
 def average(outcomes: Outcomes, benchmarks: Benchmarks) -> float:
@@ -90,9 +79,7 @@ def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> None:
             "value": pa.array(np.concatenate([outcomes.values[m] for m in metrics]), pa.float32()),
         }
     )
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    store.write(key, buffer.getvalue())
+    store.write(key, to_bytes(table))
 
 
 def read_outcomes(store: Store, key: str) -> Outcomes:

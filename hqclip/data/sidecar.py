@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hqclip.data.index import read_footer, read_parquet, to_parquet
+from hqclip.data.parquet import read_footer, read_parquet, to_parquet
 from hqclip.errors import DataError
 from hqclip.records import FIELDS, AnnotatedRow, Annotation, ShardEntry, Status
 from hqclip.store import Store

@@ -21,7 +21,10 @@ from hqclip.data.shards import write_shard
 from hqclip.demo.scenes import COLOURS, HELD_OUT, RELATIONS, SHAPES, Scene, Thing, draw_scene, relation, render
 from hqclip.demo.texts import alt_text
 from hqclip.demo.truth import is_true
-from hqclip.evaluate.suite import Choice, Classification, Retrieval, write_suite
+from hqclip.evaluate.benchmarks.choice import Choice
+from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.retrieval import Retrieval
+from hqclip.evaluate.suite import write_suite
 from hqclip.records import Sample
 from hqclip.store import Store, open_store
 
@@ -69,11 +72,7 @@ def write_shapes_suite(store: Store, num_scenes: int) -> str:
         "images.tar",
         [
             _classification(single, uids[:num_scenes]),
-            Retrieval(
-                "retrieval",
-                tuple(uids[2 * num_scenes :]),
-                tuple(many),
-            ),
+            Retrieval("retrieval", tuple(uids[2 * num_scenes :]), tuple(many)),
             _choices(pairs, uids[num_scenes : 2 * num_scenes], rng),
         ],
     )

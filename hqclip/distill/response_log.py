@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hqclip.data.index import read_table, to_parquet
+from hqclip.data.parquet import read_table, to_parquet
 from hqclip.errors import DataError
 from hqclip.records import FIELDS, Annotation, Status
 from hqclip.store import Store

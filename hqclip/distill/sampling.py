@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hqclip.data.index import SCHEMA, read_parquet
+from hqclip.data.index import SCHEMA
+from hqclip.data.parquet import read_parquet
 from hqclip.distill.pool_images import ImageRef
 from hqclip.errors import DataError
 from hqclip.records import Pool, ShardEntry

@@ -12,47 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hqclip.errors import DataError
+from hqclip.evaluate.benchmarks import KINDS
+from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.records import Manifest, canonical_json, digest_of
 from hqclip.store import Store, open_store, split_uri
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Which of `classes` an image shows; `templates` are prompts with `{}` for the class name."""
-
-    name: str
-    classes: tuple[str, ...]
-    templates: tuple[str, ...]
-    uids: tuple[str, ...]
-    labels: tuple[int, ...]
-    groups: tuple[str, ...]
-    kind: str = "classification"
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """Which image belongs to which caption, both ways; captions are unique."""
-
-    name: str
-    uids: tuple[str, ...]
-    captions: tuple[str, ...]
-    kind: str = "retrieval"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which of two captions is true of the image; `groups` name what was changed in the false one."""
-
-    name: str
-    uids: tuple[str, ...]
-    positives: tuple[str, ...]
-    negatives: tuple[str, ...]
-    groups: tuple[str, ...]
-    kind: str = "choice"
-
-
-Benchmark = Classification | Retrieval | Choice
-KINDS: dict[str, type[Benchmark]] = {"classification": Classification, "retrieval": Retrieval, "choice": Choice}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +45,7 @@ def write_suite(store: Store, name: str, images: str, benchmarks: Sequence[Bench
     shard = store.stat(images)
     if shard is None:
         raise DataError(f"{store.uri}/{images} does not exist; write the images of a suite first")
-    documents = [asdict(benchmark) for benchmark in benchmarks]
+    documents = [{"kind": benchmark.KIND, **asdict(benchmark)} for benchmark in benchmarks]
     for document in documents:
         store.write(f"{document['name']}.json", canonical_json(document))
     digest = digest_of([shard.size, shard.crc32c, documents])
@@ -107,7 +70,8 @@ def read_suite(uri: str) -> Suite:
 def _benchmark(document: dict[str, Any], where: str) -> Benchmark:
     try:
         kind: Callable[..., Benchmark] = KINDS[document["kind"]]
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "kind"}
+        return kind(**fields)
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{where}: unknown or damaged benchmark ({error!r}); known kinds: {', '.join(KINDS)}"

@@ -43,10 +43,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind: `classification`, `retrieval` and `choice` are explained on the page, others stand as named."""
+    """Rows of one kind, which stands as named without a `title`; `meaning` explains it."""
 
     kind: str
     rows: tuple[Row, ...]
+    title: str = ""
+    meaning: str = ""
 
 
 @dataclass(frozen=True)

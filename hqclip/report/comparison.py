@@ -10,22 +10,6 @@ from hqclip.report.charts import Axis, axis, colour, interval_glyph, scale_glyph
 from hqclip.report.markup import Html, join, percent, points, rounded_percent, tag, whole
 
 NOT_MEASURED = "not measured"
-KINDS = {
-    "classification": (
-        "Zero-shot classification",
-        "Each class is a sentence; the answer is the class whose sentence lies closest to the image.",
-    ),
-    "retrieval": (
-        "Retrieval",
-        "Image to text finds an image's own caption among all captions, text to image the reverse. "
-        "R@1 counts first places, R@5 a place among the first five.",
-    ),
-    "choice": (
-        "Compositional choice",
-        "One image, one true caption and the same caption with one thing made false, such as a colour or a position. "
-        "The true one must score strictly higher: a tie counts as wrong, and a coin gets 50\u202f%.",
-    ),
-}
 
 
 def headline(comparison: Comparison) -> Html:
@@ -111,9 +95,9 @@ def _head(comparison: Comparison, scale: Axis | None) -> Html:
 
 
 def _body(group: Group, comparison: Comparison, scale: Axis | None) -> Html:
-    name, meaning = KINDS.get(group.kind, (group.kind, ""))
     columns = 1 + len(comparison.models) + sum(_compared(comparison, scale))
-    words = tag("div", tag("b", name), tag("span", meaning) if meaning else "", class_="kind")
+    meaning = tag("span", group.meaning) if group.meaning else ""
+    words = tag("div", tag("b", group.title or group.kind), meaning, class_="kind")
     head = tag("tr", tag("th", words, colspan=columns, scope="rowgroup"))
     return tag("tbody", head, *(_row(row, comparison, scale) for row in group.rows))
 

@@ -21,7 +21,8 @@ import torch
 from hqclip.clip import CONFIG, WEIGHTS, model_digest
 from hqclip.config import TrainConfig
 from hqclip.data.dataset import read_dataset
-from hqclip.data.loader import TextPolicy, TrainingSet
+from hqclip.data.loader import TrainingSet
+from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
 from hqclip.progress import Progress
 from hqclip.records import DatasetVersion, canonical_json

@@ -18,11 +18,12 @@ from typing import Any
 from hqclip import __version__
 from hqclip.cycle.compare import Compared
 from hqclip.cycle.plan import newest_cycle, record_key, suite_digest
-from hqclip.cycle.report import NAMES, side_by_side
+from hqclip.cycle.report import group_of, side_by_side
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.evaluate.benchmarks import metric_title
 from hqclip.records import Champion, CycleRecord, Evaluation, canonical_json
-from hqclip.report import Comparison, Group, Model, Provenance, Report, Row, Score
+from hqclip.report import Comparison, Model, Provenance, Report, Row, Score
 from hqclip.report.page import render
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
@@ -282,7 +283,7 @@ def _without_intervals(names: Sequence[str], evaluations: Sequence[Evaluation]) 
                 of_kind = metrics.setdefault(benchmark.kind, {})
                 of_kind.setdefault((benchmark.name, metric), [None] * len(models))[number] = Score(value)
     groups = tuple(
-        Group(kind, tuple(Row(NAMES.get(m, m), name, tuple(s), items[name]) for (name, m), s in found.items()))
+        group_of(kind, (Row(metric_title(m, kind), name, tuple(s), items[name]) for (name, m), s in found.items()))
         for kind, found in metrics.items()
     )
     scores = tuple(Score(evaluation.average) for evaluation in evaluations)

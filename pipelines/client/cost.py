@@ -293,7 +293,7 @@ def _images(given: argparse.Namespace, past: Past) -> tuple[int | None, str, int
     rows = sum(entry.rows for entry in known.values())
     if not rows:
         return None, "give --images: the store has no pool to count by", 0
-    contents = [(info.size, info.crc32c) for _, info in list_shards(given.shards)]
+    contents = [(shard.size, shard.identity) for _, shard in list_shards(given.shards)]
     counted = [known[content] for content in contents if content in known]
     new = [size for size, crc32c in contents if (size, crc32c) not in known]
     guessed = round(sum(new) * rows / sum(entry.size for entry in known.values()))

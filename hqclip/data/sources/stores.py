@@ -1,0 +1,44 @@
+"""Shards in local folders and buckets, read as stores are: verified by crc32c."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from hqclip.data.sources.patterns import WILD, expand, split_pattern
+from hqclip.data.sources.protocol import RemoteShard
+from hqclip.errors import NotFoundError
+from hqclip.store import open_store, split_uri
+
+
+class StoreSource:
+    """What lies where a store could be. Raises `ConfigError` for a scheme that is none of a store."""
+
+    def __init__(self) -> None:
+        self._open = cache(open_store)  # one connection a folder
+
+    def list(self, pattern: str) -> Iterator[RemoteShard]:
+        """Ranges, every one of which must exist, and globs."""
+        folder, name = split_pattern(pattern)
+        store = self._open(folder)
+        if wild := WILD.search(name):
+            there = store.list(name[: wild.start()])
+            names = [key for key in there if "/" not in key and fnmatch.fnmatchcase(key, name)]
+            if not names:
+                raise NotFoundError(f"no shards match {pattern}; look at what is in {folder}")
+        else:
+            names = expand(name)
+        for number, key in enumerate(names):
+            info = store.stat(key)
+            if info is None:
+                raise NotFoundError(
+                    f"{folder}/{key} does not exist ({number} of the {len(names)} shards of {pattern} found)"
+                )
+            yield RemoteShard(f"{store.uri}/{key}", info.size, info.crc32c)
+
+    def download(self, shard: RemoteShard, path: Path) -> None:
+        """Verified by size and crc32c."""
+        folder, name = split_uri(shard.uri)
+        self._open(folder).download(name, path)

@@ -1,0 +1,71 @@
+"""What a kind of benchmark is: its data, the texts it asks for, how it scores, and what reports call it.
+
+Its facts need no torch, so plans and reports may ask for them; `measure` imports torch itself. It is given embeddings
+and no model, so these may come from anywhere, in parts or from a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from hqclip.data.outcomes import Array
+from hqclip.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Measured(NamedTuple):
+    """How one model did: `values[metric]` is 0 or 1 for every item, in which every metric counts its own items.
+
+    `groups[metric]` names the kind of each item, where a metric has kinds. `figures` are what else is to be told and
+    are no means over items; `confusion` is what was taken for what. Names as in CLIP_benchmark, where it has one.
+    """
+
+    values: Mapping[str, Array]
+    groups: Mapping[str, Sequence[str]]
+    figures: Mapping[str, float]
+    confusion: dict[str, Any] | None = None
+
+
+class Benchmark(Protocol):
+    """A frozen dataclass, on disk as the JSON of its fields and `kind`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    KIND: ClassVar[str]
+    TITLE: ClassVar[str]
+    MEANING: ClassVar[str]
+    """What is asked, in a sentence or two for the page."""
+    METRICS: ClassVar[Mapping[str, str]]
+    """Every metric of `Measured.values` with its title."""
+    MAIN: ClassVar[Sequence[str]]
+    """The metrics whose mean is the main one."""
+
+    @property
+    def name(self) -> str:
+        """Unlike that of every other benchmark of the suite."""
+        ...
+
+    @property
+    def uids(self) -> Sequence[str]:
+        """The images that are asked for, in the order in which `measure` gets them; an image may come again."""
+        ...
+
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """Every text that is asked for, in columns of any lengths."""
+        ...
+
+    def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
+        """Score unit-length embeddings: (N, D) of `uids` and, for each column of `texts`, (texts, D)."""
+        ...
+
+
+def check_columns(benchmark: Benchmark, *columns: str) -> None:
+    """Raises `DataError` unless each of these fields has one item an image."""
+    for column in columns:
+        if len(getattr(benchmark, column)) != len(benchmark.uids):
+            raise DataError(
+                f"benchmark {benchmark.name}: {len(getattr(benchmark, column))} {column} for {len(benchmark.uids)} "
+                "images; mend the suite"
+            )

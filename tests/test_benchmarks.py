@@ -1,0 +1,148 @@
+"""Kinds of benchmarks: what each must say of itself, and how far a new one gets with a class and a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from hqclip.config import EvaluateConfig
+from hqclip.cycle.compare import Compared
+from hqclip.cycle.report import side_by_side
+from hqclip.data.outcomes import read_outcomes
+from hqclip.data.shards import write_shard
+from hqclip.errors import DataError
+from hqclip.evaluate import stage
+from hqclip.evaluate.benchmarks import KINDS, main_metrics
+from hqclip.evaluate.benchmarks.choice import Choice
+from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.retrieval import Retrieval
+from hqclip.evaluate.suite import read_suite, write_suite
+from hqclip.records import Evaluation, Sample
+from hqclip.report.comparison import table
+from hqclip.report.text import text_table
+from hqclip.store import open_store
+from hqclip.train.model import HQClip
+
+
+@dataclass(frozen=True)
+class Album:
+    """A toy: several captions an image, of which `owners` say whose they are; two metrics that count other items."""
+
+    KIND: ClassVar[str] = "album"
+    TITLE: ClassVar[str] = "Albums"
+    MEANING: ClassVar[str] = "Some caption of the image, or the image of every caption."
+    METRICS: ClassVar[Mapping[str, str]] = {"any_caption": "any caption, R@1", "caption": "every caption"}
+    MAIN: ClassVar[Sequence[str]] = ("any_caption",)
+
+    name: str
+    uids: tuple[str, ...]
+    captions: tuple[str, ...]
+    owners: tuple[int, ...]
+    tones: tuple[str, ...]
+
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        return {"captions": self.captions}
+
+    def measure(self, image_ND: torch.Tensor, texts: Mapping[str, torch.Tensor]) -> Measured:
+        scores_NM = image_ND @ texts["captions"].T
+        owner_M = torch.tensor(self.owners)
+        any_N = owner_M[scores_NM.argmax(1)] == torch.arange(len(self.uids))
+        right_M = scores_NM.argmax(0) == owner_M
+        values = {"any_caption": any_N.double().numpy(), "caption": right_M.double().numpy()}
+        return Measured(values, {"caption": self.tones}, {"spread": float(scores_NM.max() - scores_NM.min())})
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_samples: Callable[..., list[Sample]]) -> Path:
+    """Two untrained models, each judged on a suite of an album of four images and six captions."""
+    monkeypatch.setitem(KINDS, Album.KIND, Album)
+    samples = draw_samples(4)
+    write_shard(samples, tmp_path / "images.tar")
+    tones = ("plain", "plain", "plain", "long", "long", "long")
+    album = Album("album", tuple(sample.uid for sample in samples), tuple("abcdef"), (0, 0, 1, 2, 3, 3), tones)
+    write_suite(open_store(str(tmp_path)), "toys", "images.tar", [album])
+    for seed in range(2):
+        torch.manual_seed(seed)
+        HQClip("shapes", [0.5]).export(tmp_path / f"runs/{seed}/model")
+    return tmp_path
+
+
+def judge(folder: Path, seed: int) -> dict[str, Any]:
+    suite = f"{folder}/suite.json"
+    return stage.run(EvaluateConfig(store=str(folder), model=f"runs/{seed}/model", suite=suite, resamples=100))
+
+
+def test_a_new_kind_is_read_measured_and_compared(judged: Path):
+    assert [type(benchmark) for benchmark in read_suite(f"{judged}/suite.json").benchmarks] == [Album]
+    store = open_store(str(judged))
+    results = [judge(judged, seed) for seed in range(2)]
+    evaluations = [Evaluation.from_json(store.read(result["evaluation"]), "") for result in results]
+    (score,) = evaluations[0].benchmarks
+    assert (score.kind, score.items) == ("album", 4)
+    assert set(score.metrics) == {"any_caption", "caption", "caption plain", "caption long", "spread", "main"}
+    assert score.metrics["main"] == score.metrics["any_caption"]
+    outcomes = read_outcomes(store, evaluations[0].outcomes)
+    assert {name: len(values) for name, values in outcomes.values.items()} == {
+        "album/any_caption": 4,
+        "album/caption": 6,
+    }
+    compared = Compared.read(store, ["one", "two"], evaluations)
+    assert compared.gain()[0] == pytest.approx(evaluations[1].average - evaluations[0].average)
+    comparison = side_by_side(store, dict(zip(("one", "two"), evaluations, strict=True)))
+    assert [row.benchmark for group in comparison.groups for row in group.rows] == [
+        *("any caption, R@1", "every caption", "long", "plain"),
+    ]
+    assert "| album: every caption " in text_table(comparison)
+    assert "<b>Albums</b><span>Some caption of the image" in str(table(comparison))
+
+
+def test_a_kind_that_is_not_registered_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(KINDS, Album.KIND)
+    with pytest.raises(DataError, match="unknown or damaged benchmark .*; known kinds: classification, retrieval, cho"):
+        read_suite(f"{judged}/suite.json")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_names_itself_and_all_that_reports_show(kind: Any):
+    assert KINDS[kind.KIND] is kind
+    assert kind.TITLE and kind.MEANING
+    assert set(kind.MAIN) <= set(kind.METRICS)
+    assert main_metrics("quiz", kind.KIND) == [f"quiz/{metric}" for metric in kind.MAIN]
+
+
+def test_what_kinds_there_are_is_known_without_torch():
+    code = (
+        "import sys, hqclip.cycle.promote, hqclip.evaluate.benchmarks; print({'torch', 'open_clip'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Classification("quiz", ("x",), ("{}",), ("a", "b"), (0,), ("g", "g")), "1 labels for 2 images"),
+        (lambda: Classification("quiz", ("x",), ("{}",), ("a",), (0,), ()), "0 groups for 1 images"),
+        (lambda: Retrieval("quiz", ("a", "b"), ("x",)), "1 captions for 2 images"),
+        (lambda: Choice("quiz", ("a",), ("x",), ("y", "z"), ("g",)), "2 negatives for 1 images"),
+    ],
+)
+def test_columns_of_different_lengths_are_refused(make: Callable[[], Any], said: str):
+    with pytest.raises(DataError, match=f"benchmark quiz: {said}; mend the suite"):
+        make()
+
+
+def test_a_benchmark_on_disk_is_its_fields_and_its_kind(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    store.write("images.tar", b"")
+    write_suite(store, "toys", "images.tar", [Retrieval("pairs", ("a", "b"), ("x", "y"))])
+    written = json.loads(store.read("pairs.json"))
+    assert written == {"kind": "retrieval", "name": "pairs", "uids": ["a", "b"], "captions": ["x", "y"]}
