@@ -72,7 +72,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
         if config.threads:
             torch.set_num_threads(config.threads)
         work = ranks.on_all_ranks(lambda: _prepare(store, config, ranks))
-        ranks.on_rank_zero(lambda: _take_name(store, config))
+        ranks.on_rank_zero(lambda: _reserve_name(store, config))
         with ranks.on_all_ranks(lambda: MetricsLog(store, config.run)) as metrics:
             _train(work, metrics)
             result = ranks.on_rank_zero(lambda: _finish(work, metrics.last))
@@ -86,7 +86,7 @@ def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
     return json.loads(store.read(key)) if store.exists(key) else None
 
 
-def _take_name(store: Store, config: TrainConfig) -> None:
+def _reserve_name(store: Store, config: TrainConfig) -> None:
     """From here on the name stands for these settings."""
     store.write(f"runs/{config.run}/config.json", _settings(store, config))
 
