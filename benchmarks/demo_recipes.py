@@ -1,8 +1,8 @@
 """What each part of the method brings, over several seeds: `python benchmarks/demo_recipes.py STORE SUITE [SEEDS]`.
 
-STORE is that of a finished `make demo` (demo-out/store) and SUITE its suite.json. Every arm of cycle 1 is trained
+STORE is that of a finished `make demo` (demo-out/store) and SUITE its suite.json. Every recipe of cycle 1 is trained
 again with other seeds on the same data, with the same budget, two runs at a time; prints a Markdown table of means
-and standard deviations over the seeds, and of the paired differences to the raw arm.
+and standard deviations over the seeds, and of the paired differences to raw.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 
-from hqclip.presets import RECIPES
+from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord
 from hqclip.store import open_store
 
@@ -40,12 +40,12 @@ def hqclip(*words: str) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def measure(store: str, suite: str, arm: str, seed: int) -> dict[str, float]:
-    """Train one arm with one seed as the first cycle did, and judge it."""
+def measure(store: str, suite: str, recipe: str, seed: int) -> dict[str, float]:
+    """Train by one recipe with one seed as the first cycle did, and judge it."""
     opened = open_store(store)
     plan = CyclePlan.from_json(opened.read("cycles/000001.plan.json"), "plan")
     dataset = CycleRecord.from_json(opened.read("cycles/000001.json"), "record").dataset
-    settings = {**plan.settings["train"], **RECIPES[arm], "seed": seed, "run": f"bench-{arm}-{seed}"}
+    settings = {**plan.settings["train"], **RECIPES[recipe].settings, "seed": seed, "run": f"bench-{recipe}-{seed}"}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     model = hqclip("train", f"--store={store}", f"--dataset={dataset}", *flags)["model"]
     judged = hqclip("evaluate", f"--store={store}", f"--model={model}", f"--suite={suite}", "--threads=1")
@@ -61,8 +61,8 @@ def main(store: str, suite: str, seeds: str = "5") -> None:
     print("|---" * (len(RECIPES) + 3) + "|")
     for name, metrics in ROWS.items():
         values = {
-            arm: np.array([100 * np.mean([results[seed, arm][m] for m in metrics]) for seed, a in jobs if a == arm])
-            for arm in RECIPES
+            recipe: np.array([100 * np.mean([results[job][m] for m in metrics]) for job in jobs if job[1] == recipe])
+            for recipe in RECIPES
         }
         gains = [values["hqclip"] - values[other] for other in ("raw", "mixed")]
         cells = [f"{v.mean():.1f} ± {v.std(ddof=1):.1f}" for v in values.values()]

@@ -33,7 +33,7 @@ from hqclip.records import Annotation, Pool, Sample, Status
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.train.batches import Batches
-from hqclip.train.distributed import Line, Ranks
+from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 
 SHARDS, ROWS, BATCH = 128, 10_000, 4096
@@ -88,9 +88,9 @@ def rates(runs: int) -> dict[int, list[float]]:
                 config = TrainConfig(
                     store=folder, dataset="none", run="bench", batch_size=SHARE, decode_threads=threads
                 )
-                batches = Batches(data, model, ["dog"], config, Ranks(0, 1, torch.device("cpu"), Line(1)))
+                batches = Batches(data, model, ["dog"], config, Ranks(0, 1, torch.device("cpu"), GlooGroup(1)))
                 start = time.perf_counter()
-                count = sum(len(batch.text_BL) for batch in batches.ahead(0, STEPS))
+                count = sum(len(batch.text_BL) for batch in batches.prefetch(0, STEPS))
                 measured.append(count / (time.perf_counter() - start))
     return {threads: measured[1:] for threads, measured in found.items()}
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from hqclip.errors import ConfigError
 from hqclip.settings import Settings, setting
 
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
@@ -257,6 +258,15 @@ class TrainConfig(Settings):
     log_every: int = setting("steps between log lines", 50, minimum=1)
     threads: int = setting(THREADS, 0, minimum=0)
     decode_threads: int = setting("threads of each rank that decode and shrink images", 8, minimum=1, maximum=64)
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raises `ConfigError` where ranks would get unequal shares of a batch."""
+        if self.batch_size % ranks:
+            below = self.batch_size // ranks * ranks
+            fitting = " or ".join(str(size) for size in (below, below + ranks) if size)
+            raise ConfigError(
+                f"batch_size {self.batch_size} does not divide into equal shares for {ranks} ranks; give {fitting}"
+            )
 
     def lasting(self) -> dict[str, Any]:
         """What decides the result: a run may continue with other threads, and its store may move."""

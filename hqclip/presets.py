@@ -1,7 +1,7 @@
-"""Named settings for all stages, and named ways of training. Standard library only.
+"""Named settings for all stages. Standard library only.
 
-A preset says what a scale needs; a trial is one training run of a cycle. Anything can be overridden by name,
-as in `train.learning_rate`. The four DataComp scales are those of its benchmark (Gadre et al., 2023).
+A preset says what a scale needs. Anything can be overridden by name, as in `train.learning_rate`. The four DataComp
+scales are those of its benchmark (Gadre et al., 2023).
 """
 
 from __future__ import annotations
@@ -10,13 +10,6 @@ from typing import Any
 
 from hqclip.errors import ConfigError
 from hqclip.settings import did_you_mean
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "raw": {"generated_share": 0.0, "negative_weight": 0.0, "tag_weight": 0.0},
-    "mixed": {"negative_weight": 0.0, "tag_weight": 0.0},
-    "hqclip": {},
-}
-
 
 # The open LVLM of the size that the HQ-CLIP authors fine-tuned; `hqclip annotate compare` measures it against others.
 _LVLM: dict[str, Any] = {"engine": "vllm", "model": "Qwen/Qwen2.5-VL-7B-Instruct"}

@@ -49,6 +49,9 @@ class Settings:
         """What is wrong with the settings taken together, a sentence each."""
         return []
 
+    def check_ranks(self, ranks: int) -> None:
+        """Raises `ConfigError` for settings that so many processes, each with its share, cannot follow together."""
+
     @classmethod
     def from_mapping(cls: type[C], given: Mapping[str, Any], where: str = "") -> C:
         """From flags, JSON or pipeline parameters: text and whole floats become what the field asks for."""

@@ -24,7 +24,7 @@ from hqclip.errors import DataError
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train.batches import Batch, Batches
-from hqclip.train.distributed import Line, Ranks
+from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 from tests.training import tiny_run
 
@@ -46,11 +46,11 @@ def batches(config: TrainConfig, model: HQClip, rank: int = 0, world: int = 1) -
     store = open_store(config.store)
     _, shards, vocabulary = read_dataset(store, config.dataset)
     data = TrainingSet(store, shards, TextPolicy(config.generated_share, config.max_sentences, config.seed))
-    return Batches(data, model, list(vocabulary), config, Ranks(rank, world, torch.device("cpu"), Line(1)))
+    return Batches(data, model, list(vocabulary), config, Ranks(rank, world, torch.device("cpu"), GlooGroup(1)))
 
 
 def made(config: TrainConfig, model: HQClip, first: int = 0, last: int = 6) -> list[Batch]:
-    return list(batches(config, model).ahead(first, last))
+    return list(batches(config, model).prefetch(first, last))
 
 
 def assert_same(one: Batch, other: Batch) -> None:
@@ -109,8 +109,8 @@ def test_the_first_damaged_picture_of_a_step_is_named_and_nothing_is_left_runnin
 
 def test_a_run_that_is_stopped_leaves_no_thread(config: TrainConfig, model: HQClip):
     before = threading.active_count()
-    with closing(batches(replace(config, decode_threads=3), model).ahead(0, 1000)) as prepared:
-        next(prepared)
+    with closing(batches(replace(config, decode_threads=3), model).prefetch(0, 1000)) as prefetched:
+        next(prefetched)
         assert threading.active_count() > before
     assert threading.active_count() == before
 
@@ -119,8 +119,8 @@ def test_decoders_take_one_thread_each_and_leave_those_of_the_training_alone(con
     own = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with closing(batches(config, model).ahead(0, 6)) as ahead:
-            next(ahead)
+        with closing(batches(config, model).prefetch(0, 6)) as prefetched:
+            next(prefetched)
             assert torch.get_num_threads() == 2
         with ThreadPoolExecutor(1) as later:
             assert later.submit(torch.get_num_threads).result() == 1, "they had set their own to one"

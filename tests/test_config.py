@@ -8,7 +8,8 @@ import pytest
 from hqclip import config, settings
 from hqclip.config import PlanConfig, PromoteConfig, TrainConfig
 from hqclip.errors import ConfigError
-from hqclip.presets import PRESETS, RECIPES
+from hqclip.presets import PRESETS
+from hqclip.recipes import RECIPES
 from hqclip.settings import Settings, setting
 from hqclip.stages import CYCLE, STAGES
 
@@ -176,12 +177,12 @@ def test_the_defaults_of_every_setting_are_accepted_as_text(kind: type[Settings]
 
 def test_a_recipe_changes_only_settings_of_training() -> None:
     settings = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert all(set(recipe) <= settings for recipe in RECIPES.values())
+    assert all(set(recipe.settings) <= settings for recipe in RECIPES.values())
 
 
 def test_raw_and_mixed_leave_out_what_hqclip_adds() -> None:
     def trained_with(recipe: str) -> TrainConfig:
-        return TrainConfig(store="s", dataset="d", run="r", **RECIPES[recipe])
+        return TrainConfig(store="s", dataset="d", run="r", **RECIPES[recipe].settings)
 
     raw, mixed, whole = map(trained_with, ("raw", "mixed", "hqclip"))
     assert raw.generated_share == 0

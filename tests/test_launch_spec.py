@@ -162,15 +162,23 @@ def test_what_a_stage_cannot_do_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("flags", "batch_size", "fits"),
-    [({"nodes": 3}, 64, 63), ({"nodes": 2, "gpus": 8}, 100, 96), ({"nodes": 2, "gpus": 8}, 10, 16)],
+    ("flags", "batch_size", "ranks", "fitting"),
+    [
+        ({"nodes": 3}, 64, 3, (63, 66)),
+        ({"nodes": 2, "gpus": 8}, 100, 16, (96, 112)),
+        ({"nodes": 2, "gpus": 8}, 10, 16, (16,)),
+    ],
 )
-def test_a_batch_that_ranks_cannot_share_is_refused_with_one_that_they_can(
-    flags: dict[str, Any], batch_size: int, fits: int
+def test_a_batch_that_ranks_cannot_share_is_refused_with_those_that_they_can(
+    flags: dict[str, Any], batch_size: int, ranks: int, fitting: tuple[int, ...]
 ) -> None:
     said = order_refusal(flags, settings={**TRAIN, "batch_size": batch_size})
-    assert said.startswith(f"batch_size {batch_size} is of all ranks together") and said.endswith(f"give {fits}")
-    resolve_order(read_spec({**CLUSTER, **flags}), "train", {**TRAIN, "batch_size": fits})
+    assert said == (
+        f"batch_size {batch_size} does not divide into equal shares for {ranks} ranks; "
+        f"give {' or '.join(str(size) for size in fitting)}"
+    )
+    for size in fitting:
+        resolve_order(read_spec({**CLUSTER, **flags}), "train", {**TRAIN, "batch_size": size})
 
 
 def test_a_folder_on_a_shared_volume_is_a_store() -> None:

@@ -9,13 +9,41 @@ import torch
 import torch.nn.functional as F
 
 from hqclip.config import TrainConfig
-from hqclip.train.losses import contrastive, hard_negative_identification, short_tag_classification, tag_targets
+from hqclip.train import losses
+from hqclip.train.batches import Batch, tag_targets
+from hqclip.train.losses import Outputs
 
 ONE = torch.tensor(1.0)
+NONE = torch.zeros(0, 8)
 LN2 = math.log(2)
+Tensor = torch.Tensor
 
 
-def unit(rows: int, width: int, seed: int = 0) -> torch.Tensor:
+def contrastive(image_ND: Tensor, text_ND: Tensor, scale: Tensor, rows: slice = slice(None)) -> Tensor:
+    outputs = Outputs(image_ND[rows], text_ND[rows], NONE, NONE, scale, image_ND, text_ND, rows)
+    value, shown = losses.contrastive(outputs, Batch(NONE, NONE, NONE, NONE, NONE, 0, 0))
+    assert not shown
+    return value
+
+
+def hard_negative_identification(
+    image_PD: Tensor, positive_PD: Tensor, negative_PD: Tensor, scale: Tensor, number: float
+) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy, among the rows of one image and text more without a negative."""
+    image_BD, text_BD = (F.pad(rows_PD, (0, 0, 0, 1), value=9.0) for rows_PD in (image_PD, positive_PD))
+    outputs = Outputs(image_BD, text_BD, negative_PD, NONE, scale, image_BD, text_BD, slice(None))
+    value, shown = losses.hard_negative_identification(outputs, Batch(NONE, NONE, NONE, NONE, NONE, number, 0))
+    return value, shown["negative_accuracy"]
+
+
+def short_tag_classification(logits_BT: Tensor, target_BT: Tensor, weight_BT: Tensor, number: float) -> Tensor:
+    outputs = Outputs(NONE, NONE, NONE, logits_BT, ONE, NONE, NONE, slice(None))
+    value, shown = losses.short_tag_classification(outputs, Batch(NONE, NONE, NONE, target_BT, weight_BT, 0, number))
+    assert not shown
+    return value
+
+
+def unit(rows: int, width: int, seed: int = 0) -> Tensor:
     """Random unit-length rows."""
     return F.normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
@@ -118,7 +146,7 @@ def test_the_mean_of_the_shares_is_the_loss_of_the_whole_and_so_are_the_gradient
     image_ND, text_ND, negative_PD = unit(6, 4, 0), unit(6, 4, 1), unit(2, 4, 2)
     target_NT, weight_NT = tag_targets([[0, 1], [], [], [2], [0], [1]], [[2]] + [[]] * 5, 3, 2.0)
 
-    def losses(image_ND: torch.Tensor, rows: slice, counts: tuple[float, float]) -> torch.Tensor:
+    def measured(image_ND: Tensor, rows: slice, counts: tuple[float, float]) -> Tensor:
         number = len(range(*rows.indices(2)))
         own_PD, own_text_PD = image_ND[rows][:number], text_ND[rows][:number]
         hard, right = hard_negative_identification(own_PD, own_text_PD, negative_PD[:number], 3 * ONE, counts[0])
@@ -126,8 +154,8 @@ def test_the_mean_of_the_shares_is_the_loss_of_the_whole_and_so_are_the_gradient
         return torch.stack([contrastive(image_ND, text_ND, 3 * ONE, rows), hard, right, tags])
 
     whole_ND, split_ND = image_ND.clone().requires_grad_(), image_ND.clone().requires_grad_()
-    whole = losses(whole_ND, slice(0, 6), (2, 5))
-    split = (losses(split_ND, slice(0, 3), (1, 2.5)) + losses(split_ND, slice(3, 6), (1, 2.5))) / 2
+    whole = measured(whole_ND, slice(0, 6), (2, 5))
+    split = (measured(split_ND, slice(0, 3), (1, 2.5)) + measured(split_ND, slice(3, 6), (1, 2.5))) / 2
     assert torch.allclose(whole, split, atol=1e-6)
     assert all(whole)
     whole.sum().backward()

@@ -115,7 +115,7 @@ def test_machines_that_do_not_fit_are_refused_all_at_once(tmp_path: Path, world:
     with pytest.raises(ConfigError) as refusal:
         plan(tmp_path, world, launch=str(machines))
     said = str(refusal.value)
-    assert "batch_size 64 is of all ranks together and is not divisible by 3" in said
+    assert "batch_size 64 does not divide into equal shares for 3 ranks; give 63 or 66" in said
     assert "nodes is 2, but evaluate runs on one" in said
     assert "nproc is 2, but annotate is no gang" in said
     assert "plan runs where it is called" in said

@@ -53,6 +53,23 @@ def test_the_exported_model_is_the_trained_one_in_stock_open_clip(config: TrainC
     assert [line["step"] for line in lines] == [2, 4, 6]
 
 
+MIXED = {"negative_weight": 0.0, "tag_weight": 0.0}
+
+
+@pytest.mark.parametrize(("recipe", "changes"), [("hqclip", {}), ("mixed", MIXED)])
+def test_training_measures_what_it_always_did(config: TrainConfig, recipe: str, changes: dict[str, Any]):
+    """Up to the rounding of another CPU; the golden lines were written before the losses had a registry."""
+    golden = Path(__file__).parent / f"golden/train/{recipe}.jsonl"
+    run = replace(config, run=f"golden-{recipe}", generated_share=0.5, learning_rate=1e-3, **changes)
+    stage.run(run)
+    written = open_store(config.store).read(f"runs/{run.run}/metrics.jsonl").decode()
+    lines = [json.loads(line) for line in written.splitlines()]
+    expected = [json.loads(line) for line in golden.read_text().splitlines()]
+    assert [list(line) for line in lines] == [list(line) for line in expected]
+    for line, other in zip(lines, expected, strict=True):
+        assert line == pytest.approx(other, rel=1e-3)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(config: TrainConfig):
     digests = [
         stage.run(replace(config, run=f"seed-{n}", seed=seed))["model_digest"] for n, seed in enumerate((1, 1, 2))

@@ -27,8 +27,8 @@ from hqclip.errors import ConfigError, DataError, HQClipError, NotFoundError, Un
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
-from hqclip.train.distributed import Line, Ranks, joined
-from hqclip.train.step import check_spreads
+from hqclip.train.distributed import GlooGroup, Ranks, process_group
+from hqclip.train.step import check_batch_norm
 from tests.training import tiny_run, words
 
 # without the last dashes torchrun takes --run for a flag of its own
@@ -112,6 +112,7 @@ def test_two_ranks_learn_what_one_learns(config: TrainConfig) -> None:
     expected = stage.run(alone)
     done = subprocess.run([*TORCHRUN, *words(shared)[1:]], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert "strides" not in done.stderr, "a gradient is not laid out as its parameter"
     for line, other in zip(lines(alone), lines(shared), strict=True):
         assert other == pytest.approx(line, rel=1e-4)
     assert_same_model(alone, shared)
@@ -200,7 +201,7 @@ def meet(rank: int, port: int) -> list[Any]:
             raise kind("it is not there")
         return rank
 
-    with joined() as ranks:
+    with process_group() as ranks:
         for kind, culprit in ((NotFoundError, 1), (UnavailableError, 0)):
             try:
                 ranks.on_all_ranks(lambda kind=kind, culprit=culprit: fail(kind, culprit))
@@ -212,7 +213,7 @@ def meet(rank: int, port: int) -> list[Any]:
             heard.append(("DataError", str(error)))
         heard.append(ranks.on_all_ranks(lambda: rank))
         heard.append(ranks.on_rank_zero(lambda: {"rank": rank, "said": "äöü"}))
-        heard.append(ranks.line.mean([rank, 3]))
+        heard.append(ranks.group.mean([rank, 3]))
     return heard
 
 
@@ -242,7 +243,7 @@ class Normalising(nn.Module):
 
 
 def test_a_model_that_normalises_over_the_batch_is_refused_on_many_ranks_alone() -> None:
-    line, cpu = Line(1), torch.device("cpu")
-    check_spreads(Normalising(), Ranks(0, 1, cpu, line))
+    group, cpu = GlooGroup(1), torch.device("cpu")
+    check_batch_norm(Normalising(), Ranks(0, 1, cpu, group))
     with pytest.raises(ConfigError, match="model RN50 normalises over the batch, of which each of 2 ranks sees only"):
-        check_spreads(Normalising(), Ranks(0, 2, cpu, line))
+        check_batch_norm(Normalising(), Ranks(0, 2, cpu, group))

@@ -17,7 +17,8 @@ from hqclip.cycle import lock
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.launch.resolve import check_launched, plan_machines
-from hqclip.presets import RECIPES, find_preset
+from hqclip.presets import find_preset
+from hqclip.recipes import RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
@@ -174,7 +175,7 @@ def read_overrides(text: str) -> dict[str, Any]:
 def _trial(name: str, problems: list[str]) -> dict[str, Any]:
     if name not in RECIPES:
         problems.append(f"unknown recipe {name!r} in trials{did_you_mean(name, RECIPES)}; one of {', '.join(RECIPES)}")
-    return {"name": name, "settings": RECIPES.get(name, {})}
+    return {"name": name, "settings": RECIPES[name].settings if name in RECIPES else {}}
 
 
 def newest_cycle(store: Store) -> int:

@@ -16,6 +16,7 @@ from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
 from hqclip.evaluate.benchmarks import KINDS, metric_title
+from hqclip.recipes import LOSSES, RECIPES, Chart
 from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
 from hqclip.report import (
     Comparison,
@@ -39,16 +40,7 @@ from hqclip.store import Store
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
-ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
-CHARTS = {
-    "loss": ("All parts together", "As weighted in training."),
-    "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
-    "negatives": (
-        "Hard negatives",
-        "Telling an image's own description from the false one; ln 2 = 0.69 is a coin toss.",
-    ),
-    "tags": ("Tags", "Naming the tags of an image out of the vocabulary."),
-}
+WHOLE = Chart("All parts together", "As weighted in training")
 
 
 def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
@@ -93,7 +85,7 @@ def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
         for kind, metrics in compared.metrics().items()
     ]
     average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
-    models = tuple(Model(name, ABOUT.get(name, "")) for name in compared.names)
+    models = tuple(Model(name, RECIPES[name].about if name in RECIPES else "") for name in compared.names)
     return Comparison(models, average, tuple(groups), compared.names[0])
 
 
@@ -151,28 +143,22 @@ def _rows(store: Store, shard: DatasetShard, rng: np.random.Generator) -> Iterat
 
 
 def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossChart, ...]:
-    """How training went in runs that have a `name` and a `run` folder."""
-    lines = {
-        run["name"]: [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
-        for run in runs
-    }
-    charts = []
-    for part, (title, caption) in CHARTS.items():
-        curves = tuple(
-            Curve(name, tuple((int(line["step"]), float(line[part])) for line in steps))
-            for name, steps in lines.items()
-            if any(line[part] for line in steps) and _is_trained(store, runs, name, part)
-        )
-        if curves:
-            charts.append(LossChart(title, curves, caption))
-    return tuple(charts)
+    """How training went in runs that have a `name` and a `run` folder.
 
-
-def _is_trained(store: Store, runs: Sequence[Mapping[str, Any]], name: str, part: str) -> bool:
-    """Whether a part of the loss has weight in this run; a curve that nothing pulls down would mislead."""
-    weight = {"negatives": "negative_weight", "tags": "tag_weight"}.get(part)
-    run = next(run["run"] for run in runs if run["name"] == name)
-    return weight is None or json.loads(store.read(f"{run}/config.json"))[weight] > 0
+    A loss is drawn where it has weight; a curve that nothing pulls down would mislead.
+    """
+    charts = {"loss": WHOLE, **{name: loss.chart for name, loss in LOSSES.items()}}
+    curves: dict[str, list[Curve]] = {part: [] for part in charts}
+    for run in runs:
+        lines = [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
+        settings = json.loads(store.read(f"{run['run']}/config.json"))
+        for part, drawn in curves.items():
+            has_weight = part == "loss" or LOSSES[part].weight_at(settings)
+            if has_weight and any(line.get(part) for line in lines):
+                drawn.append(Curve(run["name"], tuple((int(line["step"]), float(line[part])) for line in lines)))
+    return tuple(
+        LossChart(chart.title, tuple(curves[part]), chart.caption) for part, chart in charts.items() if curves[part]
+    )
 
 
 def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: CycleRecord) -> Provenance:

@@ -12,6 +12,7 @@ from hqclip.cycle.plan import MAX_TRIALS, complete, newest_cycle, read_overrides
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import find_preset
+from hqclip.recipes import LOSSES
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
 
@@ -19,11 +20,10 @@ FIXED = ("store", "dataset", "run")  # of all trials
 SHORT = {
     "learning_rate": "lr",
     "batch_size": "batch",
-    "negative_weight": "neg",
-    "tag_weight": "tag",
     "generated_share": "gen",
     "weight_decay": "wd",
     "samples_seen": "samples",
+    **{loss.weight: loss.short for loss in LOSSES.values() if loss.short},
 }
 
 

@@ -38,15 +38,12 @@ def resolve_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Ord
     check_for_stage(spec, stage, shape)
     if stage == "annotate" and spec.nodes > 1:
         given = {**given, "claims": True}  # so that replicas share the shards
-    settings = STAGES[stage].settings.from_mapping(given, f"{stage}.").to_mapping()
+    checked = STAGES[stage].settings.from_mapping(given, f"{stage}.")
+    settings = checked.to_mapping()
     settings["store"] = one_spelling(str(settings["store"]))
     processes = spec.processes if shape == GANG else 1
-    ranks = processes * spec.nodes
-    if settings.get("batch_size", 0) % ranks and shape == GANG:
-        raise ConfigError(
-            f"batch_size {settings['batch_size']} is of all ranks together and is not divisible by {ranks} "
-            f"({spec.nodes} nodes x {processes}); give {settings['batch_size'] // ranks * ranks or ranks}"
-        )
+    if shape == GANG:
+        checked.check_ranks(spec.nodes * processes)
     job = Job(
         name=job_name(spec, stage, settings),
         digest=spec_digest(spec, stage, settings),

@@ -17,11 +17,10 @@ from torch import Tensor
 from hqclip.clip import fit
 from hqclip.config import TrainConfig
 from hqclip.data.loader import TrainingSample, TrainingSet
-from hqclip.train.distributed import Line, Ranks
-from hqclip.train.losses import tag_targets
+from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 
-AHEAD = 4  # steps prepared in advance
+PREFETCH = 4  # steps prepared in advance
 
 
 @dataclass(frozen=True)
@@ -61,23 +60,23 @@ class Batches:
         self._config = config
         self._ranks = ranks
 
-    def ahead(self, first: int, last: int) -> Generator[Batch, None, None]:
+    def prefetch(self, first: int, last: int) -> Generator[Batch, None, None]:
         """The batches of steps `first` up to, not including, `last`. A fault on one rank is raised on all."""
-        line = Line(self._ranks.world)  # the thread's own: the steps it talks about are not those of the main thread
+        group = GlooGroup(self._ranks.world_size)  # the thread's own: its steps are not those of the main thread
         # each decoder with one thread of torch, not with a team of its own that fights those of the others
         decoders = ThreadPoolExecutor(self._config.decode_threads, "decode", torch.set_num_threads, (1,))
         with decoders, ThreadPoolExecutor(1, "loader") as pool:  # this one ends first: its steps need the decoders
             waiting: deque[Future[Batch]] = deque()
             for step in range(first, last):
-                waiting.append(pool.submit(self._agreed, step, line, decoders))
-                if len(waiting) > AHEAD:
+                waiting.append(pool.submit(self._batch_on_all_ranks, step, group, decoders))
+                if len(waiting) > PREFETCH:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _agreed(self, step: int, line: Line, decoders: Executor) -> Batch:
-        own = line.on_all_ranks(lambda: self.batch(step, decoders))
-        num_negatives, num_tags = line.mean([own.num_negatives, own.num_tags])
+    def _batch_on_all_ranks(self, step: int, group: GlooGroup, decoders: Executor) -> Batch:
+        own = group.on_all_ranks(lambda: self.batch(step, decoders))
+        num_negatives, num_tags = group.mean([own.num_negatives, own.num_tags])
         return replace(own, num_negatives=num_negatives, num_tags=num_tags)
 
     def batch(self, step: int, decoders: Executor) -> Batch:
@@ -87,9 +86,9 @@ class Batches:
         first in this order is raised.
         """
         ranks, config = self._ranks, self._config
-        share = self._data.share(step, config.batch_size, ranks.rank, ranks.world)
+        share = self._data.share(step, config.batch_size, ranks.rank, ranks.world_size)
         samples = sorted(share, key=lambda sample: not sample.negative)
-        pixels = decoders.map(self._fitted, samples)  # begins at once, beside what is done here
+        pixels = decoders.map(self._preprocess, samples)  # begins at once, beside what is done here
         negatives = [sample.negative for sample in samples if sample.negative]
         tokens = self._model.tokenizer([sample.text for sample in samples] + negatives)
         target, weight = tag_targets(
@@ -108,8 +107,21 @@ class Batches:
             float(target.sum()),
         )
 
-    def _fitted(self, sample: TrainingSample) -> Tensor:
+    def _preprocess(self, sample: TrainingSample) -> Tensor:
         return fit(sample.pixels(), self._model.image_size)
 
     def _ids(self, tags: Sequence[str]) -> list[int]:
         return [self._tag_ids[tag] for tag in tags if tag in self._tag_ids]
+
+
+def tag_targets(
+    tags: list[list[int]], neg_tags: list[list[int]], size: int, false_tag_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Targets (B, T), 1 for every tag; weights (B, T), `false_tag_weight` where the LVLM denies a tag and else 1."""
+    target_BT = torch.zeros(len(tags), size)
+    weight_BT = torch.ones(len(tags), size)
+    for row, (true, false) in enumerate(zip(tags, neg_tags, strict=True)):
+        weight_BT[row, false] = false_tag_weight
+        weight_BT[row, true] = 1.0
+        target_BT[row, true] = 1.0
+    return target_BT, weight_BT

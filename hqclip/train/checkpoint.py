@@ -24,17 +24,11 @@ KEPT = 2
 def save_checkpoint(store: Store, run: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write the state after `step` steps under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
     folder = f"runs/{run}/checkpoints/step-{step:09d}"
-    contents = dict(
-        zip(
-            PARTS,
-            (
-                save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
-                save(_optimizer_tensors(optimizer)),
-                canonical_json({"step": step, "torch_rng": torch.get_rng_state().tolist()}),
-            ),
-            strict=True,
-        )
-    )
+    contents = {  # by the names of PARTS
+        "model.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
+        "optimizer.safetensors": save(_optimizer_tensors(optimizer)),
+        "state.json": canonical_json({"step": step, "torch_rng": torch.get_rng_state().tolist()}),
+    }
     receipt = {}
     for name, data in contents.items():
         info = store.write(f"{folder}/{name}", data, create_only=False)
@@ -54,7 +48,7 @@ def load_checkpoint(store: Store, run: str, model: nn.Module, optimizer: torch.o
     for step in reversed(complete_steps(store, run)):
         folder = f"runs/{run}/checkpoints/step-{step:09d}"
         try:
-            contents = _verified(store, folder)
+            contents = _read_verified(store, folder)
         except (NotFoundError, StorageError, ValueError, KeyError) as error:
             logging.getLogger(__name__).warning("checkpoint passed over, an older one is used: %s", error)
             continue
@@ -66,7 +60,7 @@ def load_step(store: Store, run: str, step: int, model: nn.Module, optimizer: to
     """Restore the checkpoint of `step`, which another rank found good; `step`. Raises `StorageError` if it is not."""
     folder = f"runs/{run}/checkpoints/step-{step:09d}"
     try:
-        contents = _verified(store, folder)
+        contents = _read_verified(store, folder)
     except (ValueError, KeyError) as error:
         raise StorageError(f"another rank could read {folder}, this one cannot: {error}; start again") from error
     return _restore(contents, model, optimizer)
@@ -86,7 +80,7 @@ def _restore(contents: dict[str, bytes], model: nn.Module, optimizer: torch.opti
     return int(state["step"])
 
 
-def _verified(store: Store, folder: str) -> dict[str, bytes]:
+def _read_verified(store: Store, folder: str) -> dict[str, bytes]:
     receipt = json.loads(store.read(f"{folder}/receipt.json"))
     contents = {}
     for name in PARTS:

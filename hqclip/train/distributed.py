@@ -1,8 +1,7 @@
 """Who am I among the ranks of a run, and what do the others say? One process alone is rank 0 of 1.
 
 torchrun tells each process its place by RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Tensors of the model travel
-by NCCL between GPUs and by gloo without them; a `Line` is for words and a few numbers, by gloo always, so that nothing
-said on it waits for a GPU.
+by NCCL between GPUs and by gloo without them; a `GlooGroup` is for objects and a few numbers, which wait for no GPU.
 """
 
 from __future__ import annotations
@@ -25,30 +24,30 @@ T = TypeVar("T")
 TIMEOUT = timedelta(seconds=600)  # for the slowest rank to arrive, and for rank 0 to bring a checkpoint to the store
 
 
-class Line:
-    """What ranks tell each other, in the same order on every rank; one line for each thread that talks."""
+class GlooGroup:
+    """What ranks tell each other, in the same order on every rank; one group for each thread that talks."""
 
-    def __init__(self, world: int) -> None:
-        self._world = world
-        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if world > 1 else None
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if world_size > 1 else None
 
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """What `action` gives on this rank. What went wrong on one rank is raised on all, as the same kind of error."""
         try:
             given = action()
         except HQClipError as error:
-            self._exchange([type(error).__name__, str(error)])
+            self._all_gather_object([type(error).__name__, str(error)])
             raise
-        for rank, fault in enumerate(self._exchange(None)):
+        for rank, fault in enumerate(self._all_gather_object(None)):
             if fault:
                 kinds = {kind.__name__: kind for kind in HQClipError.__subclasses__()}
                 raise kinds.get(fault[0], HQClipError)(f"rank {rank}: {fault[1]}")
         return given
 
     def on_rank_zero(self, rank: int, action: Callable[[], T]) -> T:
-        """What `action` gives on rank 0, for all, as JSON; the others wait. Faults are as in `together`."""
+        """What `action` gives on rank 0, for all, as JSON; the others wait. Faults are as in `on_all_ranks`."""
         given = self.on_all_ranks(action if rank == 0 else lambda: None)
-        told: T = self._exchange(given)[0]
+        told: T = self._all_gather_object(given)[0]
         return told
 
     def mean(self, values: Sequence[float]) -> list[float]:
@@ -57,68 +56,68 @@ class Line:
             return [float(value) for value in values]
         sums = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(sums, group=self._group)
-        return [value / self._world for value in sums.tolist()]
+        return [value / self._world_size for value in sums.tolist()]
 
-    def _exchange(self, word: Any) -> list[Any]:
-        """What each rank has to say, as JSON; saying nothing is cheap."""
+    def _all_gather_object(self, own: Any) -> list[Any]:
+        """The object of each rank, as JSON; None is cheap."""
         if self._group is None:
-            return [word]
-        data = b"" if word is None else json.dumps(word).encode()
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self._world)]
+            return [own]
+        data = b"" if own is None else json.dumps(own).encode()
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self._world_size)]
         dist.all_gather(lengths, torch.tensor([len(data)]), group=self._group)
         longest = max(int(length) for length in lengths)
         if not longest:
-            return [None] * self._world
+            return [None] * self._world_size
         padded = torch.tensor(list(data.ljust(longest)), dtype=torch.uint8)
-        words = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(words, padded, group=self._group)
-        return [json.loads(bytes(w.tolist())) if n else None for w, n in zip(words, lengths, strict=True)]
+        objects = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(objects, padded, group=self._group)
+        return [json.loads(bytes(data.tolist())) if n else None for data, n in zip(objects, lengths, strict=True)]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number `rank` of `world`, with `device` to itself."""
+    """This process is number `rank` of `world_size`, with `device` to itself."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
-    line: Line  # of the main thread
+    group: GlooGroup  # of the main thread
 
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """What `action` gives here; what goes wrong on one rank is raised on all."""
-        return self.line.on_all_ranks(action)
+        return self.group.on_all_ranks(action)
 
     def on_rank_zero(self, action: Callable[[], T]) -> T:
         """What `action` gives on rank 0, for all; the others wait."""
-        return self.line.on_rank_zero(self.rank, action)
+        return self.group.on_rank_zero(self.rank, action)
 
-    def gather(self, own_BK: Tensor) -> Tensor:
+    def all_gather(self, own_BK: Tensor) -> Tensor:
         """(N, K): the rows of every rank, as many of each, in the order of ranks. Gradients find their way back."""
-        gathered: Tensor = own_BK if self.world == 1 else _Gather.apply(own_BK, self.world)
+        gathered: Tensor = own_BK if self.world_size == 1 else _AllGather.apply(own_BK, self.world_size)
         return gathered
 
     def mean(self, own: Tensor) -> Tensor:
         """The mean over the ranks, without a gradient."""
-        if self.world == 1:
+        if self.world_size == 1:
             return own
         total = own.detach().clone()
         dist.all_reduce(total)
-        return total / self.world
+        return total / self.world_size
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """Rows of all ranks forward; backward, what the losses of all ranks want of our rows."""
 
     @staticmethod
-    def forward(ctx: Any, own_BK: Tensor, world: int) -> Tensor:
-        parts = [torch.empty_like(own_BK) for _ in range(world)]
+    def forward(ctx: Any, own_BK: Tensor, world_size: int) -> Tensor:
+        parts = [torch.empty_like(own_BK) for _ in range(world_size)]
         dist.all_gather(parts, own_BK.contiguous())
-        ctx.world = world
+        ctx.world_size = world_size
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        parts = [part.contiguous() for part in gradients[0].chunk(ctx.world)]
+        parts = [part.contiguous() for part in gradients[0].chunk(ctx.world_size)]
         own_BK = torch.empty_like(parts[0])
         dist.reduce_scatter(own_BK, parts)
         return own_BK, None
@@ -130,36 +129,34 @@ def world_size() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks of this run, who are gone afterwards.
+def process_group() -> Iterator[Ranks]:
+    """The ranks of this run, joined in a process group that is gone afterwards.
 
     Raises `MissingSoftwareError` where there are more ranks than GPUs, `UnavailableError` if a rank does not come.
     """
-    world = world_size()
-    device = _device(world)
-    if world == 1:
-        yield Ranks(0, 1, device, Line(1))
+    size = world_size()
+    device = _device(size)
+    if size == 1:
+        yield Ranks(0, 1, device, GlooGroup(1))
         return
     cuda = device.type == "cuda"
     try:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None)
     except dist.DistError as error:
-        raise UnavailableError(
-            f"the {world} ranks did not find each other: {error}; start all of them again"
-        ) from error
+        raise UnavailableError(f"the {size} ranks did not find each other: {error}; start all of them again") from error
     try:
-        yield Ranks(dist.get_rank(), world, device, Line(world))
+        yield Ranks(dist.get_rank(), size, device, GlooGroup(size))
     except HQClipError:  # raised on all ranks
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()  # not after a bug: with NCCL it would wait for ranks that wait for this one
 
 
-def _device(world: int) -> torch.device:
+def _device(size: int) -> torch.device:
     """The GPU of this rank, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    if world == 1:
+    if size == 1:
         return torch.device("cuda")
     ranks_here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if ranks_here > gpus:

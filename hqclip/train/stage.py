@@ -31,10 +31,10 @@ from hqclip.termination import Termination
 from hqclip.train.batches import Batches
 from hqclip.train.card import model_card
 from hqclip.train.checkpoint import load_checkpoint, load_step, save_checkpoint
-from hqclip.train.distributed import Ranks, joined, world_size
+from hqclip.train.distributed import Ranks, process_group, world_size
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.model import HQClip
-from hqclip.train.step import Step, adamw, check_spreads, learning_rate
+from hqclip.train.step import Step, adamw, check_batch_norm, learning_rate
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def run(config: TrainConfig) -> dict[str, Any]:
     The result, and the kind of error if there is one, are the same on every rank.
     """
     start = time.monotonic()
-    _check_share(config.batch_size, world_size())
-    with joined() as ranks:
+    config.check_ranks(world_size())
+    with process_group() as ranks:
         store = ranks.on_all_ranks(lambda: open_store(config.store))
         done = ranks.on_rank_zero(lambda: _result_so_far(store, config))
         if done:
@@ -73,21 +73,11 @@ def run(config: TrainConfig) -> dict[str, Any]:
         if config.threads:
             torch.set_num_threads(config.threads)
         work = ranks.on_all_ranks(lambda: _prepare(store, config, ranks))
-        ranks.on_rank_zero(lambda: _take_name(store, config))
+        ranks.on_rank_zero(lambda: _reserve_name(store, config))
         with ranks.on_all_ranks(lambda: MetricsLog(store, config.run)) as metrics:
             _train(work, metrics)
             result = ranks.on_rank_zero(lambda: _finish(work, metrics.last))
         return {**result, "already_done": False, "seconds": ranks.on_rank_zero(lambda: time.monotonic() - start)}
-
-
-def _check_share(batch_size: int, world: int) -> None:
-    """Raises `ConfigError` where ranks would get unequal shares of a batch."""
-    if batch_size % world:
-        below = batch_size // world * world
-        fitting = " or ".join(str(size) for size in (below, below + world) if size)
-        raise ConfigError(
-            f"batch_size {batch_size} does not divide into equal shares for {world} ranks; give {fitting}"
-        )
 
 
 def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
@@ -97,7 +87,7 @@ def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
     return json.loads(store.read(key)) if store.exists(key) else None
 
 
-def _take_name(store: Store, config: TrainConfig) -> None:
+def _reserve_name(store: Store, config: TrainConfig) -> None:
     """From here on the name stands for these settings."""
     store.write(f"runs/{config.run}/config.json", _settings(store, config))
 
@@ -125,7 +115,7 @@ def _prepare(store: Store, config: TrainConfig, ranks: Ranks) -> _Work:
         raise DataError(f"batch_size {config.batch_size} is more than the {data.num_samples} usable samples; give less")
     torch.manual_seed(config.seed)
     model = HQClip(config.model, [count / data.num_samples for count in vocabulary.values()]).to(ranks.device)
-    check_spreads(model, ranks)
+    check_batch_norm(model, ranks)
     return _Work(store, config, ranks, version, data, vocabulary, model)
 
 
@@ -144,9 +134,9 @@ def _train(work: _Work, metrics: MetricsLog) -> None:
     with (
         Termination() as termination,
         Progress(f"train {config.run}", steps - first, "steps") if ranks.rank == 0 else nullcontext() as progress,
-        closing(batches.ahead(first, steps)) as prepared,
+        closing(batches.prefetch(first, steps)) as prefetched,
     ):
-        for step, batch in enumerate(prepared, start=first):
+        for step, batch in enumerate(prefetched, start=first):
             rate = learning_rate(step, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
