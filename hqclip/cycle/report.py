@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
-from hqclip.cycle.compare import Compared
+from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.plan import plan_key
+from hqclip.cycle.side_by_side import side_by_side
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
@@ -20,17 +21,12 @@ from hqclip.report import (
     Comparison,
     Curve,
     DataSummary,
-    Difference,
     Fault,
     FaultExample,
     Faults,
-    Group,
     LossChart,
-    Model,
     Provenance,
     Report,
-    Row,
-    Score,
     ShownSample,
 )
 from hqclip.report.page import render
@@ -38,15 +34,6 @@ from hqclip.store import Store
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
-ABOUT = {"raw": "alt-text only", "mixed": "LVLM texts mixed with alt-text", "hqclip": "mixed, with negatives and tags"}
-NAMES = {
-    "acc1": "top-1 accuracy",
-    "accuracy": "accuracy",
-    "image_to_text_r1": "image to text, R@1",
-    "image_to_text_r5": "image to text, R@5",
-    "text_to_image_r1": "text to image, R@1",
-    "text_to_image_r5": "text to image, R@5",
-}
 CHARTS = {
     "loss": ("All parts together", "As weighted in training."),
     "contrastive": ("Contrast", "Finding the text of an image in the batch, and the other way round."),
@@ -89,33 +76,7 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
-    return side_by_side(store, judged)
-
-
-def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
-    """Models by name, metric by metric; the first is the baseline. Raises `DataError` if their suites differ."""
-    compared = Compared.read(store, list(judged), list(judged.values()))
-    groups = [
-        Group(kind, tuple(_row(compared, name, metric) for name, metric in metrics))
-        for kind, metrics in compared.metrics().items()
-    ]
-    average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
-    models = tuple(Model(name, ABOUT.get(name, "")) for name in compared.names)
-    return Comparison(models, average, tuple(groups), compared.names[0])
-
-
-def _row(compared: Compared, benchmark: str, metric: str) -> Row:
-    values, differences, items = compared.row(benchmark, metric)
-    name, _, group = metric.partition(": ")
-    title, detail = (group, NAMES.get(name, name)) if group else (NAMES.get(name, name), benchmark)
-    return Row(title, detail, _scores(values, differences), items)
-
-
-def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:
-    return tuple(
-        Score(value, Difference(*difference) if difference else None)
-        for value, difference in zip(values, differences, strict=True)
-    )
+    return side_by_side(PairedComparison.read(store, judged))
 
 
 def _samples(
