@@ -8,8 +8,9 @@ import pytest
 
 from hqclip.config import CurateConfig
 from hqclip.curate.clip_length import clip_tokens, too_long
-from hqclip.curate.filters import Reading, clean, normal_tag
+from hqclip.curate.filters import Reading, clean
 from hqclip.curate.rules import FEWEST, RULES, Effect, exceeded, limits
+from hqclip.curate.tags import clean_tags
 from hqclip.data.sidecar import UNUSABLE, Flag
 from hqclip.demo.scenes import draw_scene
 from hqclip.demo.texts import alt_text, teacher_texts
@@ -87,8 +88,9 @@ def test_the_texts_of_the_shapes_world_come_through_untouched() -> None:
     ],
 )
 def test_a_tag_is_written_one_way(tag: str, normal: str) -> None:
-    assert normal_tag(tag) == normal
-    assert normal_tag(normal) == normal
+    kept = (normal,) if normal else ()
+    for written in ((tag,), kept):
+        assert clean_tags(Annotation(written, (), (), ()), ())[0] == kept
 
 
 def test_a_tag_said_twice_is_kept_once_where_it_was_first() -> None:

@@ -40,7 +40,7 @@ def _header(pilots: Sequence[Pilot], title: str) -> Html:
         lines = (tag("li", swatch(n), tag("span", tag("b", p.name), _about(p))) for n, p in enumerate(pilots))
         told = f"{len(pilots)} LVLMs or prompts on the same {whole(pilots[0].rows)} images."
         parts += [tag("p", told, class_="verdict"), tag("ul", *lines, class_="legend")]
-    return tag("header", *parts, class_="sheet")
+    return tag("header", *parts, class_="refinement")
 
 
 def _about(pilot: Pilot) -> Html:
