@@ -80,7 +80,7 @@ def sample(text="buy red circle online", image=None):
 
 
 def row(name, *scores, metric="acc1"):
-    return parts.Row(name, metric, scores, 1000, 0.025)
+    return parts.Row(name, metric, scores, 1000)
 
 
 def difference(value, low, high):
@@ -116,7 +116,7 @@ def full():
         samples=(parts.ShownSample(sample(), annotation, ("alt_text_echoed",)),),
         data=parts.DataSummary("shapes", 1000, 940, {"ok": 940, "not_json": 60}, {"short": 5}, {"red circle": 90}, 1),
         faults=parts.Faults(1000, (parts.Fault("not_json", 60, (parts.FaultExample(sample(), "Sure! Here you go"),)),)),
-        losses=(parts.LossChart("total", curves, "All parts.", 5.545),),
+        losses=(parts.LossChart("total", curves, "All parts."),),
         run=parts.Provenance(
             {"train": {"seed": 0}}, {"data": "3b1f"}, {"train": 8040.0}, {"images": 20000}, "0.1.0", "hqclip x"
         ),
