@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from hqclip.config import CurateConfig
 from hqclip.curate import stage as curate
-from hqclip.curate.filters import POLICY, Reading, clean
+from hqclip.curate.filters import VERSION, Reading, clean
 from hqclip.curate.stage import run
 from hqclip.curate.statistics import Count
 from hqclip.data.index import SCHEMA
@@ -106,7 +106,7 @@ def main(count: str = "20000", runs: str = "7") -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = stage(Path(folder), rows)
         measured = {
-            "policy alone": rate(len(rows), lambda _: [clean(one, alt, reading) for one, alt in rows], int(runs)),
+            "filters alone": rate(len(rows), lambda _: [clean(one, alt, reading) for one, alt in rows], int(runs)),
             "statistics alone": rate(len(rows), lambda _: Count().add(curated), int(runs)),
             # another margin is another policy, so every run curates again
             "whole stage with Parquet": rate(
@@ -116,8 +116,8 @@ def main(count: str = "20000", runs: str = "7") -> None:
     lines = [
         "# How fast curation is",
         "",
-        f"`python benchmarks/curate_speed.py {count} {runs}`: {count} rows of texts like those of a web pool, policy "
-        f"{POLICY}, Python {platform.python_version()}, {platform.machine()}, one process on one of {os.cpu_count()} "
+        f"`python benchmarks/curate_speed.py {count} {runs}`: {count} rows of texts like those of a web pool, filters "
+        f"{VERSION}, Python {platform.python_version()}, {platform.machine()}, one process on one of {os.cpu_count()} "
         f"shared CPU cores, {runs} runs after one to warm up.",
         "",
         "| rows/s on one core | median | slowest | fastest |",

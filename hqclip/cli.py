@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hqclip import __version__, completion, log
-from hqclip.config import CompareConfig, DemoTeachConfig, DemoWorldConfig, DistillConfig, LineageConfig, PilotConfig
+from hqclip.config import (
+    CompareConfig,
+    CompareModelsConfig,
+    CostConfig,
+    DemoTeachConfig,
+    DemoWorldConfig,
+    DistillConfig,
+    LineageConfig,
+    PilotConfig,
+)
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.launch.spec import (
@@ -39,6 +48,18 @@ def _lineage(settings: LineageConfig) -> dict[str, Any]:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
+    from hqclip.cycle.compare import run
+
+    return run(settings)
+
+
+def _cost(settings: CostConfig) -> dict[str, Any]:
+    from hqclip.cycle.cost.estimate import run
+
+    return run(settings)
 
 
 def _annotate_pilot(settings: PilotConfig) -> dict[str, Any]:
@@ -109,6 +130,8 @@ COMMANDS: dict[str, Command] = {
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
     "lineage": Command(LineageConfig, _lineage),
+    "compare": Command(CompareModelsConfig, _compare),
+    "cost": Command(CostConfig, _cost),
     "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
     "launch render": Command(LaunchRenderConfig, _launch_render, takes_stage=True),
     "launch profiles": Command(ProfilesConfig, _launch_profiles),

@@ -370,6 +370,39 @@ class LineageConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareModelsConfig(Settings):
+    """Models side by side, metric by metric, with differences to the first and their intervals."""
+
+    store: str = setting(STORE)
+    runs: tuple[str, ...] = setting(
+        "what to compare, comma separated: cycles (3: its candidate; 3/raw: one of its runs), runs/..., sweeps/..., "
+        "evaluations/..., champion"
+    )
+    suite: str = setting("digest of the suite to compare on; empty is the one that all share", "")
+    html: str = setting("file to write the comparison to, as one page; empty for none", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostConfig(Settings):
+    """What a cycle will take, said before it is launched: images, tokens, GPU-hours and dollars by stage."""
+
+    store: str = setting(STORE)
+    shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
+    preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
+    trials: tuple[str, ...] = setting("training runs of the cycle: recipes out of raw, mixed, hqclip", ("hqclip",))
+    overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
+    images: int = setting("images in the shards; -1 counts them by the pools of the store", -1, minimum=-1)
+    launch: str = setting("machines: a YAML file, local or gs://; empty for none", "")
+    gpu_prices: tuple[str, ...] = setting(
+        "USD per GPU-hour by a word of the device's name, e.g. H100=2.5-4.0,L4=0.7; empty: figures to plan with", ()
+    )
+    gpu_hours: tuple[str, ...] = setting("what you know of a stage yourself, e.g. train=40,evaluate=1", ())
+    max_cost: float = setting(
+        "USD: exit 64 if the cycle may cost more, or if nobody can tell; -1 sets no limit", -1.0, minimum=-1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoWorldConfig(Settings):
     """Draw the shapes world: a pool of web-like shards and a suite to judge with."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hqclip import cli
 from hqclip.cycle import sweep
 from hqclip.cycle.plan import plan_key, record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
@@ -103,6 +104,18 @@ def test_a_cycle_is_its_candidate_and_each_of_its_runs_has_a_name(store: Store, 
     assert better["difference"] == pytest.approx(0.2)
     assert 0.1 < better["low"] < 0.2 < better["high"] < 0.3
     assert found["average", "cycle 1: hqclip"]["difference"] == pytest.approx(0.2)
+
+
+def test_hqclip_says_the_same_without_a_cluster(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run(store, "1/raw", "1", "-o", "json")
+    shown = json.loads(capsys.readouterr().out)
+    page = tmp_path / "pages/page.html"
+    assert cli.main(["compare", "--store", store.uri, "--runs", "1/raw,1", "--html", str(page)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"] == shown
+    assert (result["suite"], result["has_intervals"]) == ("suite", True)
+    assert "| choice: accuracy |" in result["table"]
+    assert f"hqclip compare --store {store.uri} --runs 1/raw,1 --suite suite" in page.read_text()
 
 
 def test_a_table_is_for_people(store: Store, capsys: pytest.CaptureFixture[str]):

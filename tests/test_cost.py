@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hqclip import cli
 from hqclip.config import DownloadConfig, PlanConfig
 from hqclip.cycle.plan import plan_key, resolve
 from hqclip.data.download import run as download
@@ -228,6 +229,25 @@ def test_a_budget_that_is_not_enough_stops_before_anything_starts(ask: Cost, sto
         ConfigError, match=r"it may cost \$4.48 to \$9.60 \(annotate 0.07-0.15, .*more than --max-cost 9"
     ):
         ask("--images", "60", "--max-cost", "9")
+
+
+def test_hqclip_says_the_same_without_a_cluster(ask: Cost, store: Store):
+    add_cycle(store)
+    flags = ["cost", "--store", store.uri, "--shards", ask.shards, "--images", "60"]
+    shown = ask("--images", "60", "--trials", "raw,hqclip")
+    assert cli.main([*flags, "--trials", "raw,hqclip"]) == 0
+    result = json.loads(ask.capsys.readouterr().out)
+    assert {row["stage"]: row for row in result["stages"]} == shown
+    assert result["notes"] == ask.notes.splitlines()
+    assert cli.main([*flags, "--max-cost", "9"]) == 64
+
+
+def test_a_limit_of_nothing_is_a_limit(ask: Cost, store: Store):
+    add_cycle(store)
+    with pytest.raises(ConfigError, match="more than --max-cost 0"):
+        ask("--images", "60", "--max-cost", "0")
+    ask.capsys.readouterr()
+    assert ask("--images", "0", "--gpu-hours", "train=0")["annotate"]["basis"].startswith("nothing to do")
 
 
 def test_a_budget_needs_to_know_every_stage(ask: Cost, store: Store):

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from hqclip.config import CurateConfig, DownloadConfig
-from hqclip.curate.drift import psi, tag_drift
+from hqclip.curate.gate import check
+from hqclip.curate.rules import limits
 from hqclip.curate.stage import run
-from hqclip.curate.statistics import BINS, Count, Statistics, entropy
+from hqclip.curate.statistics import BINS, Statistics
 from hqclip.data.dataset import read_dataset
 from hqclip.data.download import run as download
 from hqclip.data.index import read_index
 from hqclip.data.shards import write_shard
-from hqclip.data.sidecar import CuratedRow, Flag, ScoredRow, read_curated, write_annotations, write_scores
+from hqclip.data.sidecar import CuratedRow, ScoredRow, read_curated, write_annotations, write_scores
 from hqclip.errors import ConfigError, DataError
 from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
 from hqclip.store import open_store
@@ -199,13 +200,6 @@ def test_statistics_say_what_the_texts_are_like(settings: CurateConfig):
     assert words["counts"][words["from"].index(10)] == ROWS
 
 
-def test_unusable_rows_and_those_without_texts_do_not_enter_the_statistics():
-    count = Count()
-    count.add([CuratedRow("0" * 32, Status.OK, GOOD, flags=Flag.INJECTION), CuratedRow("1" * 32, Status.REFUSED, None)])
-    found = count.statistics({})
-    assert (found.rows, found.usable_rows, found.described, found.openings) == (2, 1, 0, ())
-
-
 def test_a_second_run_writes_nothing_and_says_the_same(settings: CurateConfig):
     first = run(annotate(settings, lambda _: GOOD))
     store = open_store(settings.store)
@@ -215,23 +209,9 @@ def test_a_second_run_writes_nothing_and_says_the_same(settings: CurateConfig):
     assert [store.stat(key) for key in store.list()] == before
 
 
-def test_psi_is_nothing_for_equal_shares_and_grows_with_the_difference():
-    assert psi([10, 20], [10, 20]) == 0.0
-    assert psi([], []) == psi([0, 0], [5, 5]) == 0.0
-    # (0.75 - 0.25) ln 3, twice; half a count in each bin brings it down a little
-    assert psi([25_000, 75_000], [75_000, 25_000]) == pytest.approx(1.0986, abs=1e-3)
-    assert psi([50, 50], [60, 40]) < psi([50, 50], [80, 20])
-    with pytest.raises(ValueError, match="2 and 1 bins"):
-        psi([1, 2], [1])
-
-
-def test_tags_that_the_parent_did_not_have_count_together():
-    assert tag_drift({"a": 50, "b": 50}, {"b": 50, "a": 50}) == 0.0
-    assert tag_drift({"a": 50, "b": 50}, {"a": 50, "c": 30, "d": 20}) > 0.25
-
-
-@pytest.mark.parametrize(
-    ("counts", "bits"), [([], 0.0), ([7], 0.0), ([1, 1], 1.0), ([2, 2, 2, 2], 2.0), ([0, 3, 3], 1.0)]
-)
-def test_entropy_is_in_bits(counts: list[int], bits: float):
-    assert entropy(counts) == bits
+def test_what_an_older_version_counted_under_another_name_has_no_limit(settings: CurateConfig):
+    result = run(annotate(settings, lambda _: GOOD))
+    version = read_dataset(open_store(settings.store), result["dataset"])[0]
+    older = replace(version, flags={**version.flags, "forgotten": ROWS, "injection": ROWS})
+    checked = check(older, limits(), {"tags": 0.3, "flags": 0.2}, max_drift=0.25)
+    assert checked.over == {"alt_text_instructs": round(20 / 60, 6), "injection": 1.0, "drift tags": 0.3}

@@ -1,4 +1,4 @@
-"""What holds for every annotation that can be read, however odd: the policy ends, and nothing it keeps is made up."""
+"""What holds for every annotation that can be read, however odd: cleaning ends, and nothing it keeps is made up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hqclip.curate.clip_length import MARKS, clip_tokens
-from hqclip.curate.filters import MAX_TAG_LENGTH, MAX_TAG_WORDS, Reading, clean, normal_tag
 from hqclip.curate.filters import TEXTS_DROPPED as DROPPED
+from hqclip.curate.filters import Reading, clean
+from hqclip.curate.tags import MAX_LENGTH, MAX_WORDS, clean_tags
 from hqclip.curate.text_checks import visible
 from hqclip.data.sidecar import Flag
 from hqclip.records import Annotation
@@ -63,8 +64,8 @@ def test_tags_are_short_different_and_never_true_and_false(annotation: Annotatio
         return
     both = cleaned.tags + cleaned.neg_tags
     assert len(set(both)) == len(both)
-    assert all(tag and len(tag) <= MAX_TAG_LENGTH and len(tag.split()) <= MAX_TAG_WORDS for tag in both)
-    assert all(tag == normal_tag(tag) for tag in both)
+    assert all(tag and len(tag) <= MAX_LENGTH and len(tag.split()) <= MAX_WORDS for tag in both)
+    assert all(clean_tags(Annotation((tag,), (), (), ()), ())[0] == (tag,) for tag in both)
 
 
 @given(annotations)

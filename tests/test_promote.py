@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.plan import plan_key
 from hqclip.cycle.promote import _crown, _gate
 from hqclip.data.outcomes import Outcomes, write_outcomes
@@ -91,11 +92,9 @@ def test_a_champion_that_changed_meanwhile_is_left_in_force(store: Store):
 
 
 def test_models_judged_on_different_suites_are_not_compared(store: Store):
-    from hqclip.cycle.compare import Compared
-
-    pair = [judged(store, "old", 100, suite="another"), judged(store, "new", 100)]
+    pair = {"old": judged(store, "old", 100, suite="another"), "new": judged(store, "new", 100)}
     with pytest.raises(DataError, match=r"different suites \(another, suite\)"):
-        Compared.read(store, ["old", "new"], pair)
+        PairedComparison.read(store, pair)
 
 
 def test_plans_of_cycles_sort_by_number():

@@ -14,7 +14,7 @@ from hqclip.report.costs import decimal, dollars
 from hqclip.report.dataset_report import render_dataset_report
 from hqclip.report.histograms import bin_names, drift_in_words, histogram, in_words
 from hqclip.report.pilots import render_pilots, wilson
-from hqclip.report.refinement import Cost, Estimate, Finding, Histogram, Pilot, RuleCount, Sheet, Tags, Texts
+from hqclip.report.refinement import Cost, DatasetReport, Estimate, Finding, Histogram, Pilot, RuleCount, Tags, Texts
 from tests.test_report import HOSTILE, Page, png, sample
 
 
@@ -22,13 +22,13 @@ def said(page: Page) -> str:
     return page.words.replace("\u202f", " ")
 
 
-def hostile_sheet(text: str) -> Sheet:
+def hostile_report(text: str) -> DatasetReport:
     """`text` in every place that holds text."""
     annotation = Annotation((text,), (text, text), (text, "a"), (text[::-1], ""))
     shown = ShownSample(Sample(text, png(), text), annotation, (text,))
     lost = ShownSample(Sample(text, b"", text), None, (text,), text)
     finding = Finding(Sample(text, png(), text), text, text[::-1], text)
-    return Sheet(
+    return DatasetReport(
         title=text,
         rows=10,
         usable_rows=5,
@@ -64,7 +64,7 @@ def hostile_sheet(text: str) -> Sheet:
 
 
 def hostile_pilots(text: str) -> list[Pilot]:
-    one = hostile_sheet(text)
+    one = hostile_report(text)
     faults = Faults(10, (Fault(text, 2, (FaultExample(Sample(text, b"", text), text),)),))
     pilot = Pilot(
         name=text,
@@ -83,7 +83,7 @@ def hostile_pilots(text: str) -> list[Pilot]:
 @pytest.mark.parametrize("text", [*HOSTILE, "<b>" * 33_000 + "x"], ids=range(len(HOSTILE) + 1))
 def test_hostile_text_is_shown_and_never_obeyed(text: str):
     pilots = hostile_pilots(text)
-    for source in (render_dataset_report(hostile_sheet(text)), render_pilots(pilots), render_pilots(pilots[:1])):
+    for source in (render_dataset_report(hostile_report(text)), render_pilots(pilots), render_pilots(pilots[:1])):
         page = Page(source)
         assert {tag for tag, _ in page.tags}.isdisjoint(
             {"script", "iframe", "object", "embed", "link", "base", "form", "a"}
@@ -100,15 +100,15 @@ def test_texts_of_a_hundred_thousand_characters_are_cut():
     shown = ShownSample(sample("x" * 100_000), None, (), "y" * 100_000)
     finding = Finding(sample("x" * 100_000), "z" * 100_000, "v" * 100_000, "y" * 100_000)
     rule = RuleCount(name="long", count=1, examples=(finding,))
-    page = Sheet(title="t", rows=1, usable_rows=0, rules=(rule,), samples=(shown,))
+    page = DatasetReport(title="t", rows=1, usable_rows=0, rules=(rule,), samples=(shown,))
     source = render_dataset_report(page)
-    assert len(source) < len(render_dataset_report(Sheet(title="t", rows=1, usable_rows=0))) + 12_000
+    assert len(source) < len(render_dataset_report(DatasetReport(title="t", rows=1, usable_rows=0))) + 12_000
     assert source.count("100\u202f000 characters in all") == 4
 
 
 def test_the_pages_can_be_read_without_eyes():
     pilots = hostile_pilots("plain")
-    for source in (render_dataset_report(hostile_sheet("plain")), render_pilots(pilots), render_pilots(pilots[:1])):
+    for source in (render_dataset_report(hostile_report("plain")), render_pilots(pilots), render_pilots(pilots[:1])):
         page = Page(source)
         assert page.headings[0] == 1
         assert page.headings.count(1) == 1
@@ -119,12 +119,12 @@ def test_the_pages_can_be_read_without_eyes():
 
 
 def test_an_empty_version_has_a_page():
-    words = said(Page(render_dataset_report(Sheet(title="Nothing", rows=0, usable_rows=0))))
+    words = said(Page(render_dataset_report(DatasetReport(title="Nothing", rows=0, usable_rows=0))))
     assert "There are no samples." in words
     zero = RuleCount(name="refused", count=0, limit=0.02)
     empty = Histogram(name="Words", starts=(0, 5), counts=(0, 0))
     assert "Nothing to count." in render_dataset_report(
-        Sheet(title="Nothing", rows=0, usable_rows=0, rules=(zero,), histograms=(empty,), tags=Tags({}, 0))
+        DatasetReport(title="Nothing", rows=0, usable_rows=0, rules=(zero,), histograms=(empty,), tags=Tags({}, 0))
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hqclip import report as parts
-from hqclip.cycle.report import group_of
+from hqclip.cycle.side_by_side import group_of
 from hqclip.records import Annotation, Sample, Status
 from hqclip.report.charts import axis, dash, line_chart
 from hqclip.report.comparison import outcome
@@ -81,7 +81,7 @@ def sample(text="buy red circle online", image=None):
 
 
 def row(name, *scores, metric="acc1"):
-    return parts.Row(name, metric, scores, 1000, 0.025)
+    return parts.Row(name, metric, scores, 1000)
 
 
 def difference(value, low, high):
@@ -117,7 +117,7 @@ def full():
         samples=(parts.ShownSample(sample(), annotation, ("alt_text_echoed",)),),
         data=parts.DataSummary("shapes", 1000, 940, {"ok": 940, "not_json": 60}, {"short": 5}, {"red circle": 90}, 1),
         faults=parts.Faults(1000, (parts.Fault("not_json", 60, (parts.FaultExample(sample(), "Sure! Here you go"),)),)),
-        losses=(parts.LossChart("total", curves, "All parts.", 5.545),),
+        losses=(parts.LossChart("total", curves, "All parts."),),
         run=parts.Provenance(
             {"train": {"seed": 0}}, {"data": "3b1f"}, {"train": 8040.0}, {"images": 20000}, "0.1.0", "hqclip x"
         ),

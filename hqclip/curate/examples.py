@@ -1,4 +1,4 @@
-"""Chosen rows in, what a page shows of them out: small pictures, alt-texts, the text in question, raw answers."""
+"""Sampled rows in, what a page shows of them out: small pictures, alt-texts, the text in question, raw answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OF_PAIRS = (
 
 
 class Pictures:
-    """Pictures, alt-texts and raw answers of the chosen rows, fetched shard by shard."""
+    """Pictures, alt-texts and raw answers of the sampled rows, fetched shard by shard."""
 
     def __init__(self, store: Store, version: DatasetVersion) -> None:
         self._store, self._version = store, version
@@ -60,7 +60,7 @@ class Pictures:
                 if said:
                     self._raw[pick.key] = said[pick.number]
 
-    def shown(self, pick: Pick) -> ShownSample:
+    def sample(self, pick: Pick) -> ShownSample:
         """The card of a sample, with the texts as they are kept."""
         found = tuple(str(flag.name).lower() for flag in pick.row.flags)
         status = () if pick.row.status == Status.OK else (str(pick.row.status),)

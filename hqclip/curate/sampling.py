@@ -14,7 +14,7 @@ from hqclip.data.sidecar import CuratedRow, ScoredRow, read_curated, read_scores
 from hqclip.records import DatasetVersion, Status
 from hqclip.store import Store
 
-SHOWN = 8  # by chance, and as many of the worst
+SAMPLES = 8  # by chance, and as many of the worst
 EXAMPLES = 4  # of each rule
 MAX_SHARDS = 8  # that are read
 MAX_ALIKE = 2  # of the worst with the same faults
@@ -36,7 +36,7 @@ class Pick:
 
 
 @dataclass
-class Chosen:
+class SampledRows:
     """Rows to show; `similarities` are (description, false sentences) cosines of the rows looked at."""
 
     random: list[Pick] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Chosen:
     looked_at: int = 0
 
 
-def choose(store: Store, version: DatasetVersion, shards: Sequence[DatasetShard]) -> Chosen:
+def sample_rows(store: Store, version: DatasetVersion, shards: Sequence[DatasetShard]) -> SampledRows:
     """The same rows for the same version."""
     rng = np.random.default_rng(int(version.digest, 16))
-    chosen = Chosen()
+    sampled = SampledRows()
     drawn: list[tuple[float, Pick]] = []
     bad: list[tuple[tuple[float, float], Pick]] = []
     for at in rng.permutation(len(shards))[:MAX_SHARDS].tolist():
@@ -58,16 +58,16 @@ def choose(store: Store, version: DatasetVersion, shards: Sequence[DatasetShard]
         scores = read_scores(store, shard.scores, shard.entry) if shard.scores else []
         order = rng.permutation(len(rows)).tolist()
         picks = [Pick(shard, number, rows[number], is_large=True) for number in order]
-        chosen.looked_at += len(rows)
-        chosen.similarities += [(s.sim_desc, s.sim_neg_desc) for s in scores if _is_known(s)]
-        _add_examples(chosen.examples, picks)
-        drawn = sorted([*drawn, *zip(rng.random(len(picks)).tolist(), picks, strict=True)], key=_rank)[:SHOWN]
+        sampled.looked_at += len(rows)
+        sampled.similarities += [(s.sim_desc, s.sim_neg_desc) for s in scores if _is_known(s)]
+        _add_examples(sampled.examples, picks)
+        drawn = sorted([*drawn, *zip(rng.random(len(picks)).tolist(), picks, strict=True)], key=_rank)[:SAMPLES]
         ranked = [(_badness(pick.row, scores[pick.number] if scores else None), pick) for pick in picks]
         bad = _most_diverse([*bad, *(entry for entry in ranked if entry[0] < (0.0, 0.0))])
-    chosen.random = [pick for _, pick in drawn]
-    taken = {pick.key for pick in chosen.random}
-    chosen.worst = [pick for _, pick in bad if pick.key not in taken][:SHOWN]
-    return chosen
+    sampled.random = [pick for _, pick in drawn]
+    taken = {pick.key for pick in sampled.random}
+    sampled.worst = [pick for _, pick in bad if pick.key not in taken][:SAMPLES]
+    return sampled
 
 
 def _is_known(score: ScoredRow) -> bool:
@@ -106,4 +106,4 @@ def _most_diverse(bad: list[tuple[tuple[float, float], Pick]]) -> list[tuple[tup
         met[flags] += 1
         if met[flags] <= MAX_ALIKE:
             kept.append(entry)
-    return kept[: 2 * SHOWN]
+    return kept[: 2 * SAMPLES]

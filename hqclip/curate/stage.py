@@ -6,21 +6,21 @@ alt-text, its scores and the settings; the limits only decide whether the stage 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from hqclip import __version__
 from hqclip.config import CurateConfig
-from hqclip.curate.dataset_report import Judged, write_dataset_report
+from hqclip.curate.annotator import read_annotator
+from hqclip.curate.dataset_report import write_dataset_report
 from hqclip.curate.drift import drift
-from hqclip.curate.filters import POLICY, Reading, clean
-from hqclip.curate.rules import exceeded, limits
+from hqclip.curate.filters import VERSION, Reading, clean
+from hqclip.curate.gate import check, enforce
+from hqclip.curate.rules import limits
+from hqclip.curate.standard import Standard, judge, read_standard
 from hqclip.curate.statistics import Count
 from hqclip.data.dataset import Contents, DatasetShard, content_digest, vocabulary, write_dataset
 from hqclip.data.index import read_index
@@ -34,20 +34,10 @@ from hqclip.data.sidecar import (
     read_scores,
     write_curated,
 )
-from hqclip.errors import DataError, NotFoundError
+from hqclip.errors import NotFoundError
 from hqclip.progress import Progress
 from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, Status, digest_of
 from hqclip.store import Store, open_store
-
-
-@dataclass(frozen=True)
-class Standard:
-    """What rows are judged by; similarities below which a text is not trusted are minus infinity without scores."""
-
-    reading: Reading = field(default_factory=Reading)
-    description: float = -np.inf
-    alt_text: float = -np.inf
-    margin: float = 0.0
 
 
 @dataclass
@@ -83,11 +73,11 @@ def run(config: CurateConfig) -> dict[str, Any]:
     if config.parent and not store.exists(f"datasets/{config.parent}/dataset.json"):
         raise NotFoundError(f"parent {config.parent!r}: there is no data set of that digest in {store.uri}")
     pool = Pool.from_json(store.read(config.pool), config.pool)
-    instruction = _instruction(store, config.annotations)
+    instruction = str(read_annotator(store, config.annotations).get("instruction", ""))
     annotator, scorer = config.annotations.rpartition("/")[2], config.scores.rpartition("/")[2]
     decides = [config.drop_share, config.weak_alt_share, config.negative_margin, config.language, instruction]
-    policy = digest_of([POLICY, *decides, scorer, pool.digest])
-    standard = _standard(store, pool, config, Reading.of(config.language, instruction))
+    policy = digest_of([VERSION, *decides, scorer, pool.digest])
+    standard = read_standard(store, pool, config, Reading.of(config.language, instruction))
     tally = Tally()
     contents = Contents(tuple(_curated_shards(store, pool, config, policy, standard, tally)), tally.tags)
     tags = vocabulary(tally.tags, config.tag_vocabulary)
@@ -110,9 +100,9 @@ def run(config: CurateConfig) -> dict[str, Any]:
     drifted = drift(store, version, statistics, tags) if config.parent else {}
     _write_statistics(store, f"datasets/{version.digest}/statistics.json", statistics.to_json())
     dataset = write_dataset(store, contents, tags, version)
-    over = _over(config, version, allowed, drifted)
-    page = write_dataset_report(store, dataset, Judged(allowed, drifted, over))
-    _gate(config, version, allowed, over, f"{store.uri}/{page}")
+    checked = check(version, allowed, drifted, config.max_drift)
+    page = write_dataset_report(store, dataset, checked)
+    enforce(config, version, checked, f"{store.uri}/{page}")
     result = {
         "dataset": dataset,
         "digest": version.digest,
@@ -121,7 +111,7 @@ def run(config: CurateConfig) -> dict[str, Any]:
         "flags": version.flags,
         "statuses": version.counts,
         "drift": drifted,
-        "exceeded": over,
+        "exceeded": checked.over,
     }
     return {**result, "report": page, "seconds": time.monotonic() - start}
 
@@ -169,87 +159,6 @@ def curate_shard(
             flags |= Flag.UNREADABLE_IMAGE
         curated.append(CuratedRow(**{**vars(row), "annotation": annotation, "flags": flags}))
     return curated
-
-
-def judge(score: ScoredRow, standard: Standard) -> Flag:
-    """What the champion thinks of a sample's texts; NaN (no such text) is never below a limit.
-
-    Similarities are means over sentences, so a row's negatives are doubted together.
-    """
-    flags = Flag(0)
-    if score.sim_desc < standard.description:
-        flags |= Flag.LOW_SIMILARITY
-    if score.sim_text < standard.alt_text:
-        flags |= Flag.WEAK_ALT_TEXT
-    if score.sim_desc - score.sim_neg_desc <= standard.margin:
-        flags |= Flag.NEGATIVE_LOOKS_TRUE
-    return flags
-
-
-def _instruction(store: Store, annotations: str) -> str:
-    """What the annotator was told, or "" if it is not known."""
-    key = f"{annotations}/annotator.json"
-    if not store.exists(key):
-        return ""
-    try:
-        return str(json.loads(store.read(key)).get("instruction", ""))
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{key} is no JSON object ({error}); delete it and run `hqclip annotate` again") from error
-
-
-def _standard(store: Store, pool: Pool, config: CurateConfig, reading: Reading) -> Standard:
-    """With the similarities that cut off the configured shares of the whole pool."""
-    if not config.scores:
-        return Standard(reading)
-    columns: list[np.ndarray[Any, np.dtype[np.float32]]] = []
-    for entry in pool.shards:
-        rows = read_scores(store, f"{config.scores}/{entry.name}.parquet", entry)
-        columns.append(np.array([[row.sim_desc, row.sim_text] for row in rows], np.float32).reshape(-1, 2))
-    desc, text = np.concatenate(columns).T if columns else np.empty((2, 0), np.float32)
-    return Standard(
-        reading, _quantile(desc, config.drop_share), _quantile(text, config.weak_alt_share), config.negative_margin
-    )
-
-
-def _quantile(values: np.ndarray[Any, np.dtype[np.float32]], share: float) -> float:
-    known = values[~np.isnan(values)].astype(np.float64)
-    return float(np.quantile(known, share)) if len(known) and share else -np.inf
-
-
-def _over(
-    config: CurateConfig, version: DatasetVersion, allowed: dict[str, float], drifted: dict[str, float]
-) -> dict[str, float]:
-    """What is over its limit, by name."""
-    counts = {**version.flags, **version.counts}
-    shares = exceeded({name: count for name, count in counts.items() if name != Status.OK}, version.rows, allowed)
-    return {**shares, **{f"drift {name}": value for name, value in drifted.items() if 0 < config.max_drift < value}}
-
-
-def _gate(
-    config: CurateConfig, version: DatasetVersion, allowed: dict[str, float], over: dict[str, float], page: str
-) -> None:
-    """Raises `DataError` if what is over its limit, or unusable, is too much; the page about it is written by then."""
-    unusable = version.rows - version.usable_rows
-    if unusable > config.max_drop_rate * version.rows:
-        raise DataError(
-            f"{unusable} of {version.rows} samples are unusable, more than {config.max_drop_rate:.1%} (flags: "
-            f"{dict(Counter(version.flags).most_common(3))}); look at {page}, or allow more with --max-drop-rate"
-        )
-    if config.gate != "fail" or not over:
-        return
-    counts = {**version.flags, **version.counts}
-    shares = {name: share for name, share in over.items() if name in allowed}
-    lines = [
-        f"{name}: {counts[name]} of {version.rows} samples ({share:.1%}), more than its limit {allowed[name]:.1%}"
-        for name, share in shares.items()
-    ]
-    moved = {name: value for name, value in over.items() if name not in shares}
-    lines += [f"{name}: {value:.3f} against the parent, more than {config.max_drift}" for name, value in moved.items()]
-    own = ",".join([*config.limits, *(f"{name}={min(1.0, share + 0.01):.2f}" for name, share in shares.items())])
-    ways = [f"--limits {own}"] if shares else []
-    ways += ["a larger --max-drift"] if moved else []
-    lines.append(f"look at {page}; allow more with {' and '.join(ways)}, or go on with --gate warn")
-    raise DataError("\n".join(lines))
 
 
 def _write_statistics(store: Store, key: str, data: bytes) -> None:

@@ -1,78 +1,85 @@
-"""Evaluations of several models on one suite in, differences to the first with their intervals out."""
+"""Models by what people call them in; metric by metric what each scores out, and a page if one is wanted.
+
+Differences are to the first, with 95 % bootstrap intervals where the store has what each model got right, item by item.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
-from hqclip.errors import DataError
-from hqclip.evaluate.benchmarks import main_metrics
+from hqclip import __version__
+from hqclip.config import CompareModelsConfig
+from hqclip.cycle.paired import PairedComparison, Triple
+from hqclip.cycle.references import find_all
+from hqclip.cycle.side_by_side import scores_alone, side_by_side
 from hqclip.records import Evaluation
-from hqclip.store import Store
-
-RESAMPLES = 1000
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Models by name, judged on the same items; the first is the baseline of all differences."""
-
-    names: Sequence[str]
-    evaluations: Sequence[Evaluation]
-    outcomes: Sequence[Outcomes]
-
-    @classmethod
-    def read(cls, store: Store, names: Sequence[str], evaluations: Sequence[Evaluation]) -> Compared:
-        """Raises `DataError` if the suites differ: such figures cannot be compared."""
-        suites = {evaluation.suite_digest for evaluation in evaluations}
-        if len(suites) > 1:
-            raise DataError(
-                f"the models were judged on different suites ({', '.join(sorted(suites))}); evaluate them on one"
-            )
-        return cls(names, evaluations, [read_outcomes(store, evaluation.outcomes) for evaluation in evaluations])
-
-    def metrics(self) -> dict[str, list[tuple[str, str]]]:
-        """(benchmark, metric) pairs by kind of benchmark; `metric group` stands for one group of items."""
-        found: dict[str, list[tuple[str, str]]] = {}
-        for benchmark in self.evaluations[0].benchmarks:
-            rows = found.setdefault(benchmark.kind, [])
-            for name in sorted(self.outcomes[0].values):
-                of, _, metric = name.partition("/")
-                if of == benchmark.name:
-                    groups = self.outcomes[0].by_group(name)
-                    rows.append((benchmark.name, metric))
-                    rows += [(benchmark.name, f"{metric}: {group}") for group in groups if len(groups) > 1]
-        return found
-
-    def row(self, benchmark: str, metric: str) -> tuple[list[float], list[Triple | None], int]:
-        """Values of every model, differences to the first (None for itself), and the number of items."""
-        name, _, group = metric.partition(": ")
-        chosen = [_only(outcomes, f"{benchmark}/{name}", group) for outcomes in self.outcomes]
-        values = [outcomes.score(f"{benchmark}/{name}") for outcomes in chosen]
-        differences = [self._difference(chosen[0], outcomes, [[f"{benchmark}/{name}"]]) for outcomes in chosen[1:]]
-        return values, [None, *differences], len(chosen[0].values[f"{benchmark}/{name}"])
-
-    def average(self) -> tuple[list[float], list[Triple | None]]:
-        """The mean of the main metrics of every model, and its differences to the first."""
-        mains = self._mains()
-        differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
-        return [evaluation.average for evaluation in self.evaluations], [None, *differences]
-
-    def gain(self) -> Triple:
-        """How much the average of the second model exceeds the first's, with its 95 % interval."""
-        return self._difference(self.outcomes[0], self.outcomes[1], self._mains())
-
-    def _mains(self) -> list[list[str]]:
-        return [main_metrics(benchmark.name, benchmark.kind) for benchmark in self.evaluations[0].benchmarks]
-
-    def _difference(self, baseline: Outcomes, outcomes: Outcomes, benchmarks: list[list[str]]) -> Triple:
-        low, high = interval(outcomes, benchmarks, RESAMPLES, baseline)
-        return average(outcomes, benchmarks) - average(baseline, benchmarks), low, high
+from hqclip.report import Comparison, Provenance, Report
+from hqclip.report.page import render
+from hqclip.report.text import text_table
+from hqclip.store import open_store
 
 
-def _only(outcomes: Outcomes, name: str, group: str) -> Outcomes:
-    """One metric, on all its items or on those of one group."""
-    kept = outcomes.groups[name] == group if group else slice(None)
-    return Outcomes({name: outcomes.values[name][kept]}, {name: outcomes.groups[name][kept]})
+def run(config: CompareModelsConfig) -> dict[str, Any]:
+    """The comparison as rows and as a table. Raises `NotFoundError`, `ConfigError` or `DataError`."""
+    store = open_store(config.store)
+    judged = find_all(store, config.runs, config.suite)
+    suite = next(iter(judged.values())).suite_digest
+    has_outcomes = all(store.exists(evaluation.outcomes) for evaluation in judged.values())
+    if has_outcomes:
+        paired = PairedComparison.read(store, judged)
+        comparison, metrics = side_by_side(paired), list(_paired_cells(paired))
+    else:
+        comparison, metrics = scores_alone(judged), list(_cells(judged))
+    if config.html:
+        Path(config.html).parent.mkdir(parents=True, exist_ok=True)
+        Path(config.html).write_text(_page(config, comparison, judged), encoding="utf-8")
+    return {
+        "suite": suite,
+        "has_intervals": has_outcomes,
+        "metrics": metrics,
+        "table": text_table(comparison),
+        "page": config.html,
+    }
+
+
+def _paired_cells(paired: PairedComparison) -> Iterator[dict[str, Any]]:
+    """One for each metric and run."""
+    for row in paired.rows:
+        metric = f"{row.metric}: {row.group}" if row.group else row.metric
+        for name, value, difference in zip(paired.names, row.values, row.differences, strict=True):
+            yield {**_cell(row.benchmark, metric, name, value, difference), "items": row.items}
+    for name, value, difference in zip(paired.names, *paired.average, strict=True):
+        yield _cell("average", "average", name, value, difference)
+
+
+def _cells(judged: Mapping[str, Evaluation]) -> Iterator[dict[str, Any]]:
+    """The same of scores alone; what is not known is null."""
+    for name, evaluation in judged.items():
+        for benchmark in evaluation.benchmarks:
+            for metric, value in benchmark.metrics.items():
+                yield _cell(benchmark.name, metric, name, value)
+        yield _cell("average", "average", name, evaluation.average)
+
+
+def _cell(benchmark: str, metric: str, run: str, value: float, difference: Triple | None = None) -> dict[str, Any]:
+    gain, low, high = difference or (None, None, None)
+    where = {"benchmark": benchmark, "metric": metric, "run": run}
+    return {**where, "value": value, "difference": gain, "low": low, "high": high, "items": None}
+
+
+def _page(config: CompareModelsConfig, comparison: Comparison, judged: Mapping[str, Evaluation]) -> str:
+    names = list(judged)
+    suite = next(iter(judged.values())).suite_digest
+    return render(
+        Report(
+            title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
+            comparison=comparison,
+            run=Provenance(
+                digests={"suite": suite, **{f"model {name}": e.model_digest for name, e in judged.items()}},
+                code_version=__version__,
+                command=f"hqclip compare --store {config.store} --runs {','.join(config.runs)} --suite {suite}",
+            ),
+        )
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.config import PromoteConfig
-from hqclip.cycle.compare import Compared
+from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.plan import record_key
 from hqclip.cycle.report import comparison, write_report
 from hqclip.errors import ConflictError, NotFoundError
@@ -57,7 +57,7 @@ def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -
             f"`hqclip evaluate --store {store.uri} --model {plan.champion['model']} --suite ...` and try again"
         )
     champion = Evaluation.from_json(store.read(key), key)
-    gain, low, high = Compared.read(store, ["champion", "candidate"], [champion, candidate]).gain()
+    gain, low, high = PairedComparison.read(store, {"champion": champion, "candidate": candidate}).gain()
     measured = (
         f"average {candidate.average:.1%} against {champion.average:.1%} of the champion, "
         f"difference {gain:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"

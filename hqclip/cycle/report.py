@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hqclip import __version__
-from hqclip.cycle.compare import Compared
+from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.plan import plan_key
+from hqclip.cycle.side_by_side import side_by_side
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
-from hqclip.evaluate.benchmarks import KINDS, metric_title
-from hqclip.recipes import LOSSES, RECIPES, Chart
+from hqclip.recipes import LOSSES, Chart
 from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
 from hqclip.report import (
     Comparison,
     Curve,
     DataSummary,
-    Difference,
     Fault,
     FaultExample,
     Faults,
-    Group,
     LossChart,
-    Model,
     Provenance,
     Report,
-    Row,
-    Score,
     ShownSample,
 )
 from hqclip.report.page import render
@@ -74,38 +69,7 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
-    return side_by_side(store, judged)
-
-
-def side_by_side(store: Store, judged: Mapping[str, Evaluation]) -> Comparison:
-    """Models by name, metric by metric; the first is the baseline. Raises `DataError` if their suites differ."""
-    compared = Compared.read(store, list(judged), list(judged.values()))
-    groups = [
-        group_of(kind, (_row(compared, kind, name, metric) for name, metric in metrics))
-        for kind, metrics in compared.metrics().items()
-    ]
-    average = Row("average", "of the benchmarks' main metrics", _scores(*compared.average()))
-    models = tuple(Model(name, RECIPES[name].about if name in RECIPES else "") for name in compared.names)
-    return Comparison(models, average, tuple(groups), compared.names[0])
-
-
-def group_of(kind: str, rows: Iterable[Row]) -> Group:
-    """The rows of all benchmarks of one kind, under its title."""
-    return Group(kind, tuple(rows), KINDS[kind].TITLE, KINDS[kind].MEANING)
-
-
-def _row(compared: Compared, kind: str, benchmark: str, metric: str) -> Row:
-    values, differences, items = compared.row(benchmark, metric)
-    name, _, group = metric.partition(": ")
-    title = metric_title(name, kind)
-    return Row(group or title, title if group else benchmark, _scores(values, differences), items)
-
-
-def _scores(values: Sequence[float], differences: Sequence[tuple[float, float, float] | None]) -> tuple[Score, ...]:
-    return tuple(
-        Score(value, Difference(*difference) if difference else None)
-        for value, difference in zip(values, differences, strict=True)
-    )
+    return side_by_side(PairedComparison.read(store, judged))
 
 
 def _samples(

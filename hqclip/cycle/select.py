@@ -8,7 +8,9 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.config import SelectConfig
-from hqclip.cycle.report import loss_charts, side_by_side
+from hqclip.cycle.paired import PairedComparison
+from hqclip.cycle.report import loss_charts
+from hqclip.cycle.side_by_side import side_by_side
 from hqclip.cycle.sweep import runs_of
 from hqclip.errors import DataError
 from hqclip.records import Evaluation, canonical_json
@@ -35,7 +37,8 @@ def run(config: SelectConfig) -> dict[str, Any]:
     if missing:
         raise DataError(f"{config.plan}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
     best = max(rows, key=lambda row: (row["average"], row["name"]))
-    comparison = side_by_side(store, {row["name"]: judged[row["model_digest"]][1] for row in rows})
+    by_name = {row["name"]: judged[row["model_digest"]][1] for row in rows}
+    comparison = side_by_side(PairedComparison.read(store, by_name))
     reason = f"{best['name']} has the best average of {len(rows)} trials, {best['average']:.1%}"
     page = Report(
         title=f"sweep {digest}",

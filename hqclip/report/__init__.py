@@ -38,7 +38,6 @@ class Row:
     metric: str
     scores: tuple[Score | None, ...]
     items: int | None = None
-    guessing: float | None = None  # what a model that knows nothing scores
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class LossChart:
-    """One part of the loss, a curve a model; `guessing` is the loss of a model that knows nothing."""
+    """One part of the loss, a curve a model."""
 
     name: str
     curves: tuple[Curve, ...]
     caption: str = ""
-    guessing: float | None = None
 
 
 @dataclass(frozen=True)

@@ -58,15 +58,12 @@ def line_chart(chart: LossChart, styles: Mapping[str, int]) -> Html:
         return tag("p", "No finite values were recorded.", class_="quiet")
     right = WIDTH - 16 - LETTER_WIDTH * max(min(len(model), LABEL_LETTERS) for model, _ in curves)
     values = [y for _, drawn in curves for _, y in _finite(drawn)]
-    if chart.guessing is not None:
-        values.append(chart.guessing)
     horizontal = axis((step for curve in chart.curves for step, _ in curve.points), 4, round_ends=False)
     vertical = axis(values)
     ends = "; ".join(f"{model} ends at {number(_finite(drawn)[-1][1])}" for model, drawn in curves)
     return tag(
         "svg",
         *_frame(horizontal, vertical, right),
-        *_guessing(chart.guessing, vertical, right),
         *(_curve(drawn, styles[model], horizontal, vertical, right) for model, drawn in curves),
         *_end_labels(curves, styles, vertical, right),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -104,13 +101,6 @@ def _frame(horizontal: Axis, vertical: Axis, right: float) -> list[Html]:
             label = writing(x, bottom + 16, whole(int(mark)), "tick", "middle")
             parts += [stroke(x, bottom, x, bottom + 4, "grid"), label]
     return parts
-
-
-def _guessing(value: float | None, vertical: Axis, right: float) -> list[Html]:
-    if value is None:
-        return []
-    y = vertical.place(value, HEIGHT - BOTTOM, TOP)
-    return [stroke(LEFT, y, right, y, "guessing"), writing(right - 4, y - 5, "guessing", "tick", "end")]
 
 
 def _curve(drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: float) -> Html:

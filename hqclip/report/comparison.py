@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hqclip.report import Comparison, Difference, Group, Row, Score
 from hqclip.report.charts import Axis, axis, colour, interval_glyph, scale_glyph, swatch, zero_line
-from hqclip.report.markup import Html, join, percent, points, rounded_percent, tag, whole
+from hqclip.report.markup import Html, join, percent, points, tag, whole
 
 NOT_MEASURED = "not measured"
 
@@ -19,16 +19,16 @@ def headline(comparison: Comparison) -> Html:
         tag(
             "li",
             tag("div", tag("strong", model.name), tag("small", model.about), class_="who"),
-            *_headline_score(score, average.guessing, style, model.name == comparison.baseline),
+            *_headline_score(score, style, model.name == comparison.baseline),
         )
         for style, (model, score) in enumerate(zip(comparison.models, average.scores, strict=True))
     ]
     return tag("ol", *rows, class_="headline")
 
 
-def _headline_score(score: Score | None, guessing: float | None, style: int, is_baseline: bool) -> Iterator[Html]:
+def _headline_score(score: Score | None, style: int, is_baseline: bool) -> Iterator[Html]:
     value = _value(score)
-    yield _bar(value, guessing, style)
+    yield _bar(value, style)
     yield tag("div", NOT_MEASURED if value is None else percent(value), class_=f"value {_quiet(value)}")
     difference = _difference(score)
     yield _words(difference) if difference else tag("div", "baseline" if is_baseline else "", class_="words quiet")
@@ -105,22 +105,20 @@ def _body(group: Group, comparison: Comparison, scale: Axis | None) -> Html:
 def _row(row: Row, comparison: Comparison, scale: Axis | None) -> Html:
     facts = [row.metric] if row.metric else []
     facts += [f"{whole(row.items)}\u00a0items"] if row.items is not None else []
-    facts += [f"guessing\u00a0{rounded_percent(row.guessing)}"] if row.guessing is not None else []
     cells = [tag("th", row.benchmark, tag("small", join(facts, "\u00a0· ")), scope="row")]
     for style, (score, compared) in enumerate(zip(row.scores, _compared(comparison, scale), strict=True)):
         value = _value(score)
-        inside = [percent(value), _bar(value, row.guessing, style)] if value is not None else [NOT_MEASURED]
+        inside = [percent(value), _bar(value, style)] if value is not None else [NOT_MEASURED]
         cells.append(tag("td", *inside, class_=f"value {_quiet(value)}"))
         if compared and scale:
             cells.append(_interval(_difference(score), scale, style))
     return tag("tr", *cells)
 
 
-def _bar(value: float | None, guessing: float | None, style: int) -> Html:
-    """A score on the whole width from 0 to 100 %, with a notch where guessing stands."""
+def _bar(value: float | None, style: int) -> Html:
+    """A score on the whole width from 0 to 100 %."""
     full = tag("i", class_="full", style=f"width:{_width(value)}") if value is not None else ""
-    notch = tag("i", class_="notch", style=f"left:{_width(guessing)}") if guessing is not None else ""
-    return tag("div", full, notch, class_=f"bar {colour(style)}", aria_hidden="true")
+    return tag("div", full, class_=f"bar {colour(style)}", aria_hidden="true")
 
 
 def _width(share: float) -> str:

@@ -1,4 +1,4 @@
-"""A `Sheet` in, the page about the texts of a data set version out."""
+"""A `DatasetReport` in, the page about the texts of a data set version out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hqclip.report.document import document, facts, panel, section, what_was_run
 from hqclip.report.gallery import finding_card, sample_card
 from hqclip.report.histograms import drift_in_words, histogram, in_words
 from hqclip.report.markup import Html, cut, join, percent, rounded_percent, share_of, tag, whole
-from hqclip.report.refinement import Cost, Histogram, RuleCount, Sheet, Tags
+from hqclip.report.refinement import Cost, DatasetReport, Histogram, RuleCount, Tags
 
 STYLES = ("style.css", "refinement.css")
 TOP_TAGS, TOP_CHANGES, TOP_OPENINGS, MAX_OPENING = 20, 12, 8, 80
@@ -22,32 +22,34 @@ SHARES = {
 }
 
 
-def render_dataset_report(sheet: Sheet) -> str:
+def render_dataset_report(report: DatasetReport) -> str:
     """The whole page, to be written as UTF-8."""
-    return document(sheet.title, _header(sheet), _sections(sheet), STYLES)
+    return document(report.title, _header(report), _sections(report), STYLES)
 
 
-def _header(sheet: Sheet) -> Html:
-    over = [rule for rule in sheet.rules if rule.is_exceeded]
-    fine = not over and not sheet.drifted
+def _header(report: DatasetReport) -> Html:
+    over = [rule for rule in report.rules if rule.is_exceeded]
+    fine = not over and not report.drifted
     sign, kind = ("✓ Within limits", "yes") if fine else ("✕ Over its limits", "no")
-    figures = [("images", whole(sheet.rows)), ("usable", whole(sheet.usable_rows))]
+    figures = [("images", whole(report.rows)), ("usable", whole(report.usable_rows))]
     return tag(
         "header",
         tag("p", tag("b", "hqclip"), " · refined texts", class_="eyebrow"),
-        tag("h1", sheet.title),
-        tag("p", tag("strong", sign, class_=f"badge {kind}"), _verdict(sheet, over), class_="verdict"),
-        figure_list([*figures, *(key_figures(sheet.cost) if sheet.cost else [])]),
-        class_="sheet",
+        tag("h1", report.title),
+        tag("p", tag("strong", sign, class_=f"badge {kind}"), _verdict(report, over), class_="verdict"),
+        figure_list([*figures, *(key_figures(report.cost) if report.cost else [])]),
+        class_="refinement",
     )
 
 
-def _verdict(sheet: Sheet, over: list[RuleCount]) -> str:
-    if not sheet.rows:
+def _verdict(report: DatasetReport, over: list[RuleCount]) -> str:
+    if not report.rows:
         return "There are no samples."
-    words = [f"{percent(sheet.usable_rows / sheet.rows)} of {whole(sheet.rows)} samples can be trained on."]
-    words += [f"{_over(rule, sheet.rows)}." for rule in over]
-    words += [f"{_readable(name)} moved by {sheet.drift.get(name, 0.0):.2f} from the parent." for name in sheet.drifted]
+    words = [f"{percent(report.usable_rows / report.rows)} of {whole(report.rows)} samples can be trained on."]
+    words += [f"{_over(rule, report.rows)}." for rule in over]
+    words += [
+        f"{_readable(name)} moved by {report.drift.get(name, 0.0):.2f} from the parent." for name in report.drifted
+    ]
     return " ".join(words)
 
 
@@ -61,26 +63,26 @@ def _readable(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _sections(sheet: Sheet) -> Iterable[Html | None]:
-    yield _rules(sheet) if sheet.rules else None
-    yield _histograms(sheet) if sheet.histograms else None
-    yield _shown("Random samples", _about_random(sheet), sheet.samples)
-    yield _shown("The worst samples", _about_worst(sheet), sheet.worst)
-    yield _words(sheet) if sheet.tags or sheet.openings else None
-    yield cost_section(sheet.cost) if sheet.cost else None
-    yield what_was_run(sheet.run) if sheet.run else None
+def _sections(report: DatasetReport) -> Iterable[Html | None]:
+    yield _rules(report) if report.rules else None
+    yield _histograms(report) if report.histograms else None
+    yield _shown("Random samples", _about_random(report), report.samples)
+    yield _shown("The worst samples", _about_worst(report), report.worst)
+    yield _words(report) if report.tags or report.openings else None
+    yield cost_section(report.cost) if report.cost else None
+    yield what_was_run(report.run) if report.run else None
 
 
-def _rules(sheet: Sheet) -> Html:
-    met = sorted((rule for rule in sheet.rules if rule.count), key=lambda r: (not r.is_exceeded, -r.count, r.name))
-    others = [rule for rule in sheet.rules if not rule.count]
+def _rules(report: DatasetReport) -> Html:
+    met = sorted((rule for rule in report.rules if rule.count), key=lambda r: (not r.is_exceeded, -r.count, r.name))
+    others = [rule for rule in report.rules if not rule.count]
     caption = (
         "Every rule and every reason for refusal that was met, as a share of all samples; a sample may be counted in "
         "several. All bars have the same scale; the notch on a bar is the limit at which curation fails."
     )
-    largest = max((rule.count for rule in met), default=0) / max(sheet.rows, 1)
+    largest = max((rule.count for rule in met), default=0) / max(report.rows, 1)
     scale = min(1.0, max(0.05, 1.15 * largest))
-    found = tag("ol", *(_rule(rule, sheet, scale) for rule in met), class_="rules")
+    found = tag("ol", *(_rule(rule, report, scale) for rule in met), class_="rules")
     rest: list[Html] = []
     if others:
         names = (tag("li", tag("b", reason_name(rule.name)), f" {_meaning(rule)}") for rule in others)
@@ -93,14 +95,14 @@ def _meaning(rule: RuleCount) -> str:
     return rule.meaning or reason_meaning(rule.name)
 
 
-def _rule(rule: RuleCount, sheet: Sheet, scale: float) -> Html:
-    share = rule.count / sheet.rows if sheet.rows else 0.0
+def _rule(rule: RuleCount, report: DatasetReport, scale: float) -> Html:
+    share = rule.count / report.rows if report.rows else 0.0
     notch = ""
     if rule.limit is not None and rule.limit <= scale:
         notch = tag("i", class_="notch", style=f"left:{100 * rule.limit / scale:.1f}%")
     full = tag("i", class_="full", style=f"width:{100 * min(share / scale, 1):.1f}%")
     about = tag("small", _meaning(rule)) if _meaning(rule) else ""
-    count = tag("span", tag("b", share_of(rule.count, sheet.rows)), tag("small", _numbers(rule)), class_="value")
+    count = tag("span", tag("b", share_of(rule.count, report.rows)), tag("small", _numbers(rule)), class_="value")
     head = tag(
         "div",
         tag("div", tag("h3", reason_name(rule.name)), about),
@@ -127,22 +129,22 @@ def _limit(rule: RuleCount) -> Html:
     return tag("span", f"✓ limit {limit}", class_="within")
 
 
-def _histograms(sheet: Sheet) -> Html:
+def _histograms(report: DatasetReport) -> Html:
     caption = "Shares of what is counted, by bins; the last bin is open."
-    if any(shown.outline_name == "parent" for shown in sheet.histograms):
+    if any(shown.outline_name == "parent" for shown in report.histograms):
         caption += (
             " Outlines are the parent version. Drift is the population stability index: "
             "under 0.1 is commonly called stable, over 0.25 a large change."
         )
-    named = {name: value for name, value in sheet.drift.items() if value is not None}
+    named = {name: value for name, value in report.drift.items() if value is not None}
     moved: list[Html] = []
     if named:
-        pairs = sorted(named.items(), key=lambda item: (item[0] not in sheet.drifted, -item[1], item[0]))
+        pairs = sorted(named.items(), key=lambda item: (item[0] not in report.drifted, -item[1], item[0]))
         lines = (
-            (reason_name(k) + (" (over its limit)" if k in sheet.drifted else ""), drift_in_words(v)) for k, v in pairs
+            (reason_name(k) + (" (over its limit)" if k in report.drifted else ""), drift_in_words(v)) for k, v in pairs
         )
-        moved = [tag("details", tag("summary", f"Drift from {sheet.parent or 'the parent'}"), facts(lines))]
-    figures = tag("div", *map(figure, sheet.histograms), class_="charts")
+        moved = [tag("details", tag("summary", f"Drift from {report.parent or 'the parent'}"), facts(lines))]
+    figures = tag("div", *map(figure, report.histograms), class_="charts")
     return section("Distributions", caption, figures, *moved)
 
 
@@ -162,16 +164,16 @@ def figure(shown: Histogram) -> Html:
     )
 
 
-def _about_random(sheet: Sheet) -> str:
-    among = f", out of {whole(sheet.looked_at)}" if sheet.looked_at else ""
+def _about_random(report: DatasetReport) -> str:
+    among = f", out of {whole(report.looked_at)}" if report.looked_at else ""
     return (
         f"Drawn by chance{among}; the same for the same data. Texts that are true of the picture (✓), each with one "
         "that is false (✕). Marked words are what makes it false; struck words were left out."
     )
 
 
-def _about_worst(sheet: Sheet) -> str:
-    among = f" of {whole(sheet.looked_at)} looked at" if sheet.looked_at else ""
+def _about_worst(report: DatasetReport) -> str:
+    among = f" of {whole(report.looked_at)} looked at" if report.looked_at else ""
     return f"Those with most flags, most attempts or least similarity to their texts{among}: read these first."
 
 
@@ -180,17 +182,17 @@ def _shown(title: str, caption: str, samples: Iterable[ShownSample]) -> Html | N
     return section(title, caption, tag("div", *cards, class_="cards")) if cards else None
 
 
-def _words(sheet: Sheet) -> Html:
-    common, changed = _tag_panels(sheet.tags) if sheet.tags else ([], [])
-    if sheet.openings:
-        top = [(cut(text, MAX_OPENING), count) for text, count in ranked(sheet.openings)[:TOP_OPENINGS]]
+def _words(report: DatasetReport) -> Html:
+    common, changed = _tag_panels(report.tags) if report.tags else ([], [])
+    if report.openings:
+        top = [(cut(text, MAX_OPENING), count) for text, count in ranked(report.openings)[:TOP_OPENINGS]]
         bars = tag("div", bar_table(top, "Openings", lambda count: whole(int(count))), class_="openings")
         changed.append(panel("How descriptions begin", tag("p", "Their first five words.", class_="caption"), bars))
-    if sheet.shares:
-        lines = ((SHARES.get(name, reason_name(name)), percent(share)) for name, share in sheet.shares.items())
+    if report.shares:
+        lines = ((SHARES.get(name, reason_name(name)), percent(share)) for name, share in report.shares.items())
         changed.append(panel("Sameness", facts(lines)))
     columns = (tag("div", *column) for column in (common, changed) if column)
-    against = ", what came and went against the parent" if sheet.tags and sheet.tags.before else ""
+    against = ", what came and went against the parent" if report.tags and report.tags.before else ""
     caption = f"Which tags are common{against}, and how alike the descriptions are."
     return section("Tags and words", caption, tag("div", *columns, class_="panels"))
 

@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 from hqclip.records import Sample
 from hqclip.report import FaultExample, ShownSample
+from hqclip.report.document import section
 from hqclip.report.markup import Html, cut, join, tag, whole
 from hqclip.report.refinement import Finding
 from hqclip.report.text_diff import Part, Piece, contradiction
@@ -19,6 +20,16 @@ LARGE, SMALL, THUMBNAIL = 192, 112, 72  # pixels a side on the page, at most
 _MARKS = {Part.CHANGED: "mark", Part.LEFT_OUT: "del"}
 _JPEG_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 _JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x01}  # markers without a length
+
+
+def what_was_written(samples: Iterable[ShownSample]) -> Html | None:
+    """The section that shows samples; nothing without any."""
+    cards = [sample_card(shown) for shown in samples]
+    caption = (
+        "What the web says about a picture, and what the LVLM wrote: texts that are true of it (✓), each with one "
+        "that is false (✕). Marked words are what makes it false; struck words were left out."
+    )
+    return section("What the LVLM wrote", caption, tag("div", *cards, class_="cards")) if cards else None
 
 
 def sample_card(shown: ShownSample) -> Html:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hqclip.report import Comparison, DataSummary, Fault, Faults, LossChart, Report, ShownSample
+from hqclip.report import Comparison, DataSummary, Fault, Faults, LossChart, Report
 from hqclip.report.charts import line_chart, swatch
 from hqclip.report.comparison import differences, headline, table
 from hqclip.report.counts import data_summary, reason_meaning, reason_name, single_bar
 from hqclip.report.document import POLICY, document, section, what_was_run
-from hqclip.report.gallery import fault_card, sample_card
+from hqclip.report.gallery import fault_card, what_was_written
 from hqclip.report.markup import Html, join, share_of, tag, whole
 
 __all__ = ["POLICY", "render"]
-NOTCH = "The notch on a bar is what guessing scores."
 
 
 def render(report: Report) -> str:
@@ -44,15 +43,13 @@ def _averages(comparison: Comparison) -> Html:
     if differences(comparison):
         against = comparison.baseline or "the baseline"
         words += f" Differences to {against} are in percentage points, with their 95\u202f% interval."
-    if comparison.average.guessing is not None:
-        words += f" {NOTCH}"
     return join([headline(comparison), tag("p", words, class_="caption")])
 
 
 def _sections(report: Report) -> Iterable[Html | None]:
     styles = _styles(report)
     yield _comparison(report.comparison) if report.comparison and report.comparison.groups else None
-    yield _samples(report.samples) if report.samples else None
+    yield what_was_written(report.samples)
     yield _data(report.data) if report.data else None
     yield _faults(report.faults) if report.faults else None
     yield _losses(report.losses, styles) if report.losses else None
@@ -75,17 +72,7 @@ def _comparison(comparison: Comparison) -> Html:
             "The dot is the difference, the line its 95\u202f% bootstrap interval: both models answered the same "
             "items, drawn again and again. A line that touches zero means no clear difference, wherever its dot lies."
         )
-    if any(row.guessing is not None for group in comparison.groups for row in group.rows):
-        caption += f" {NOTCH}"
     return section(title, caption, table(comparison))
-
-
-def _samples(samples: Iterable[ShownSample]) -> Html:
-    caption = (
-        "What the web says about a picture, and what the LVLM wrote: texts that are true of it (✓), each with one "
-        "that is false (✕). Marked words are what makes it false; struck words were left out."
-    )
-    return section("What the LVLM wrote", caption, tag("div", *map(sample_card, samples), class_="cards"))
 
 
 def _data(data: DataSummary) -> Html:

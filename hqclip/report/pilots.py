@@ -12,7 +12,7 @@ from hqclip.report.costs import decimal, dollars, estimate_in_words, figure_list
 from hqclip.report.counts import bar_table, ranked, reason_meaning, reason_name
 from hqclip.report.dataset_report import STYLES, cost_section
 from hqclip.report.document import document, section, what_was_run
-from hqclip.report.gallery import LARGE, alt_text, fault_card, flags, picture, sample_card, short_uid, written
+from hqclip.report.gallery import LARGE, alt_text, fault_card, flags, picture, short_uid, what_was_written, written
 from hqclip.report.markup import Html, join, percent, share_of, tag, whole
 from hqclip.report.refinement import Cost, Pilot, Texts
 
@@ -40,7 +40,7 @@ def _header(pilots: Sequence[Pilot], title: str) -> Html:
         lines = (tag("li", swatch(n), tag("span", tag("b", p.name), _about(p))) for n, p in enumerate(pilots))
         told = f"{len(pilots)} LVLMs or prompts on the same {whole(pilots[0].rows)} images."
         parts += [tag("p", told, class_="verdict"), tag("ul", *lines, class_="legend")]
-    return tag("header", *parts, class_="sheet")
+    return tag("header", *parts, class_="refinement")
 
 
 def _about(pilot: Pilot) -> Html:
@@ -53,7 +53,7 @@ def _sections(pilots: Sequence[Pilot]) -> Iterable[Html | None]:
     yield _figures(pilots)
     if len(pilots) == 1:
         only = pilots[0]
-        yield _samples(only.samples)
+        yield what_was_written(only.samples)
         yield _faults(pilots) if only.faults else None
         yield cost_section(only.cost) if only.cost else None
     else:
@@ -147,17 +147,6 @@ FIGURES: tuple[tuple[str, str, Value], ...] = (
     ("the whole pool", "GPU-hours", _cost(lambda c: c.estimate.gpu_hours if c.estimate else None, decimal)),
     ("the whole pool", "dollars", _cost(lambda c: c.estimate.usd if c.estimate else None, dollars)),
 )
-
-
-def _samples(samples: Iterable[ShownSample]) -> Html | None:
-    cards = [sample_card(shown) for shown in samples]
-    if not cards:
-        return None
-    caption = (
-        "What the web says about a picture, and what the LVLM wrote: texts that are true of it (✓), each with one "
-        "that is false (✕). Marked words are what makes it false; struck words were left out."
-    )
-    return section("What the LVLM wrote", caption, tag("div", *cards, class_="cards"))
 
 
 def _side_by_side(pilots: Sequence[Pilot]) -> Html | None:

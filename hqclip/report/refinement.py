@@ -1,4 +1,4 @@
-"""What the pages about refined texts are made of: `Sheet`, a data set version, and `Pilot`, one LVLM on a sample.
+"""What the pages about refined texts are made of: `DatasetReport`, of a data set version, and `Pilot`, of one LVLM.
 
 `render_dataset_report` and `render_pilots`, each in its module, make one HTML file of them. As on every page,
 texts are data, shares are fractions from 0 to 1, and what is None or empty is not known and left out.
@@ -101,7 +101,7 @@ class Tags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class DatasetReport:
     """The page about one data set version.
 
     `drift` maps a distribution to its distance from the parent, and `drifted` names those that are over their limit;

@@ -2,7 +2,8 @@
 
 Kubeflow reads six fields, seconds first (robfig/cron 1.2): `0 0 2 * * *` is two in the morning. It takes five fields
 too, and reads them seconds first: `0 2 * * *` then fires every hour. What it would misread is refused here; all that is
-accepted means the same there. Times are UTC, which is Kubeflow's zone unless its controller was told another.
+accepted means the same there. croniter finds the times, out of fields written as plain lists of numbers: its own
+reading of a field is wider than Kubeflow's. Times are UTC, Kubeflow's zone unless its controller was told another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+
+from croniter import CroniterBadDateError, croniter
 
 from hqclip.errors import ConfigError
 
@@ -36,43 +39,27 @@ _DURATION = re.compile(r"(?=\d)((?P<h>\d+)h)?((?P<m>\d+)m)?((?P<s>\d+)s)?", re.A
 
 @dataclass(frozen=True)
 class Cron:
-    """Six fields: what each may be. `either_day` if a day of the month or a weekday is enough."""
+    """Six fields as lists of numbers, and the seconds among them. `either_day` if a day or a weekday is enough."""
 
+    fields: str
     seconds: tuple[int, ...]
-    minutes: tuple[int, ...]
-    hours: tuple[int, ...]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]  # 0 is Sunday
     either_day: bool
 
     def after(self, moment: datetime) -> datetime | None:
         """The first time later than `moment`, None if there is none for five years."""
-        start = (moment.astimezone(UTC) + timedelta(seconds=1)).replace(microsecond=0)
-        day = start.date()
-        while day.year <= start.year + YEARS:
-            if day.month in self.months and self._is_day(day.day, (day.weekday() + 1) % 7):
-                earliest = start.time() if day == start.date() else time()
-                found = self._first(earliest)
-                if found is not None:
-                    return datetime.combine(day, found, UTC)
-            day += timedelta(days=1)
-        return None
-
-    def _is_day(self, day: int, weekday: int) -> bool:
-        both = (day in self.days, weekday in self.weekdays)
-        return any(both) if self.either_day else all(both)
-
-    def _first(self, earliest: time) -> time | None:
-        """The first time of a day that is not before `earliest`."""
-        for hour in self.hours:
-            if hour < earliest.hour:
-                continue
-            for minute in self.minutes:
-                for second in self.seconds:
-                    if (found := time(hour, minute, second)) >= earliest:
-                        return found
-        return None
+        times = croniter(
+            self.fields,
+            moment.astimezone(UTC),
+            ret_type=datetime,
+            day_or=self.either_day,
+            max_years_between_matches=YEARS,
+            second_at_beginning=True,
+        )
+        try:
+            found: datetime = times.get_next()
+        except CroniterBadDateError:
+            return None
+        return found
 
 
 @dataclass(frozen=True)
@@ -102,18 +89,11 @@ def parse_cron(text: str) -> Cron | Every:
         )
     if len(fields) != 6:
         raise ConfigError(f"cron {text!r} has {len(fields)} fields; KFP wants six, seconds first, such as {EXAMPLE!r}")
-    seconds, minutes, hours, days, months, weekdays = (
-        _values(field, *bounds, text) for field, bounds in zip(fields, _FIELDS, strict=True)
-    )
-    either_day = not any(mark in fields[3] + fields[5] for mark in "*?")
+    values = [sorted(_values(field, *bounds, text)) for field, bounds in zip(fields, _FIELDS, strict=True)]
     cron = Cron(
-        tuple(sorted(seconds)),
-        tuple(sorted(minutes)),
-        tuple(sorted(hours)),
-        frozenset(days),
-        frozenset(months),
-        frozenset(weekdays),
-        either_day,
+        fields=" ".join(",".join(map(str, numbers)) for numbers in values),
+        seconds=tuple(values[0]),
+        either_day=not any(mark in fields[3] + fields[5] for mark in "*?"),
     )
     if cron.after(datetime(2024, 1, 1, tzinfo=UTC)) is None:
         raise ConfigError(f"cron {text!r} never fires: there is no such day")

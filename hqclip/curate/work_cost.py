@@ -1,0 +1,71 @@
+"""The work logs of an annotator in, what its annotations took out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hqclip.data.dataset import DatasetShard
+from hqclip.data.sidecar import read_tally
+from hqclip.errors import DataError
+from hqclip.report.refinement import Cost
+from hqclip.store import Store
+
+
+def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ()) -> Cost | None:
+    """The work logs of an annotator added up; without any, the tokens that its sidecars of `shards` name.
+
+    Shares are means over seconds. Raises `DataError` for a log that is no JSON object.
+    """
+    folder = f"annotations/{annotator}"
+    logs = [_log(store, key) for key in store.list(f"{folder}/work/") if key.endswith(".json")]
+    if not logs:
+        return _token_cost(store, folder, annotator, shards)
+    images, seconds, gpu_seconds = (_sum(logs, name) for name in ("images", "seconds", "gpu_seconds"))
+    return Cost(
+        images=int(images),
+        prompt_tokens=int(_sum(logs, "prompt_tokens")),
+        cached_tokens=int(_sum(logs, "cached_tokens")),
+        output_tokens=int(_sum(logs, "output_tokens")),
+        gpu_seconds=gpu_seconds or None,
+        gpus=max(int(_number(log, "num_gpus")) for log in logs),
+        device=", ".join(sorted({str(log["device"]) for log in logs if log.get("device")})),
+        images_per_second=images / seconds if seconds else None,
+        window_full_share=_mean_share(logs, "window_full_share"),
+        gpu_busy_share=_mean_share(logs, "gpu_busy_share"),
+    )
+
+
+def _log(store: Store, key: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.read(key)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{key} is no JSON object ({error}); delete it, its work is then not counted") from error
+
+
+def _number(log: Mapping[str, Any], name: str) -> float:
+    value = log.get(name)
+    return value if isinstance(value, (int, float)) else 0.0
+
+
+def _sum(logs: Sequence[Mapping[str, Any]], name: str) -> float:
+    return sum(_number(log, name) for log in logs)
+
+
+def _mean_share(logs: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    known = [(_number(log, name), _number(log, "seconds")) for log in logs if log.get(name) is not None]
+    seconds = sum(weight for _, weight in known)
+    return sum(share * weight for share, weight in known) / seconds if seconds else None
+
+
+def _token_cost(store: Store, folder: str, annotator: str, shards: Sequence[DatasetShard]) -> Cost | None:
+    keys = [f"{folder}/{shard.entry.name}.parquet" for shard in shards]
+    tallies = [read_tally(store, key, annotator) for key in keys if store.exists(key)]
+    if not tallies:
+        return None
+    return Cost(
+        images=sum(tally.rows for tally in tallies),
+        prompt_tokens=sum(tally.prompt_tokens for tally in tallies),
+        output_tokens=sum(tally.output_tokens for tally in tallies),
+    )

@@ -1,0 +1,136 @@
+"""A cycle that is wanted in, what each of its stages will take out, before anything is launched.
+
+A stage that nothing is known of is `unknown`, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hqclip.config import CostConfig, PlanConfig
+from hqclip.cycle.cost.history import History, Pace
+from hqclip.cycle.cost.prices import Price, device_of, price_range, read_prices
+from hqclip.cycle.cost.work import Work, work_of_stages
+from hqclip.cycle.plan import resolve
+from hqclip.errors import ConfigError
+from hqclip.launch.resolve import plan_machines
+from hqclip.stages import LAUNCHABLE
+from hqclip.store import open_store
+
+_HOURS = re.compile(rf"(?P<stage>{'|'.join(LAUNCHABLE)})=(?P<hours>\d+(\.\d+)?)", re.ASCII).fullmatch
+
+
+def run(config: CostConfig) -> dict[str, Any]:
+    """The estimate, and what a reader of it must know. Raises `ConfigError` if it may exceed `max_cost`."""
+    rows = estimate(config)
+    check_budget(rows, config.max_cost)
+    return {"stages": rows, "notes": list(notes(config, rows))}
+
+
+def estimate(config: CostConfig) -> list[dict[str, Any]]:
+    """A row a stage, and one for all: amount, tokens, GPU-hours, hours, dollars from low to high, and the basis."""
+    plan = PlanConfig(
+        store=config.store,
+        shards=config.shards,
+        suite="-",
+        preset=config.preset,
+        trials=config.trials,
+        overrides=config.overrides,
+    )
+    settings, trials = resolve(plan)
+    runnable = {stage: {**values, "store": config.store} for stage, values in settings.items()}
+    machines = plan_machines(config.launch, runnable) if config.launch else {}
+    prices, stated = read_prices(config.gpu_prices), _read_hours(config.gpu_hours)
+    store = open_store(config.store)
+    history = History(store, settings)
+    rows = []
+    for work in work_of_stages(config, store, settings, len(trials), history):
+        pace = history.pace(work.stage)
+        if work.stage in stated:
+            device = pace.device if pace.gpu_seconds else ""
+            pace = Pace(float(work.amount or 1), 3600 * stated[work.stage], "as you say", device)
+            work = Work(work.stage, work.amount or 1, work.unit, work.about)
+        rows.append(_row(work, pace, machines.get(work.stage, {}), prices))
+    return [*rows, _total(rows)]
+
+
+def check_budget(rows: Sequence[Mapping[str, Any]], limit: float) -> None:
+    """Raises `ConfigError` with the figures if it may cost more than `limit` dollars, or if that cannot be told.
+
+    A limit below 0 is none.
+    """
+    *stages, total = rows
+    if limit < 0:
+        return
+    unknown = [row["stage"] for row in stages if row["usd_high"] is None]
+    if unknown:
+        raise ConfigError(
+            f"--max-cost {limit:g}: nothing is known of {', '.join(unknown)}; run `hqclip annotate pilot` or a small "
+            "cycle first, or say what you know with --gpu-hours STAGE=HOURS"
+        )
+    if total["usd_high"] > limit:
+        parts = ", ".join(f"{row['stage']} {row['usd_low']:.2f}-{row['usd_high']:.2f}" for row in stages)
+        raise ConfigError(
+            f"it may cost ${total['usd_low']:.2f} to ${total['usd_high']:.2f} ({parts}), more than --max-cost {limit:g}"
+        )
+
+
+def notes(config: CostConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a reader of the figures must know."""
+    if not config.gpu_prices:
+        table = ", ".join(f"{price.word} ${price.low:.2f}-{price.high:.2f}" for price in read_prices())
+        yield f"prices are figures to plan with ({table} a GPU-hour); give yours with --gpu-prices H100=2.5-4.0"
+    if any(row["gpu_hours"] is not None and row["usd_high"] is None for row in rows):
+        yield "the table has no price for some of these GPUs; give it with --gpu-prices"
+    if rows[-1]["basis"]:
+        yield f"the sum is {rows[-1]['basis']}: run `hqclip annotate pilot` or a small cycle to know more"
+
+
+def _read_hours(assignments: Sequence[str]) -> dict[str, float]:
+    """`train=40` and the like. Raises `ConfigError`."""
+    matches = {text: _HOURS(text) for text in assignments}
+    bad = [text for text, match in matches.items() if match is None]
+    if bad:
+        raise ConfigError(f"--gpu-hours: {bad[0]!r} is not like train=40; the stages are {', '.join(LAUNCHABLE)}")
+    return {match["stage"]: float(match["hours"]) for match in matches.values() if match}
+
+
+def _row(work: Work, pace: Pace, machine: Mapping[str, Any], prices: Sequence[Price]) -> dict[str, Any]:
+    scale = work.amount / pace.amount if pace.amount and work.amount is not None else None
+    hours = scale * pace.gpu_seconds / 3600 if scale is not None and pace.gpu_seconds else None
+    if work.amount == 0:
+        hours, scale = 0.0, 0.0
+    gpus = int(machine.get("nodes", 1)) * max(1, int(machine.get("gpus", 1)))
+    low, high = price_range(device_of(machine) or pace.device, prices)
+    return {
+        "stage": work.stage,
+        "amount": work.amount,
+        "unit": work.unit,
+        "tokens": round(scale * pace.tokens) if scale is not None and pace.tokens else None,
+        "gpu_hours": round(hours, 3) if hours is not None else None,
+        "hours": round(hours / gpus, 3) if hours is not None else None,
+        "usd_low": _dollars(hours, low),
+        "usd_high": _dollars(hours, high),
+        "basis": "; ".join(filter(None, ["nothing to do" if work.amount == 0 else pace.basis, work.about])),
+    }
+
+
+def _dollars(hours: float | None, price: float | None) -> float | None:
+    if hours == 0:
+        return 0.0
+    return None if hours is None or price is None else round(hours * price, 2)
+
+
+def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is known, added up."""
+    unknown = [row["stage"] for row in rows if row["usd_high"] is None]
+    sums = {
+        name: round(sum(row[name] for row in rows if row[name] is not None), 3)
+        for name in ("tokens", "gpu_hours", "hours", "usd_low", "usd_high")
+    }
+    if unknown and not sums["gpu_hours"]:
+        sums = dict.fromkeys(sums)  # nothing known is not nothing to pay
+    basis = f"without {', '.join(unknown)}" if unknown else ""
+    return {"stage": "all", "amount": None, "unit": "", **sums, "basis": basis}
