@@ -65,7 +65,7 @@ def _logger(who: str) -> logging.Logger:
         root.addHandler(handler)
         root.setLevel(LEVELS.get(os.environ.get(LEVEL, ""), logging.INFO))
         root.propagate = False
-    return root.getChild(who.replace(" ", "-")) if who else root
+    return root.getChild(who) if who else root
 
 
 class _Stderr(logging.StreamHandler[Any]):

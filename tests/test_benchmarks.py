@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from hqclip.config import EvaluateConfig
-from hqclip.cycle.compare import Compared
-from hqclip.cycle.report import side_by_side
+from hqclip.cycle.paired import PairedComparison
+from hqclip.cycle.side_by_side import side_by_side
 from hqclip.data.outcomes import read_outcomes
 from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
@@ -95,9 +95,9 @@ def test_a_new_kind_is_read_measured_and_compared(judged: Path):
         "album/any_caption": 4,
         "album/caption": 6,
     }
-    compared = Compared.read(store, ["one", "two"], evaluations)
-    assert compared.gain()[0] == pytest.approx(evaluations[1].average - evaluations[0].average)
-    comparison = side_by_side(store, dict(zip(("one", "two"), evaluations, strict=True)))
+    paired = PairedComparison.read(store, dict(zip(("one", "two"), evaluations, strict=True)))
+    assert paired.gain()[0] == pytest.approx(evaluations[1].average - evaluations[0].average)
+    comparison = side_by_side(paired)
     assert [row.benchmark for group in comparison.groups for row in group.rows] == [
         *("any caption, R@1", "every caption", "long", "plain"),
     ]

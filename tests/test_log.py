@@ -53,7 +53,7 @@ def test_who_speaks_stands_first(capsys: pytest.CaptureFixture[str]):
     say_all()
     assert capsys.readouterr().err.splitlines()[:2] == [
         "hqclip train: continues at step 5",
-        "hqclip annotate-pilot: no heartbeat",
+        "hqclip annotate pilot: no heartbeat",
     ]
 
 
