@@ -148,7 +148,11 @@ def hostile_report(text):
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_shown_and_never_obeyed(text):
-    source = render(hostile_report(text))
+    check_harmless(render(hostile_report(text)))
+
+
+def check_harmless(source):
+    """Nothing of a page runs, loads or links; what cannot be seen is not in it."""
     page = Page(source)
     assert {tag for tag, _ in page.tags}.isdisjoint(
         {"script", "iframe", "object", "embed", "link", "base", "form", "a"}
@@ -157,6 +161,7 @@ def test_hostile_text_is_shown_and_never_obeyed(text):
     assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in page.all("img"))
     assert len(page.all("style")) == len(page.all("title")) == 1
     assert not re.search("[\x00-\x08\x0b-\x1f\u200b\u202a-\u202e\u2066-\u2069]", source)
+    assert POLICY in str(page.all("meta"))
     source.encode("utf-8")
 
 

@@ -1,1 +1,1 @@
-"""A data set version out of annotations: scored, checked rule by rule, described on a page."""
+"""Annotations and scores in, a data set version out: cleaned by rule, counted, compared with the one before."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from hqclip.config import PlanConfig
 from hqclip.cycle import lock
+from hqclip.cycle.notes import notes_prefix
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.launch.resolve import check_launched, plan_machines
@@ -64,7 +65,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
             f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
             "plan_cycle=0) to open the next one, or another store"
         )
-    notes = f"cycles/{number:06d}.stages/"
+    notes = notes_prefix(number)
     done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.plan import plan_key
 from hqclip.cycle.side_by_side import side_by_side
@@ -126,10 +127,7 @@ def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossCh
 
 
 def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: CycleRecord) -> Provenance:
-    prefix = f"cycles/{plan.cycle:06d}.stages/"
-    results = {
-        key.removeprefix(prefix).removesuffix(".json"): json.loads(store.read(key)) for key in store.list(prefix)
-    }
+    results = read_notes(store, plan.cycle)
     digests = {
         "data set": version.digest,
         "pool": version.pool,

@@ -16,6 +16,7 @@ from typing import Any
 
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
+from hqclip.cycle.notes import notes_prefix
 from hqclip.cycle.plan import newest_cycle, suite_digest
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, NotFoundError
@@ -91,7 +92,7 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
     if number := int(inputs.get("plan_cycle") or 0):
         return str(number)
     for number in range(newest_cycle(store), 0, -1):
-        key = f"cycles/{number:06d}.stages/promote.json"
+        key = f"{notes_prefix(number)}promote.json"
         if store.exists(key) and json.loads(store.read(key)).get("owner") == run_id:
             return str(number)
     raise NotFoundError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.annotate.worklog import total_work
+from hqclip.cycle.notes import read_notes
 from hqclip.cycle.plan import newest_cycle, plan_key
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
@@ -68,10 +69,8 @@ class History:
     def _last(self) -> tuple[int, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         """The newest cycle in which something was trained: number, settings and results by task."""
         for cycle in range(newest_cycle(self._store), 0, -1):
-            prefix, key = f"cycles/{cycle:06d}.stages/", plan_key(cycle)
-            names = {key.removeprefix(prefix).removesuffix(".json"): key for key in self._store.list(prefix)}
-            if any(name.startswith("train") for name in names) and self._store.exists(key):
-                results = {name: dict(json.loads(self._store.read(where))) for name, where in names.items()}
+            key, results = plan_key(cycle), read_notes(self._store, cycle)
+            if any(name.startswith("train") for name in results) and self._store.exists(key):
                 return cycle, CyclePlan.from_json(self._store.read(key), key).settings, results
         return 0, {}, {}
 
