@@ -7,6 +7,8 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from hqclip import log
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -20,7 +22,7 @@ class Progress:
         self._stage, self._total, self._unit = stage, total, unit
         self._done = 0
         self._start = self._logged = monotonic()
-        self._bar = self._new_bar() if sys.stderr.isatty() else None
+        self._bar = self._new_bar() if sys.stderr.isatty() and log.is_shown() else None
 
     def _new_bar(self) -> Bar:
         from rich.console import Console
@@ -53,4 +55,4 @@ class Progress:
     def _say(self) -> None:
         self._logged = monotonic()
         rate = self._done / max(self._logged - self._start, 1e-9)
-        print(f"{self._stage}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s", file=sys.stderr, flush=True)
+        log.info(self._stage, f"{self._done} of {self._total} {self._unit}, {rate:.0f}/s")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hqclip import log
 from hqclip.errors import HQClipError, NotFoundError, UnavailableError
 from hqclip.flags import read_flags
 from hqclip.settings import Settings, setting
@@ -91,9 +92,9 @@ def keep_in_step(mirror: Mirror, every_s: float, stop: threading.Event) -> None:
     """Turn after turn until `stop`. A store that does not answer is asked again; other faults are raised."""
     while not stop.is_set():
         try:
-            print(f"files that have grown: {mirror.turn(time.monotonic())}", file=sys.stderr, flush=True)
+            log.info("sync", f"files that have grown: {mirror.turn(time.monotonic())}")
         except UnavailableError as error:
-            print(f"hqclip sync: {error}", file=sys.stderr, flush=True)
+            log.warning("sync", str(error))
         stop.wait(every_s)
 
 
@@ -109,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         keep_in_step(Mirror(open_store(settings.store), Path(settings.to)), settings.every_s, stop)
     except HQClipError as error:
-        print(f"hqclip sync: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        return log.fault("sync", error)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def run_named(
     except HQClipError as error:
         raise SystemExit(log.fault(name, error)) from error
     if "reason" in result:
-        print(f"hqclip {name}: {result['reason']}", file=sys.stderr, flush=True)
+        log.info(name, result["reason"])
     if to.card:
         _write(to.card, markdown(name, result).encode())
     save_result(result, to.write_to, to.log)

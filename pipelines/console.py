@@ -12,8 +12,8 @@ from typing import TextIO
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_OURS = re.compile(r"\s*(?:\[\d+\] )?(hqclip [\w ]+: .*|[a-z][\w -]*: \d+ of \d+ .*)")
-_REASON = re.compile(r"\s*hqclip \w+: ")
+_OURS = re.compile(r"\s*(?:\[\d+\] )?(hqclip [\w ]+: .*)")
+_REASON = re.compile(r"\s*hqclip \w+: (?!\d+ of \d+ )")  # how far it came is none
 TAIL = 30  # lines shown of a task that failed without saying why
 
 

@@ -33,9 +33,9 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "annotate: 110 of 300 images, 10/s",
-        "annotate: 220 of 300 images, 10/s",
-        "annotate: 300 of 300 images, 10/s",
+        "hqclip annotate: 110 of 300 images, 10/s",
+        "hqclip annotate: 220 of 300 images, 10/s",
+        "hqclip annotate: 300 of 300 images, 10/s",
     ]
 
 
@@ -48,13 +48,13 @@ def test_a_stage_that_fails_says_how_far_it_came(clock: list[float], capsys: pyt
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert capsys.readouterr().err == "score: 7 of 300 images, 1/s\n"
+    assert capsys.readouterr().err == "hqclip score: 7 of 300 images, 1/s\n"
 
 
 def test_nothing_done_in_no_time_is_said_without_fuss(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("score", 0, "images"):
         pass
-    assert capsys.readouterr().err == "score: 0 of 0 images, 0/s\n"
+    assert capsys.readouterr().err == "hqclip score: 0 of 0 images, 0/s\n"
 
 
 def test_a_terminal_gets_a_bar_and_the_last_line(
@@ -67,7 +67,7 @@ def test_a_terminal_gets_a_bar_and_the_last_line(
     assert out == ""
     bar, _, line = err.rpartition("\x1b[2K")  # what the bar wrote is wiped out at the end
     assert "100%" in bar
-    assert re.fullmatch(r"annotate: 10 of 10 images, \d+/s\n", line)
+    assert re.fullmatch(r"hqclip annotate: 10 of 10 images, \d+/s\n", line)
 
 
 def test_sigterm_is_a_question_that_can_wait() -> None:

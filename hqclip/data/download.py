@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hqclip import log
 from hqclip.config import DownloadConfig
 from hqclip.data.index import read_about, write_index
 from hqclip.data.shards import CUT_OFF, REPAIRS, scan_shard
@@ -57,7 +57,7 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     if damaged and not config.skip_damaged:
         _refuse_damage(fetched)
     for name, damage in damaged.items():
-        print(f"hqclip download: only what is whole of {name}.tar is kept: {damage}", file=sys.stderr)
+        log.warning("download", f"only what is whole of {name}.tar is kept: {damage}")
     _refuse_many_faults(fetched, faults, config.max_fault_rate)
     entries = tuple(one.entry for one in fetched if one.entry.rows)
     # names and places do not count: the same content is the same pool

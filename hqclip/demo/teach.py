@@ -8,7 +8,6 @@ frozen and the language part learns to write the teacher's JSON, with one object
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+from hqclip import log
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import DemoTeachConfig
 from hqclip.demo.scenes import (
@@ -101,7 +101,7 @@ def run(settings: DemoTeachConfig) -> dict[str, Any]:
     """`hqclip demo teach`: progress on stderr."""
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     lessons = (*Course.lessons[:-1], Lesson(settings.steps, 3))
-    teach(Course(seed=settings.seed, lessons=lessons), Path(settings.out), lambda line: print(line, file=sys.stderr))
+    teach(Course(seed=settings.seed, lessons=lessons), Path(settings.out), lambda line: log.info("demo teach", line))
     return {"model": settings.out}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 import time
 from contextlib import closing, nullcontext
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from hqclip import log
 from hqclip.clip import CONFIG, WEIGHTS, model_digest
 from hqclip.config import TrainConfig
 from hqclip.data.dataset import read_dataset
@@ -160,7 +160,7 @@ def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog) 
     store, name, ranks, model = work.store, work.config.run, work.ranks, work.model
     first = ranks.on_rank_zero(lambda: load_checkpoint(store, name, model, optimizer))
     if first and ranks.rank == 0:
-        print(f"hqclip train: {name} continues at step {first} of {work.steps}", file=sys.stderr, flush=True)
+        log.info("train", f"{name} continues at step {first} of {work.steps}")
 
     def take_up() -> None:
         if first and ranks.rank:
