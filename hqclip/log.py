@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ ROOT = "hqclip"
 LEVEL, FORMAT = "HQCLIP_LOG_LEVEL", "HQCLIP_LOG_FORMAT"  # handed on to all processes that are started
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FORMATS = ("text", "json")
+REASON = re.compile(r"hqclip [\w ]+: (?!\d+ of \d+ ).+")  # a line that may say why something ended, not how far it came
 
 
 def debug(who: str, text: str) -> None:

@@ -9,11 +9,12 @@ from collections import deque
 from pathlib import Path
 from typing import TextIO
 
+from hqclip.log import REASON
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
 _OURS = re.compile(r"\s*(?:\[\d+\] )?(hqclip [\w ]+: .*)")
-_REASON = re.compile(r"\s*hqclip \w+: (?!\d+ of \d+ )")  # how far it came is none
 TAIL = 30  # lines shown of a task that failed without saying why
 
 
@@ -54,7 +55,7 @@ class Console(io.TextIOBase):
             self._say(f"{match[1]} ...")
         elif match := _ENDED.search(line):
             self._say(f"{match[1]} {'done' if match[2] == 'SUCCESS' else 'FAILED'}")
-            if match[2] != "SUCCESS" and not any(_REASON.match(tail) for tail in self._tail):
+            if match[2] != "SUCCESS" and not any(REASON.search(tail) for tail in self._tail):
                 self._shown.write("\n".join(f"    | {tail}" for tail in self._tail) + "\n")
         elif match := _OURS.fullmatch(line):
             self._say(f"    {match[1]}")

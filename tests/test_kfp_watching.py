@@ -200,7 +200,8 @@ def test_a_failure_is_explained_by_what_the_stage_said(
     fake: FakeKubeflow, cluster: FakeCluster, start: Start, capsys: Read
 ) -> None:
     run_id = start()
-    said = ["a tool ended with exit status 1", "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"]
+    fault = "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"
+    said = ["a tool ended with exit status 1", fault, "hqclip curate: 3 of 9 shards, 1/s"]
     pod = add_pod(cluster, run_id, POD.format(1), *said, ended_with(65), exitCode=1, reason="Error")
     fake.task(run_id, "curate", "FAILED", error="main: Error (exit code 1)", pod=pod)
     fake.finish(run_id, "FAILED")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hqclip.errors import HQClipError
+from hqclip.log import REASON
 from hqclip.stages import LAUNCHABLE
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
@@ -59,7 +60,6 @@ ADVICE = {
     "bug": "read the whole log; if it is hqclip's fault, report the traceback",
     "unknown": "read the whole log",
 }
-_OURS = re.compile(r"(hqclip [\w ]+: .+)")
 _RAISED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 _CODE = re.compile(r"exit(?:ed with)? code:? (\d+)|exit status (\d+)")
 _STATUS = re.compile(r"exit status (\d+)")
@@ -120,7 +120,7 @@ def kind_of(texts: Sequence[str], exit_code: int | None) -> str:
 def telling_line(lines: Iterable[str]) -> str:
     """Of all lines, what this project says about its fault, else what was raised, else the last."""
     kept = [line.strip() for line in lines if line.strip()]
-    for pattern in (_OURS, _RAISED):
+    for pattern in (REASON, _RAISED):
         for line in reversed(kept):
             if match := pattern.search(line):
                 return match[0]
