@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 
 from hqclip.errors import ConflictError, HQClipError
 from hqclip.store import ObjectInfo, Store
+from hqclip.store.lease import Heartbeat
 
 KEY = "cycles/lock.json"
 LOCAL_RUN = "HQCLIP_LOCAL_RUN"  # environment variable: local:{host}:{pid} of the runner of all tasks
@@ -75,25 +75,17 @@ def held(store: Store, owner: str) -> Iterator[None]:
     if not owner:
         yield
         return
-    end = threading.Event()
 
     def beat() -> None:
-        while True:
-            try:
-                seen, lock = _read(store)
-                if seen is not None and lock and lock["owner"] == owner:
-                    store.swap(KEY, _content(owner, int(lock["cycle"])), expected=seen)
-            except HQClipError:
-                pass  # the next beat may reach it; if none does, the lock grows old, as it should
-            if end.wait(BEAT_S):
-                return
+        try:
+            seen, lock = _read(store)
+            if seen is not None and lock and lock["owner"] == owner:
+                store.swap(KEY, _content(owner, int(lock["cycle"])), expected=seen)
+        except HQClipError:
+            pass  # the next beat may reach it; if none does, the lock grows old, as it should
 
-    thread = threading.Thread(target=beat, name="lock", daemon=True)
-    thread.start()
-    try:
+    with Heartbeat(beat, BEAT_S):
         yield
-    finally:
-        end.set()
 
 
 def _read(store: Store) -> tuple[ObjectInfo | None, dict[str, Any]]:

@@ -1,23 +1,17 @@
-"""The launcher says that it is still there; the agents notice when it no longer does.
-
-Nobody's clock is compared with anybody else's: a lease is stale when it has not changed for a while on the watch of
-the agent that looks.
-"""
+"""The launcher says that it is still there; the agents notice when it no longer does."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 
+from hqclip import log
 from hqclip.errors import HQClipError, TerminatedError
 from hqclip.launch.job import folder
 from hqclip.store import Store
+from hqclip.store.lease import Freshness, Heartbeat, content, new_owner
 
 LOOKS = 5  # in the time after which a lease is stale
 
@@ -38,37 +32,29 @@ class LeaseKeeper:
         owner: str = "",
         wait: Callable[[float], bool] | None = None,
     ) -> None:
-        self._store, self._key, self._interval_s = store, f"{folder(key)}/lease.json", interval_s
-        self._owner = owner or f"{socket.gethostname()}-{os.getpid()}"
+        self._store, self._key, self._owner = store, f"{folder(key)}/lease.json", owner or new_owner()
         self._beats = 0
-        self._end = threading.Event()
-        self._wait = wait or self._end.wait
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._heartbeat = Heartbeat(self.renew, interval_s, wait)
 
     def __enter__(self) -> LeaseKeeper:
         self.renew()  # before anything starts that looks at it
-        self._thread.start()
+        self._heartbeat.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end.set()
+        self._heartbeat.__exit__(kind, error, trace)
 
     def renew(self) -> None:
         """Change the lease; what the store refuses is only reported. A launcher that is stopped meanwhile, stops."""
         self._beats += 1
-        lease = {"owner": self._owner, "beat": self._beats, "time": time.time()}
         try:
-            self._store.write(self._key, json.dumps(lease).encode(), create_only=False)
+            self._store.write(self._key, content(self._owner, self._beats), create_only=False)
         except TerminatedError:
             raise
         except HQClipError as error:
-            print(f"hqclip launch: the lease was not renewed: {error}", file=sys.stderr, flush=True)
-
-    def _keep(self) -> None:
-        while not self._wait(self._interval_s) and not self._end.is_set():
-            self.renew()
+            log.warning("launch", f"the lease was not renewed: {error}")
 
 
 class LeaseWatch:
@@ -88,14 +74,13 @@ class LeaseWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._key = store, f"{folder(key)}/lease.json"
-        self._stale_s, self._lost, self._clock = stale_s, lost, clock
-        self._generation = ""
-        self._changed = clock()
+        self._stale_s, self._lost = stale_s, lost
+        self._freshness = Freshness(stale_s, clock)
+        self._freshness.see(self._key, "")
         self._end = threading.Event()
 
     def __enter__(self) -> LeaseWatch:
         if self._stale_s > 0:
-            self._changed = self._clock()
             # Looking may take minutes when the store is slow, so somebody else looks at the clock.
             for turn in (self._look_on, self._judge_on):
                 threading.Thread(target=turn, name="lease", daemon=True).start()
@@ -111,14 +96,14 @@ class LeaseWatch:
         try:
             there = self._store.stat(self._key)
         except HQClipError as error:
-            print(f"hqclip agent: the lease cannot be read: {error}", file=sys.stderr, flush=True)
+            log.warning("agent", f"the lease cannot be read: {error}")
             return
-        if there is not None and there.generation != self._generation:
-            self._generation, self._changed = there.generation, self._clock()
+        if there is not None:
+            self._freshness.see(self._key, there.generation)
 
     def is_stale(self) -> bool:
         """Whether it has not changed for too long, as far as is known."""
-        return self._clock() - self._changed > self._stale_s
+        return self._freshness.is_stale(self._key)
 
     def _look_on(self) -> None:
         self.look()
