@@ -13,7 +13,7 @@ from hqclip import __version__, completion, log
 from hqclip.config import CompareConfig, DemoTeachConfig, DemoWorldConfig, DistillConfig, LineageConfig, PilotConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
-from hqclip.launch.spec import (
+from hqclip.launch.config import (
     JobsCancelConfig,
     JobsGcConfig,
     JobsListConfig,

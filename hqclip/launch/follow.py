@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from hqclip.errors import AccessError, HQClipError
-from hqclip.launch.backend import Backend
 from hqclip.launch.job import KEPT_BYTES, logs_folder
 from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 from hqclip.launch.pod import CONTAINER
+from hqclip.launch.schedulers.protocol import Scheduler
 from hqclip.store import Store
 
 MOST_PODS = 64  # followed at a time
@@ -75,7 +75,8 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
             over = _is_over(cluster, name, uid)
             if over is None:
                 return
-            yield from seen.fresh(_lines(cluster, name, follow="true", **seen.since()))
+            timed = {"container": CONTAINER, "timestamps": "true", "follow": "true"}
+            yield from seen.fresh(cluster.log_lines(name, **timed, **seen.since()))
             if over:
                 return
         except AccessError as error:
@@ -86,17 +87,17 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
         wait(PAUSE_S)
 
 
-def pod_lines(cluster: Cluster, backend: Backend, job: str, node: int) -> Iterator[str]:
+def pod_lines(cluster: Cluster, scheduler: Scheduler, job: str, node: int) -> Iterator[str]:
     """What the newest pod of a node has said so far."""
-    pods = [pod for number, pod in job_pods(cluster, backend, job) if number == node]
+    pods = [pod for number, pod in job_pods(cluster, scheduler, job) if number == node]
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[-1:]:
-        yield from (line.partition(" ")[2] + "\n" for line in _lines(cluster, pod["metadata"]["name"]))
+        yield from (line + "\n" for line in cluster.log_lines(pod["metadata"]["name"], container=CONTAINER))
 
 
-def job_pods(cluster: Cluster, backend: Backend, job: str) -> list[tuple[int, Json]]:
+def job_pods(cluster: Cluster, scheduler: Scheduler, job: str) -> list[tuple[int, Json]]:
     """The pods of a job with their node numbers; those that do not know theirs yet are left out."""
-    pods = cluster.list(CORE, "pods", labelSelector=backend.selector(job))
-    numbers = [(pod["metadata"].get("annotations", {}).get(backend.node, ""), pod) for pod in pods]
+    pods = cluster.list(CORE, "pods", labelSelector=f"{scheduler.pod_label}={job}")
+    numbers = [(pod["metadata"].get("annotations", {}).get(scheduler.node_annotation, ""), pod) for pod in pods]
     return sorted(((int(text), pod) for text, pod in numbers if text.isdigit()), key=lambda pair: pair[0])
 
 
@@ -133,16 +134,6 @@ def _order(time: str) -> tuple[str, str]:
     """RFC 3339 with any number of digits of a second, for comparison."""
     seconds, _, fraction = time.rstrip("Z").partition(".")
     return seconds, fraction.ljust(9, "0")
-
-
-def _lines(cluster: Cluster, pod: str, **query: str) -> Iterator[str]:
-    """Whole lines with their times; the piece before a break is left for the next connection."""
-    rest = b""
-    for piece in cluster.log(pod, container=CONTAINER, timestamps="true", **query):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 def _is_over(cluster: Cluster, name: str, uid: str) -> bool | None:

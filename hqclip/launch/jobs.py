@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from hqclip.errors import DataError, HQClipError, NotFoundError
-from hqclip.launch.backend import BACKENDS, Backend
+from hqclip.launch.config import JobsCancelConfig, JobsGcConfig, JobsListConfig, JobsLogsConfig
 from hqclip.launch.diagnose import why_pending
 from hqclip.launch.follow import job_pods, pod_lines, running
 from hqclip.launch.job import Job, folder
-from hqclip.launch.kube import WORKFLOWS, Cluster, connect
+from hqclip.launch.kube import Cluster, connect
+from hqclip.launch.kubeflow import WORKFLOWS
 from hqclip.launch.naming import KEY, LAUNCH_ID, OURS, SELECTOR, STAGE, STORE, clean
 from hqclip.launch.patches import Json
-from hqclip.launch.spec import JobsCancelConfig, JobsGcConfig, JobsListConfig, JobsLogsConfig
-from hqclip.launch.state import ENDED, PENDING, RESTARTING
+from hqclip.launch.registry import KUBERNETES, load
+from hqclip.launch.schedulers.protocol import ENDED, PENDING, RESTARTING, Scheduler
 from hqclip.store import open_store
 
 STALE_TIMES = 2.0  # a lease is judged by clocks here, so it has twice its time
@@ -29,14 +30,14 @@ def list_jobs(settings: JobsListConfig) -> dict[str, Any]:
     return {"namespace": cluster.namespace, "jobs": [_row(cluster, *found) for found in _jobs(cluster)]}
 
 
-def _row(cluster: Cluster, backend: Backend, body: Json) -> dict[str, Any]:
-    state = backend.read(cluster, body)
+def _row(cluster: Cluster, scheduler: Scheduler, body: Json) -> dict[str, Any]:
+    state = scheduler.state(cluster, body)
     name, labels = body["metadata"]["name"], body["metadata"].get("labels", {})
-    pods = job_pods(cluster, backend, name)
-    why = why_pending(cluster, backend, body, pods) if state.phase in (PENDING, RESTARTING) else ""
+    pods = job_pods(cluster, scheduler, name)
+    why = why_pending(cluster, scheduler, body, pods) if state.phase in (PENDING, RESTARTING) else ""
     return {
         "job": name,
-        "scheduler": backend.name,
+        "scheduler": scheduler.name,
         "stage": labels.get(STAGE, ""),
         "launch_id": labels.get(LAUNCH_ID, ""),
         "phase": state.phase,
@@ -52,9 +53,9 @@ def _row(cluster: Cluster, backend: Backend, body: Json) -> dict[str, Any]:
 def print_logs(settings: JobsLogsConfig) -> dict[str, Any]:
     """The output on stderr, where logs belong; what was printed as the result."""
     cluster = connect(settings.namespace)
-    backend, _ = _find(cluster, settings.job)
+    scheduler, _ = _find(cluster, settings.job)
     lines = 0
-    for line in pod_lines(cluster, backend, settings.job, settings.node):
+    for line in pod_lines(cluster, scheduler, settings.job, settings.node):
         sys.stderr.write(line)
         lines += 1
     return {"job": settings.job, "node": settings.node, "lines": lines}
@@ -67,7 +68,7 @@ def cancel_jobs(settings: JobsCancelConfig) -> dict[str, Any]:
         found = [_find(cluster, settings.job)]
     else:
         found = list(_jobs(cluster, f",{LAUNCH_ID}={clean(settings.of)}"))
-    cancelled = [body["metadata"]["name"] for backend, body in found if _delete(cluster, backend, body)]
+    cancelled = [body["metadata"]["name"] for scheduler, body in found if _delete(cluster, scheduler, body)]
     return {"namespace": cluster.namespace, "cancelled": cancelled}
 
 
@@ -79,16 +80,16 @@ def collect_garbage(settings: JobsGcConfig) -> dict[str, Any]:
     cluster = connect(settings.namespace)
     deleted: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for backend, body in _jobs(cluster):
+    for scheduler, body in _jobs(cluster):
         name = body["metadata"]["name"]
         try:
-            reason = "" if backend.read(cluster, body).phase in ENDED else _unwanted(cluster, body)
-            if reason and (settings.pretend or _delete(cluster, backend, body)):
+            reason = "" if scheduler.state(cluster, body).phase in ENDED else _unwanted(cluster, body)
+            if reason and (settings.dry_run or _delete(cluster, scheduler, body)):
                 deleted[name] = reason
         except HQClipError as error:
             kept[name] = str(error)
             print(f"hqclip jobs gc: {name} was not judged: {error}", file=sys.stderr, flush=True)
-    return {"namespace": cluster.namespace, "deleted": deleted, "not_judged": kept, "pretended": settings.pretend}
+    return {"namespace": cluster.namespace, "deleted": deleted, "not_judged": kept, "dry_run": settings.dry_run}
 
 
 def _unwanted(cluster: Cluster, body: Json) -> str:
@@ -123,22 +124,26 @@ def _stale(uri: str, key: str) -> str:
     return f"nobody has watched it for {age:.0f} s (lease of {holder})" if age > limit else ""
 
 
-def _find(cluster: Cluster, name: str) -> tuple[Backend, Json]:
-    for backend in BACKENDS.values():
-        body = backend.get(cluster, name)
+def _find(cluster: Cluster, name: str) -> tuple[Scheduler, Json]:
+    for scheduler in _schedulers():
+        body = cluster.get(*scheduler.kind, name)
         if body is not None and body["metadata"].get("labels", {}).items() >= OURS.items():
-            return backend, body
+            return scheduler, body
     raise NotFoundError(
         f"there is no job {name!r} of hqclip in namespace {cluster.namespace}; `hqclip jobs list` has them"
     )
 
 
-def _jobs(cluster: Cluster, further: str = "") -> Iterator[tuple[Backend, Json]]:
-    for backend in BACKENDS.values():
-        for body in cluster.list(backend.api, backend.plural, labelSelector=SELECTOR + further):
-            yield backend, body
+def _jobs(cluster: Cluster, further: str = "") -> Iterator[tuple[Scheduler, Json]]:
+    for scheduler in _schedulers():
+        for body in cluster.list(*scheduler.kind, labelSelector=SELECTOR + further):
+            yield scheduler, body
 
 
-def _delete(cluster: Cluster, backend: Backend, body: Json) -> bool:
+def _schedulers() -> list[Scheduler]:
+    return [load(name) for name in KUBERNETES]
+
+
+def _delete(cluster: Cluster, scheduler: Scheduler, body: Json) -> bool:
     """Whether it was there: what bears its name by now is another job, and is let be."""
-    return cluster.delete(backend.api, backend.plural, body["metadata"]["name"], uid=body["metadata"]["uid"])
+    return cluster.delete(*scheduler.kind, body["metadata"]["name"], uid=body["metadata"]["uid"])
