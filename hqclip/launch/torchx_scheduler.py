@@ -116,7 +116,7 @@ class KubernetesJobs(TorchXScheduler[Mapping[str, Any]]):
             for body in found
         ]
 
-    def log_iter(self, app_id: str, role_name: str = ROLE, k: int = 0, **_: Any) -> Iterable[str]:  # noqa: ARG002
+    def log_iter(self, app_id: str, role_name: str = ROLE, k: int = 0, *_: Any, **__: Any) -> Iterable[str]:  # noqa: ARG002
         """What the newest pod of node `k` has said so far."""
         return pod_lines(self._cluster(), self._scheduler, app_id, k)
 
