@@ -87,6 +87,12 @@ def _jobs(name: str) -> Callable[[Any], dict[str, Any]]:
     return run
 
 
+def _jobs_gc(settings: JobsGcConfig) -> dict[str, Any]:
+    from hqclip.launch.janitor import collect_garbage
+
+    return collect_garbage(settings)
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -115,7 +121,7 @@ COMMANDS: dict[str, Command] = {
     "jobs list": Command(JobsListConfig, _jobs("list_jobs")),
     "jobs logs": Command(JobsLogsConfig, _jobs("print_logs")),
     "jobs cancel": Command(JobsCancelConfig, _jobs("cancel_jobs")),
-    "jobs gc": Command(JobsGcConfig, _jobs("collect_garbage")),
+    "jobs gc": Command(JobsGcConfig, _jobs_gc),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
 }

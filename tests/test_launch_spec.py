@@ -19,9 +19,10 @@ from hqclip.launch.config import LaunchRunConfig
 from hqclip.launch.machines import read_spec
 from hqclip.launch.patches import merge
 from hqclip.launch.profiles import read_profiles
-from hqclip.launch.resolve import make_order
+from hqclip.launch.resolve import make_order, plan_machines
 from hqclip.launch.spec import LaunchSpec
 from hqclip.stages import STAGES
+from tests.fakes.gcs import FakeGcs
 
 IMAGE = "registry.example/hqclip/train@sha256:" + "0123456789abcdef" * 4
 CLUSTER = {"scheduler": "jobset", "image": IMAGE}
@@ -345,6 +346,18 @@ def test_lists_of_named_things_are_merged_by_name_and_others_replaced() -> None:
         "tolerations": [{"key": "a"}, {"key": "b"}],
     }
     assert merge(old, {"env": ["A=1"]})["env"] == ["A=1"], "which the schema then refuses"
+
+
+def test_the_machines_of_all_stages_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeGcs("bucket") as fake:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        fake.put("bucket", "machines.yaml", b"retries: 1\ntrain: {nproc: 2}\nannotate: {nodes: 4}\nevaluate: {}\n")
+        planned = plan_machines(
+            "gs://bucket/machines.yaml", {"train": TRAIN, "annotate": ANNOTATE, "evaluate": EVALUATE}
+        )
+        assert list(planned) == ["annotate", "evaluate", "train"]
+        assert len([request for request in fake.requests if "alt=media" in request]) == 1
 
 
 def test_the_command_line_takes_flags_of_launch_and_stage_together(

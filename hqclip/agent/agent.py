@@ -14,14 +14,14 @@ from hqclip.agent.environment import take_over
 from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.agent.gang import run_gang
 from hqclip.agent.parent_watch import when_parent_is_gone
-from hqclip.agent.rank import AGENT_NAME, AGENT_PID, read_job
+from hqclip.agent.rank import AGENT_NAME, AGENT_PID
 from hqclip.agent.replica import run_replica
 from hqclip.agent.stop import Halt, Stop
 from hqclip.agent.termination_message import write_termination_message
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch import attempts
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
-from hqclip.launch.job import GANG, Job
+from hqclip.launch.job import GANG, Job, read_job
 from hqclip.launch.lease import LeaseWatch
 from hqclip.store import Store, open_store
 
@@ -40,7 +40,8 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
     def work() -> ExitStatus:
         if len(words) != 2:
             raise ConfigError(f"hqclip-agent takes STORE_URI and KEY, not {' '.join(words) or 'nothing'}")
-        store, job = open_store(words[0]), read_job(*words)
+        store = open_store(words[0])
+        job = read_job(store, words[1])
 
         def lost() -> None:
             if agents:

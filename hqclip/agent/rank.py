@@ -21,7 +21,7 @@ from hqclip.agent.exit_agreement import publish
 from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch.exit_status import ExitStatus, write_error_file
-from hqclip.launch.job import Job, folder
+from hqclip.launch.job import Job, folder, read_job
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     store_uri, key = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
     try:
-        job = read_job(store_uri, key)
+        job = read_job(open_store(store_uri), key)
         when_parent_is_gone(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
         _run(job, store_uri, key)
     except HQClipError as error:
@@ -45,12 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def read_job(store_uri: str, key: str) -> Job:
-    """What to run. Raises `NotFoundError` and `DataError`."""
-    there = f"{folder(key)}/job.json"
-    return Job.from_json(open_store(store_uri).read(there), there)
 
 
 def _run(job: Job, store_uri: str, key: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.patches import Json
+from hqclip.launch.pods import phase
 from hqclip.launch.schedulers.protocol import Scheduler
 
 # what waiting does not mend: the name of an image or secret is wrong
@@ -25,7 +26,7 @@ _TELLING = (
 def why_pending(cluster: Cluster, scheduler: Scheduler, body: Json, pods: list[tuple[int, Json]]) -> str:
     """The most telling reason there is, empty if nobody gives one."""
     name = body["metadata"]["name"]
-    pending = [pod["metadata"]["name"] for _, pod in pods if pod.get("status", {}).get("phase") == "Pending"]
+    pending = [pod["metadata"]["name"] for _, pod in pods if phase(pod) == "Pending"]
     reasons = [
         *_stuck_containers(pods),
         *scheduler.queue_reasons(cluster, body),

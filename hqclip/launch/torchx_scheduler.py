@@ -15,10 +15,10 @@ from torchx.specs import AppDef, AppState, runopts
 
 from hqclip.errors import ConfigError
 from hqclip.launch.app import ROLE, app_def
-from hqclip.launch.follow import pod_lines
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster, connect
 from hqclip.launch.naming import SELECTOR
+from hqclip.launch.pods import pod_lines
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import Order
 from hqclip.launch.schedulers import protocol

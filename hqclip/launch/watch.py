@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.diagnose import hopeless, killed, why_pending
-from hqclip.launch.follow import Follower, job_pods, running
+from hqclip.launch.follow import Follower
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.limits import Limits
 from hqclip.launch.log import say
 from hqclip.launch.patches import Json
+from hqclip.launch.pods import job_pods, running
 from hqclip.launch.schedulers.protocol import ENDED, FAILED, PENDING, RESTARTING, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store

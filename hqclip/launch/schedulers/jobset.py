@@ -9,7 +9,7 @@ from hqclip.launch.exit_status import STOPPED, TERMINATED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches
-from hqclip.launch.pod import CONTAINER, Place, deadline_s, job_annotations, job_labels, pod_template
+from hqclip.launch.pod_template import CONTAINER, Place, deadline_s, job_annotations, job_labels, pod_template
 from hqclip.launch.schedulers.protocol import FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, Scheduler, State, unmet
 from hqclip.launch.spec import LaunchSpec
 
