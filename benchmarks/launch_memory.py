@@ -27,7 +27,7 @@ start = time.monotonic()
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 print(json.dumps([peak, time.monotonic() - start]), file=sys.stderr)
 """
-IMPORTS = "import hqclip.launch.run, hqclip.launch.schedulers, hqclip.launch.watch"
+IMPORTS = "import hqclip.launch.run, hqclip.launch.submit, hqclip.launch.watch"
 COMMAND = "from hqclip.cli import main; assert main({words!r}) == 0"
 
 

@@ -22,7 +22,7 @@ from hqclip.config import (
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
-from hqclip.launch.spec import (
+from hqclip.launch.config import (
     JobsCancelConfig,
     JobsGcConfig,
     JobsListConfig,
@@ -108,6 +108,12 @@ def _jobs(name: str) -> Callable[[Any], dict[str, Any]]:
     return run
 
 
+def _jobs_gc(settings: JobsGcConfig) -> dict[str, Any]:
+    from hqclip.launch.janitor import collect_garbage
+
+    return collect_garbage(settings)
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -138,7 +144,7 @@ COMMANDS: dict[str, Command] = {
     "jobs list": Command(JobsListConfig, _jobs("list_jobs")),
     "jobs logs": Command(JobsLogsConfig, _jobs("print_logs")),
     "jobs cancel": Command(JobsCancelConfig, _jobs("cancel_jobs")),
-    "jobs gc": Command(JobsGcConfig, _jobs("collect_garbage")),
+    "jobs gc": Command(JobsGcConfig, _jobs_gc),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
 }

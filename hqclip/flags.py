@@ -12,6 +12,7 @@ from hqclip.errors import ConfigError
 from hqclip.settings import Settings, did_you_mean
 
 BOOLEANS = ("true", "false")
+DRY_RUN = "dry_run"
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +37,7 @@ def read_flags(
     parser = make_parser(command, kinds, dry_runs)
     known, unknown = parser.parse_known_args(list(words))
     given = vars(known)
-    dry_run = given.pop("dry_run", "")
+    dry_run = "" if _has_own_dry_run(kinds) else given.pop(DRY_RUN, "")
     if unknown:
         flag, flags = unknown[0].partition("=")[0], [_flag(f) for kind in kinds for f in dataclasses.fields(kind)]
         raise ConfigError(
@@ -46,7 +47,10 @@ def read_flags(
 
 
 def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequence[str] = ("settings",)) -> Parser:
-    """Flags for all fields of all kinds, the later ones in a group of their own, and `--dry-run`."""
+    """Flags for all fields of all kinds, the later ones in a group of their own, and `--dry-run`.
+
+    Settings with a field `dry_run` have one of their own, which takes no value.
+    """
     parser = Parser(
         prog=f"hqclip {command}",
         description=(kinds[0].__doc__ or "").strip(),
@@ -57,10 +61,18 @@ def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequenc
     for kind in kinds:
         group = parser.add_argument_group("settings of the stage") if kind is not kinds[0] else parser
         for field in dataclasses.fields(kind):
+            if field.name == DRY_RUN:
+                group.add_argument(_flag(field), action="store_true", help=field.metadata["help"])
+                continue
             action = group.add_argument(_flag(field), dest=field.name, metavar="VALUE", help=_help(field))
             offer(action, field.metadata["choices"] or (BOOLEANS if field.type == "bool" else ()))
-    _add_dry_run(parser, dry_runs)
+    if not _has_own_dry_run(kinds):
+        _add_dry_run(parser, dry_runs)
     return parser
+
+
+def _has_own_dry_run(kinds: Sequence[type[Settings]]) -> bool:
+    return any(field.name == DRY_RUN for kind in kinds for field in dataclasses.fields(kind))
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 from hqclip import log
 from hqclip.cycle import lock
 from hqclip.errors import HQClipError
-from hqclip.settings import Settings
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
@@ -77,8 +76,10 @@ def run_named(
     """
     to = Outputs(**outputs)
     try:
-        settings = STAGES[name].settings.from_mapping(given, f"{name}.")
-        result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
+        if machines:
+            result = _launch(machines, name, given)
+        else:
+            result = run_stage(name, STAGES[name].settings.from_mapping(given, f"{name}."))
         if to.page:
             _write(to.page, open_store(given["store"]).read(result["report"]))
         if to.confusion and open_store(given["store"]).exists(result["confusion"]):
@@ -99,11 +100,11 @@ def _write(path: str, data: bytes) -> None:
     Path(path).write_bytes(data)
 
 
-def _run_on(machines: Mapping[str, Any], name: str, settings: Settings) -> dict[str, Any]:
+def _launch(machines: Mapping[str, Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     from hqclip.launch.run import launch
     from hqclip.launch.spec import LaunchSpec
 
-    return launch(LaunchSpec.from_mapping(machines, "launch."), name, settings.to_mapping())
+    return launch(LaunchSpec.from_mapping(machines, "launch."), name, given)
 
 
 def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hqclip.launch.job import folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.naming import KEY
-from hqclip.launch.resolve import Order, render, resolve_order
+from hqclip.launch.resolve import Order, make_order
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import open_store
 from tests.fakes.kubernetes import FakeCluster
@@ -31,8 +31,8 @@ class Jobs:
         spec = LaunchSpec(
             scheduler=self.scheduler, image=IMAGE, nodes=2, cpus="1", volumes=(f"claim:shared:{self.uri}",), **given
         )
-        order = resolve_order(spec, "train", {"store": self.uri, **SETTINGS, "run": run})
-        body = render(Order(spec, publish(open_store(self.uri), order.job)))
+        order = make_order(spec, "train", {"store": self.uri, **SETTINGS, "run": run})
+        body = Order(spec, publish(open_store(self.uri), order.job)).body
         if workflow:
             owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": workflow}
             body["metadata"]["ownerReferences"] = [{**owner, "uid": uid}]

@@ -6,16 +6,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hqclip.launch import jobset, volcano
+from hqclip.launch.machines import read_spec
 from hqclip.launch.profiles import read_profiles
-from hqclip.launch.resolve import Order, resolve_order
-from hqclip.launch.spec import read_spec
+from hqclip.launch.resolve import Order, make_order
 
 Json = dict[str, Any]
 IMAGE = "registry.example/hqclip/train@sha256:" + "0123456789abcdef" * 4
 TRAIN = {"store": "gs://bucket/hqclip", "dataset": "datasets/0123456789abcdef/dataset.json", "run": "000001-hqclip"}
 ANNOTATE = {"store": "gs://bucket/hqclip", "pool": "pools/0123456789abcdef/pool.json"}
-RENDER = {"volcano": volcano.render, "jobset": jobset.render}
 PROFILES, NETWORKS = read_profiles()["profiles"], read_profiles()["networks"]
 TOPOLOGY = {"volcano": "2", "jobset": "cloud.google.com/gce-topology-block"}
 RICH = {
@@ -50,14 +48,13 @@ def order(scheduler: str, stage: str = "train", settings: Json | None = None, **
     """What is asked for, of two nodes if nothing else is said."""
     settings = settings or (TRAIN if stage == "train" else ANNOTATE)
     spec = read_spec({"scheduler": scheduler, "image": IMAGE, "nodes": 2, **flags})
-    made = resolve_order(spec, stage, settings)
+    made = make_order(spec, stage, settings)
     return replace(made, job=replace(made.job, launch=1))
 
 
 def rendered(scheduler: str, stage: str = "train", settings: Json | None = None, **flags: Any) -> Json:
     """The object for it."""
-    made = order(scheduler, stage, settings, **flags)
-    return RENDER[scheduler](made.spec, made.job)
+    return order(scheduler, stage, settings, **flags).body
 
 
 def rich(scheduler: str) -> Json:

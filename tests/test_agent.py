@@ -91,7 +91,7 @@ def only_attempt(folder: Path) -> Attempt:
     return attempt
 
 
-def last_words(folder: Path, node: str = "0") -> dict[str, Any]:
+def terminated(folder: Path, node: str = "0") -> dict[str, Any]:
     said: dict[str, Any] = json.loads((folder / f"last-words-{node}").read_text())
     return said
 
@@ -108,7 +108,11 @@ def test_a_gang_meets_and_leaves_its_result(tmp_path: Path):
     attempt = only_attempt(tmp_path)
     assert (attempt.node, attempt.number, attempt.attempt, attempt.pod) == (0, 1, "3", "pod-0")
     assert attempt.exit_status is not None
-    assert (attempt.exit_status.exit_code, attempt.exit_status.rank, last_words(tmp_path)["exit_code"]) == (0, None, 0)
+    assert (attempt.exit_status.exit_code, attempt.exit_status.rank, terminated(tmp_path)["exit_code"]) == (
+        0,
+        None,
+        0,
+    )
 
 
 def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):
@@ -134,8 +138,8 @@ def test_a_bug_is_told_with_the_traceback_of_the_rank_that_has_it(tmp_path: Path
     assert exit_status is not None
     assert (exit_status.rank, exit_status.message) == (1, "ZeroDivisionError: in rank 1")
     assert 'raise ZeroDivisionError(f"in rank' in exit_status.traceback
-    assert last_words(tmp_path)["traceback"] == exit_status.traceback
-    assert last_words(tmp_path)["rank"] == 1
+    assert terminated(tmp_path)["traceback"] == exit_status.traceback
+    assert terminated(tmp_path)["rank"] == 1
 
 
 def test_a_killed_rank_is_told_from_those_that_were_stopped_for_it(tmp_path: Path):
@@ -174,30 +178,30 @@ def test_a_gang_whose_launcher_is_gone_stops_and_can_be_continued(tmp_path: Path
     agent = start(tmp_path)  # nobody writes a lease
     code, _, _ = end(agent)
     assert code == 75
-    assert "lease" in last_words(tmp_path)["message"]
+    assert "lease" in terminated(tmp_path)["message"]
 
 
 def test_nodes_whose_ranks_stop_with_those_of_another_that_lost_the_launcher_end_as_it_does(tmp_path: Path):
     job(tmp_path, "wait", nodes=2, nproc=1, lease_stale_s=10.0)
     with socket.create_server(("127.0.0.1", 0)) as free:
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    first = start(tmp_path, "0", HQCLIP_RENDEZVOUS=meeting)
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    first = start(tmp_path, "0", HQCLIP_RENDEZVOUS=endpoint)
     until(tmp_path, "launch/j/1/attempts/0-0001.json")
     time.sleep(5)
-    second = start(tmp_path, "1", HQCLIP_RENDEZVOUS=meeting)  # it would notice so much later
+    second = start(tmp_path, "1", HQCLIP_RENDEZVOUS=endpoint)  # it would notice so much later
     until(tmp_path, "launch/j/1/verdicts/0-0001.json")
     for rank in until(tmp_path, "waiting/*"):
         with suppress(psutil.NoSuchProcess):
             psutil.Process(int(rank.name)).terminate()  # as ranks agree to stop
     assert [end(agent)[0] for agent in (first, second)] == [75, 75], "143 would start the gang again"
-    assert last_words(tmp_path, "1")["message"].startswith("ends as agent 0-0001 does, which ended first")
+    assert terminated(tmp_path, "1")["message"].startswith("ends as agent 0-0001 does, which ended first")
 
 
 def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
     job(tmp_path, "fault", on=1, nodes=2, nproc=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    agents = [start(tmp_path, node, HQCLIP_RENDEZVOUS=meeting) for node in ("1", "0")]
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    agents = [start(tmp_path, node, HQCLIP_RENDEZVOUS=endpoint) for node in ("1", "0")]
     until(tmp_path, "launch/j/1/verdicts/1-0001.json")
     (other,) = until(tmp_path, "waiting/*")
     psutil.Process(int(other.name)).kill()  # as a broken connection ends it: that does not tell why
@@ -207,7 +211,7 @@ def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
     cause = root_cause(attempts)
     assert cause is not None
     assert (cause.node, cause.exit_status and cause.exit_status.rank) == (1, 1)
-    told = last_words(tmp_path, "0")["message"]
+    told = terminated(tmp_path, "0")["message"]
     assert told.startswith("ends as agent 1-0001 does, which ended first; here: rank 0 was killed")
 
 
@@ -217,7 +221,10 @@ def test_what_broke_is_told_though_the_agent_is_stopped_while_its_other_ranks_ha
     until(tmp_path, "../hqclip-*/**/error.json")
     agent.send_signal(signal.SIGTERM)
     assert end(agent)[0] == 1
-    assert (last_words(tmp_path)["rank"], last_words(tmp_path)["message"]) == (1, "ZeroDivisionError: in rank 1")
+    assert (terminated(tmp_path)["rank"], terminated(tmp_path)["message"]) == (
+        1,
+        "ZeroDivisionError: in rank 1",
+    )
 
 
 def test_an_agent_ends_with_the_launcher_that_started_it(tmp_path: Path):
@@ -265,7 +272,7 @@ def test_a_stopped_replica_passes_it_on(tmp_path: Path):
 def test_a_node_that_fails_without_getting_further_is_not_tried_a_third_time(tmp_path: Path):
     job(tmp_path, "fault", shape=REPLICAS, no_progress_attempts=2, progress="steps/")
     assert [end(start(tmp_path))[0] for _ in range(3)] == [64, 64, 70]
-    said = last_words(tmp_path)["message"]
+    said = terminated(tmp_path)["message"]
     assert said.startswith("node 0 failed 2 times in a row before anything was done")
     assert "exit code 64: the batch is odd" in said
 
@@ -297,7 +304,7 @@ def test_an_agent_that_cannot_begin_says_why(tmp_path: Path, node: str, damage: 
     agent = start(tmp_path, node)
     ended, _, err = end(agent)
     assert (ended, reason in err) == (code, True), err
-    assert reason in last_words(tmp_path, node)["message"]
+    assert reason in terminated(tmp_path, node)["message"]
 
 
 def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
@@ -311,7 +318,7 @@ def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
     assert exit_status.exit_code == 143
 
 
-def test_last_words_fit_and_keep_the_end_of_the_traceback():
+def test_a_termination_message_fits_and_keeps_the_end_of_the_traceback():
     record = {"message": "größe" * 1000, "traceback": "first line\n" * 1000 + "ZeroDivisionError", "rank": 1}
     short = shortened(record)
     assert len(short) <= LIMIT_BYTES

@@ -181,18 +181,18 @@ def test_a_replica_that_gave_up_is_the_cause_although_others_were_done_later():
     assert root_cause([attempt(0, 1, 0, broke(1, 100)), attempt(0, 2, 110, broke(0, 400)), gave_up]) is gave_up
 
 
-def test_a_verdict_is_one_that_was_not_there_before(tmp_path: Path):
+def test_an_agreement_is_on_what_was_not_there_before(tmp_path: Path):
     store, slept = LocalStore(tmp_path), [0.0]
     publish(store, "j", "1-0001", 64)
-    verdicts = ExitAgreement(store, "j")
+    agreement = ExitAgreement(store, "j")
 
     def sleep(seconds: float) -> None:
         slept[0] += seconds
         if slept[0] >= 5:
             publish(store, "j", "2-0002", 65)
 
-    assert verdicts.wait(4, clock=lambda: slept[0], sleep=sleep) is None
-    assert verdicts.wait(10, until=lambda: True, clock=lambda: slept[0], sleep=sleep) is None
-    assert verdicts.wait(10, clock=lambda: slept[0], sleep=sleep) == ("2-0002", 65)
+    assert agreement.wait(4, clock=lambda: slept[0], sleep=sleep) is None
+    assert agreement.wait(10, until=lambda: True, clock=lambda: slept[0], sleep=sleep) is None
+    assert agreement.wait(10, clock=lambda: slept[0], sleep=sleep) == ("2-0002", 65)
     publish(store, "j", "2-0002", 65)  # by its rank, and again by its agent
     assert slept[0] == 5

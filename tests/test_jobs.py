@@ -164,7 +164,7 @@ def test_the_janitor_leaves_what_somebody_watches_or_may_watch(jobs: Jobs, say: 
     free = jobs.add("000004-needs-no-watcher", lease_stale_s=0.0)
     jobs.watched(free, seconds_ago=100 * HOUR)
     before = jobs.names
-    assert say("gc") == {"namespace": "training", "deleted": {}, "not_judged": {}, "pretended": False}
+    assert say("gc") == {"namespace": "training", "deleted": {}, "not_judged": {}, "dry_run": False}
     assert jobs.names == before and len(before) == 4
 
 
@@ -182,10 +182,10 @@ def test_the_owner_that_counts_is_a_workflow_of_argo(jobs: Jobs, say: Any) -> No
     assert say("gc")["deleted"] == {}
 
 
-def test_a_janitor_that_pretends_deletes_nothing(jobs: Jobs, say: Any) -> None:
+def test_a_dry_run_of_the_janitor_deletes_nothing(jobs: Jobs, say: Any) -> None:
     name = jobs.add("000001-runs", workflow="refine-x7", uid="gone")
-    told = say("gc", "--pretend", "true")
-    assert told["deleted"] == {name: "its workflow refine-x7 is gone"} and told["pretended"]
+    told = say("gc", "--dry-run")
+    assert told["deleted"] == {name: "its workflow refine-x7 is gone"} and told["dry_run"]
     assert jobs.names == [name]
 
 

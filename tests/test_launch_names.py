@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from hqclip.errors import ConfigError
+from hqclip.launch.registry import KUBERNETES
 from hqclip.stages import STAGES
-from tests.rendering import ANNOTATE, RENDER, TRAIN, Json, order, rendered
+from tests.rendering import ANNOTATE, TRAIN, Json, order, rendered
 
 
-@pytest.fixture(params=RENDER)
+@pytest.fixture(params=KUBERNETES)
 def scheduler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

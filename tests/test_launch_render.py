@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from kubernetes.client import ApiException
 
 from hqclip.errors import ConfigError
-from hqclip.launch import volcano
 from hqclip.launch.naming import LAUNCH_ID
-from hqclip.launch.resolve import resolve_order
+from hqclip.launch.registry import KUBERNETES
+from hqclip.launch.resolve import make_order
 from hqclip.launch.spec import LaunchSpec
 from tests import crd_schemas
 from tests.fakes.kubernetes import FakeCluster
@@ -25,7 +25,6 @@ from tests.rendering import (
     IMAGE,
     NETWORKS,
     PROFILES,
-    RENDER,
     TRAIN,
     Json,
     env,
@@ -41,7 +40,7 @@ KIND = {"volcano": "Job", "jobset": "JobSet"}
 WHERE = {"volcano": VOLCANO, "jobset": JOBSET}
 
 
-@pytest.fixture(params=RENDER)
+@pytest.fixture(params=KUBERNETES)
 def scheduler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -151,8 +150,7 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 @given(st.text("$()A ", max_size=8))
 def test_values_reach_the_workers_as_they_were_written(text: str) -> None:
     spec = LaunchSpec(scheduler="volcano", image=IMAGE, env=(f"TEXT={text}",))
-    made = resolve_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}."})
-    body = volcano.render(made.spec, made.job)
+    body = make_order(spec, "train", {**TRAIN, "store": f"gs://bucket/{text}."}).body
     assert expanded(env(body)["TEXT"], {"A": "wrong"}) == text
     assert expanded(worker(body)["args"][0], {"A": "wrong"}) == f"gs://bucket/{text}."
 

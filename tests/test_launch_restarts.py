@@ -6,12 +6,13 @@ import re
 
 import pytest
 
-from hqclip.launch import volcano
+from hqclip.launch.exit_status import STOPPED
 from hqclip.launch.job import PERMANENT
-from tests.rendering import RENDER, Json, indexed_job, order, rendered, template, worker
+from hqclip.launch.registry import KUBERNETES
+from tests.rendering import Json, indexed_job, order, rendered, template, worker
 
 
-@pytest.fixture(params=RENDER)
+@pytest.fixture(params=KUBERNETES)
 def scheduler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -28,7 +29,7 @@ def volcano_action(body: Json, event: str, exit_code: int = 0) -> str | None:
 def test_volcano_ends_what_fails_for_good_and_tries_the_rest_again(stage: str, again: str) -> None:
     body = rendered("volcano", stage)
     assert {volcano_action(body, "PodFailed", code) for code in PERMANENT} == {"TerminateJob"}
-    assert volcano_action(body, "PodFailed", volcano.STOPPED) == "AbortJob"
+    assert volcano_action(body, "PodFailed", STOPPED) == "AbortJob"
     assert {volcano_action(body, "PodFailed", code) for code in (0, 1, 69, 74, 137, 143)} == {again}
     assert volcano_action(body, "PodEvicted") == again
     assert volcano_action(body, "TaskCompleted") == "CompleteJob"
@@ -87,7 +88,7 @@ def test_a_preempted_gang_starts_again_without_counting() -> None:
 
 def test_a_gang_that_failed_for_good_is_not_started_again() -> None:
     body = rendered("jobset", retries=2)
-    for code in (*PERMANENT, volcano.STOPPED):
+    for code in (*PERMANENT, STOPPED):
         assert pod_failure(indexed_job(body), code, disrupted=True) == "FailJob"
         assert job_failure(body, "PodFailurePolicy", BY_CODE.format(code)) == "FailJobSet"
 
@@ -135,5 +136,5 @@ def test_who_outlives_the_launcher_is_ended_by_kubernetes(asked: float, seconds:
 
 def test_there_is_time_to_write_down_what_happened_before_the_pod_is_killed(scheduler: str) -> None:
     made = order(scheduler, grace_s=60)
-    body = RENDER[scheduler](made.spec, made.job)
+    body = made.body
     assert template(body)["spec"]["terminationGracePeriodSeconds"] == 60 > made.job.shutdown_s

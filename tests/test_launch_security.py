@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hqclip.launch.registry import KUBERNETES
 from tests.pod_security import against_baseline, against_restricted
-from tests.rendering import NETWORKS, PROFILES, RENDER, Json, every_container, rendered, rich, template
+from tests.rendering import NETWORKS, PROFILES, Json, every_container, rendered, rich, template
 
 
-@pytest.fixture(params=RENDER)
+@pytest.fixture(params=KUBERNETES)
 def scheduler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

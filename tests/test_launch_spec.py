@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from hqclip import cli
 from hqclip.errors import ConfigError
+from hqclip.launch.config import LaunchRunConfig
+from hqclip.launch.machines import read_spec
 from hqclip.launch.patches import merge
 from hqclip.launch.profiles import read_profiles
-from hqclip.launch.resolve import resolve_order
-from hqclip.launch.spec import LaunchRunConfig, LaunchSpec, read_spec
+from hqclip.launch.resolve import make_order, plan_machines
+from hqclip.launch.spec import LaunchSpec
 from hqclip.stages import STAGES
+from tests.fakes.gcs import FakeGcs
 
 IMAGE = "registry.example/hqclip/train@sha256:" + "0123456789abcdef" * 4
 CLUSTER = {"scheduler": "jobset", "image": IMAGE}
@@ -38,7 +41,7 @@ def refusal(flags: dict[str, Any], **more: Any) -> str:
 def order_refusal(flags: dict[str, Any], stage: str = "train", settings: dict[str, Any] = TRAIN) -> str:
     spec = read_spec({**CLUSTER, **flags})
     with pytest.raises(ConfigError) as caught:
-        resolve_order(spec, stage, settings)
+        make_order(spec, stage, settings)
     return str(caught.value)
 
 
@@ -178,20 +181,20 @@ def test_a_batch_that_ranks_cannot_share_is_refused_with_those_that_they_can(
         f"give {' or '.join(str(size) for size in fitting)}"
     )
     for size in fitting:
-        resolve_order(read_spec({**CLUSTER, **flags}), "train", {**TRAIN, "batch_size": size})
+        make_order(read_spec({**CLUSTER, **flags}), "train", {**TRAIN, "batch_size": size})
 
 
 def test_a_folder_on_a_shared_volume_is_a_store() -> None:
     spec = read_spec({**CLUSTER, "volumes": ["claim:data:/data"]})
-    assert resolve_order(spec, "train", {**TRAIN, "store": "/data/store"}).job.store == "/data/store"
+    assert make_order(spec, "train", {**TRAIN, "store": "/data/store"}).job.store == "/data/store"
 
 
 def test_replicas_share_their_work_and_a_gang_has_a_rank_for_each_gpu() -> None:
-    annotate = resolve_order(read_spec({**CLUSTER, "nodes": 3, "gpus": 1}), "annotate", ANNOTATE).job
+    annotate = make_order(read_spec({**CLUSTER, "nodes": 3, "gpus": 1}), "annotate", ANNOTATE).job
     assert (annotate.shape, annotate.nproc, annotate.settings["claims"]) == ("replicas", 1, True)
-    train = resolve_order(read_spec({**CLUSTER, "nodes": 2, "gpus": 8, "nproc": 4}), "train", TRAIN).job
+    train = make_order(read_spec({**CLUSTER, "nodes": 2, "gpus": 8, "nproc": 4}), "train", TRAIN).job
     assert (train.shape, train.nproc, train.progress) == ("gang", 4, "runs/000001-hqclip/checkpoints/")
-    ultra = resolve_order(read_spec({**CLUSTER, "profile": "gke-a3-ultra"}), "train", TRAIN).job
+    ultra = make_order(read_spec({**CLUSTER, "profile": "gke-a3-ultra"}), "train", TRAIN).job
     assert (ultra.nproc, ultra.environment_script) == (8, "/usr/local/gib/scripts/set_nccl_env.sh")
 
 
@@ -351,6 +354,18 @@ def test_lists_of_named_things_are_merged_by_name_and_others_replaced() -> None:
         "tolerations": [{"key": "a"}, {"key": "b"}],
     }
     assert merge(old, {"env": ["A=1"]})["env"] == ["A=1"], "which the schema then refuses"
+
+
+def test_the_machines_of_all_stages_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeGcs("bucket") as fake:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        fake.put("bucket", "machines.yaml", b"retries: 1\ntrain: {nproc: 2}\nannotate: {nodes: 4}\nevaluate: {}\n")
+        planned = plan_machines(
+            "gs://bucket/machines.yaml", {"train": TRAIN, "annotate": ANNOTATE, "evaluate": EVALUATE}
+        )
+        assert list(planned) == ["annotate", "evaluate", "train"]
+        assert len([request for request in fake.requests if "alt=media" in request]) == 1
 
 
 def test_the_command_line_takes_flags_of_launch_and_stage_together(

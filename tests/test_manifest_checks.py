@@ -15,7 +15,7 @@ import pytest
 
 from hqclip.cli import GROUPS, parse
 from hqclip.launch.commands import read_words
-from hqclip.launch.spec import LaunchRunConfig
+from hqclip.launch.config import LaunchRunConfig
 from pipelines.client import schedules, versions
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.pod_security import AGAINST

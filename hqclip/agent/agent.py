@@ -14,19 +14,19 @@ from hqclip.agent.environment import take_over
 from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.agent.gang import run_gang
 from hqclip.agent.parent_watch import when_parent_is_gone
-from hqclip.agent.rank import AGENT_NAME, AGENT_PID, read_job
+from hqclip.agent.rank import AGENT_NAME, AGENT_PID
 from hqclip.agent.replica import run_replica
 from hqclip.agent.stop import Halt, Stop
 from hqclip.agent.termination_message import write_termination_message
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch import attempts
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
-from hqclip.launch.job import GANG, Job
+from hqclip.launch.job import GANG, Job, read_job
 from hqclip.launch.lease import LeaseWatch
 from hqclip.store import Store, open_store
 
 PARENT = "HQCLIP_PARENT"  # process id of a launcher on this machine, which started this agent
-VERDICT_S = 10.0  # that another agent of the gang may take to say why
+AGREEMENT_S = 10.0  # that another agent of the gang may take to publish its exit code
 LONGEST_PAUSE_S = 60.0
 
 
@@ -35,28 +35,29 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what ranks say is seen when they say it
     start = time.monotonic()
-    shift: list[Agent] = []
+    agents: list[Agent] = []  # this one, once it has begun
 
     def work() -> ExitStatus:
         if len(words) != 2:
             raise ConfigError(f"hqclip-agent takes STORE_URI and KEY, not {' '.join(words) or 'nothing'}")
-        store, job = open_store(words[0]), read_job(*words)
+        store = open_store(words[0])
+        job = read_job(store, words[1])
 
         def lost() -> None:
-            if shift:
-                shift[0].share_the_stop()
+            if agents:
+                agents[0].publish_stop()
             stop.lose_launcher("the launcher has not renewed its lease")
 
         with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=lost):
             when_parent_is_gone(os.environ.get(PARENT), lambda: stop.lose_launcher("the launcher has ended"))
-            shift.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
-            return shift[0].run()
+            agents.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
+            return agents[0].run()
 
     exit_status = _how_it_ends(work, stop)
     stop.armed = False
-    _tell(exit_status, shift[0].begun if shift else None, time.monotonic() - start)
-    if shift:
-        shift[0].write_end(exit_status, time.monotonic() - start)
+    _report(exit_status, agents[0].begun if agents else None, time.monotonic() - start)
+    if agents:
+        agents[0].write_end(exit_status, time.monotonic() - start)
     return exit_status.exit_code
 
 
@@ -65,7 +66,7 @@ class Agent:
 
     def __init__(self, store: Store, job: Job, key: str, stop: Stop, command: Sequence[str]) -> None:
         self._store, self._job, self._key, self._stop, self._command = store, job, key, stop, command
-        self._verdicts = ExitAgreement(store, key)
+        self._agreement = ExitAgreement(store, key)
         self.begun = attempts.begin(
             store,
             key,
@@ -84,13 +85,13 @@ class Agent:
             exit_status = self._agree(exit_status)
         return exit_status
 
-    def share_the_stop(self) -> None:
+    def publish_stop(self) -> None:
         """Tell the other agents, whose ranks stop with ours, that the launcher is gone; nothing waits for the store."""
         if self._job.shape == GANG and self._job.nodes > 1:
-            threading.Thread(target=self._publish, args=(STOPPED,), name="verdict", daemon=True).start()
+            threading.Thread(target=self._publish, args=(STOPPED,), name="exit-agreement", daemon=True).start()
 
     def write_end(self, exit_status: ExitStatus, seconds: float) -> None:
-        """The record of the end, and once more the last words, now with the progress; a store that fails is named."""
+        """Record the end, and write the termination message again with the progress; a store that fails is named."""
         try:
             progress = attempts.progress_mark(self._store, self._job.progress)
             record = attempts.end_record(self.begun, exit_status, progress, seconds)
@@ -106,7 +107,7 @@ class Agent:
             take_over(job.environment_script)
         os.environ.update({AGENT_NAME: begun.name, AGENT_PID: str(os.getpid())})
         together = job.shape == GANG and job.nodes > 1
-        restarts = 0 if together else job.restarts_in_place  # nodes that restart alone would not meet again
+        restarts = 0 if together else job.restarts_in_place  # the rendezvous is of all nodes
         for turn in itertools.count():
             exit_status = self._start_once(turn)
             if not exit_status.failed or exit_status.is_permanent or turn >= restarts or self._stop.asked:
@@ -128,14 +129,14 @@ class Agent:
             self._publish(exit_status.exit_code)
             return exit_status
         try:
-            patience_s = VERDICT_S if self._job.nodes > 1 else 0.0
-            verdict = self._verdicts.wait(patience_s, until=lambda: self._stop.asked)
+            patience_s = AGREEMENT_S if self._job.nodes > 1 else 0.0
+            published = self._agreement.wait(patience_s, until=lambda: self._stop.asked)
         except HQClipError as error:
             _say(f"whether another agent knows more cannot be told: {error}")
             return exit_status
-        if verdict is None:
+        if published is None:
             return exit_status
-        other, code = verdict
+        other, code = published
         message = f"ends as agent {other} does, which ended first; here: {exit_status.message}"
         return ExitStatus(exit_code=code, message=message, traceback=exit_status.traceback, timestamp=time.time())
 
@@ -163,7 +164,7 @@ def _node(job: Job) -> int:
     return int(node)
 
 
-def _tell(exit_status: ExitStatus, begun: attempts.Attempt | None, seconds: float) -> None:
+def _report(exit_status: ExitStatus, begun: attempts.Attempt | None, seconds: float) -> None:
     """To who reads the log and to Kubernetes, before anything that may take long."""
     if exit_status.traceback and exit_status.rank is None:
         print(exit_status.traceback, file=sys.stderr, flush=True)

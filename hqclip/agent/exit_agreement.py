@@ -23,7 +23,7 @@ def publish(store: Store, key: str, agent: str, exit_code: int) -> None:
 
 
 class ExitAgreement:
-    """Those of a job that were not there when this agent began."""
+    """The exit codes that agents of a job have published since this agent began."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._prefix = store, f"{folder(key)}/verdicts/"
@@ -37,13 +37,13 @@ class ExitAgreement:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> tuple[str, int] | None:
-        """The name of an agent that has spoken, and its code; None if nobody does for so long, or `until` then."""
+        """The name of an agent and its exit code; None if there is none for so long, or until `until` says so."""
         end = clock() + patience_s
         while True:
             for key in self._store.list(self._prefix):
                 if key not in self._before:
-                    verdict = json.loads(self._store.read(key))
-                    return str(verdict["agent"]), int(verdict["exit_code"])
+                    published = json.loads(self._store.read(key))
+                    return str(published["agent"]), int(published["exit_code"])
             if clock() >= end or until():
                 return None
             sleep(EVERY_S)

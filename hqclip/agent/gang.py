@@ -28,7 +28,7 @@ THREADS, GRACE = "OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Stop) -> ExitStatus:
     """Start `nproc` ranks of `python {command}`, together with those of the other nodes; how that ended.
 
-    Raises `Halt` once the ranks have ended because of it, and `UnavailableError` if the nodes do not meet.
+    Raises `Halt` once the ranks have ended because of it, and `UnavailableError` if the rendezvous fails.
     """
     with stop.deferred():  # half a torch is not fit to end with
         from torch.distributed.elastic.multiprocessing import SignalException

@@ -13,7 +13,7 @@ EVERY_S = 1.0
 def when_parent_is_gone(parent: str | None, then: Callable[[], None]) -> None:
     """Call `then` from a thread once this process is no longer a child of `parent`; never if that is not given."""
     if parent:
-        threading.Thread(target=_watch, args=(int(parent), then), name="orphan", daemon=True).start()
+        threading.Thread(target=_watch, args=(int(parent), then), name="parent-watch", daemon=True).start()
 
 
 def _watch(parent: int, then: Callable[[], None]) -> None:

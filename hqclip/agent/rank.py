@@ -21,7 +21,7 @@ from hqclip.agent.exit_agreement import publish
 from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch.exit_status import ExitStatus, write_error_file
-from hqclip.launch.job import Job, folder
+from hqclip.launch.job import Job, folder, read_job
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
@@ -33,24 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     store_uri, key = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
     try:
-        job = read_job(store_uri, key)
+        job = read_job(open_store(store_uri), key)
         when_parent_is_gone(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
         _run(job, store_uri, key)
     except HQClipError as error:
-        if _leave_word(error).is_permanent:
-            _share(store_uri, key, error)
+        if _write_exit_status(error).is_permanent:
+            _publish(store_uri, key, error)
         return log.fault(key, error)
     except Exception as error:  # nothing is hidden: it is told to the agent, printed, and ends the process
-        _leave_word(error)
+        _write_exit_status(error)
         traceback.print_exc()
         return 1
     return 0
-
-
-def read_job(store_uri: str, key: str) -> Job:
-    """What to run. Raises `NotFoundError` and `DataError`."""
-    there = f"{folder(key)}/job.json"
-    return Job.from_json(open_store(store_uri).read(there), there)
 
 
 def _run(job: Job, store_uri: str, key: str) -> None:
@@ -63,7 +57,7 @@ def _run(job: Job, store_uri: str, key: str) -> None:
         open_store(store_uri).write(f"{folder(key)}/result.json", said, create_only=False)
 
 
-def _leave_word(error: Exception) -> ExitStatus:
+def _write_exit_status(error: Exception) -> ExitStatus:
     exit_status = ExitStatus.of(error, int(os.environ.get("RANK", "0")))
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
@@ -71,14 +65,15 @@ def _leave_word(error: Exception) -> ExitStatus:
     return exit_status
 
 
-def _share(store_uri: str, key: str, error: HQClipError) -> None:
+def _publish(store_uri: str, key: str, error: HQClipError) -> None:
     """Tell the other agents of a gang at once: this rank's own may wait long for ranks that hang."""
     agent = os.environ.get(AGENT_NAME)
     if agent and "RANK" in os.environ:
         try:
             publish(open_store(store_uri), key, agent, error.exit_code)
         except HQClipError as fault:
-            print(f"hqclip {key}: the verdict was not shared: {fault}", file=sys.stderr, flush=True)
+            said = f"exit code {error.exit_code} was not shared: {fault}"
+            print(f"hqclip {key}: {said}", file=sys.stderr, flush=True)
 
 
 def _end_without_agent(grace_s: float) -> None:

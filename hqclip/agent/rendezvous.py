@@ -1,6 +1,6 @@
-"""Where the agents of a gang meet before their ranks start: a store of torch's on node 0, and who has come.
+"""The rendezvous of the agents of a gang before their ranks start: a store of torch's on node 0, which each node joins.
 
-torch has two such meetings of its own: one numbers the nodes by their addresses, so that rank 0 is anywhere; the other
+torch has two of its own: one numbers the nodes by their addresses, so that rank 0 is anywhere; the other
 cannot be interrupted while it waits. Here node 0 has rank 0, SIGTERM counts at once, and who does not come is named.
 """
 
@@ -23,12 +23,12 @@ from hqclip.errors import ConfigError, UnavailableError
 
 BACKEND = "hqclip"
 STORE_S = 60  # that one question to the store may take
-KNOCK_S = 0.5
+RETRY_S = 0.5  # between two tries to connect, or looks at who has joined
 CHECK_S = 5.0  # between two looks whether node 0 is still there
 
 
 class Rendezvous(RendezvousHandler):
-    """The meeting of `nodes` agents at `host:port` as `node` sees it. Port 0, for a single node, is any free one."""
+    """That of `nodes` agents at `host:port` as `node` sees it. Port 0, for a single node, is any free one."""
 
     def __init__(self, run_id: str, endpoint: str, node: int, nodes: int, timeout_s: float) -> None:
         self._run_id, self._node, self._nodes, self._timeout_s = run_id, node, nodes, timeout_s
@@ -38,15 +38,15 @@ class Rendezvous(RendezvousHandler):
         self._checked = 0.0
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Wait until all have come. Raises `UnavailableError`."""
+        """Wait until all have joined. Raises `UnavailableError`."""
         end = time.monotonic() + self._timeout_s
         while True:
             try:
-                return self._meet(end)
+                return self._join(end)
             except DistError:
                 if self._node == 0 or time.monotonic() > end:
                     raise
-            time.sleep(KNOCK_S)  # that was the node 0 of an attempt before, on its way out
+            time.sleep(RETRY_S)  # that was the node 0 of an attempt before, on its way out
 
     def num_nodes_waiting(self) -> int:
         """None ever: a gang starts again as a whole. Raises `UnavailableError` once node 0 is gone."""
@@ -54,14 +54,14 @@ class Rendezvous(RendezvousHandler):
         if self._node and self._store is not None and now > self._checked + CHECK_S:
             self._checked = now
             try:
-                self._store.check([_seat(0)])
+                self._store.check([_joined(0)])
             except DistError as error:
                 raise UnavailableError(f"node 0 at {self._host}:{self._port} is gone: {error}") from error
         return 0
 
-    def _meet(self, end: float) -> RendezvousInfo:
+    def _join(self, end: float) -> RendezvousInfo:
         if self._node:
-            self._knock(end)
+            self._wait_for_node_0(end)
         store = TCPStore(
             self._host,
             self._port,
@@ -70,18 +70,18 @@ class Rendezvous(RendezvousHandler):
             wait_for_workers=False,
             multi_tenant=True,
         )
-        here = PrefixStore(self._run_id, store)
-        here.set(_seat(self._node), "")
-        seats = {node: _seat(node) for node in range(self._nodes)}
-        while not here.check(list(seats.values())):
+        ours = PrefixStore(self._run_id, store)
+        ours.set(_joined(self._node), "")
+        nodes = {node: _joined(node) for node in range(self._nodes)}
+        while not ours.check(list(nodes.values())):
             if time.monotonic() > end:
-                missing = [str(node) for node, seat in seats.items() if not here.check([seat])]
+                missing = [str(node) for node, key in nodes.items() if not ours.check([key])]
                 raise UnavailableError(f"node {', '.join(missing)} did not come within {self._timeout_s:.0f} s")
-            time.sleep(KNOCK_S)
-        self._store, self._checked = here, time.monotonic()
-        return RendezvousInfo(here, self._node, self._nodes, RendezvousStoreInfo(self._host, store.port))
+            time.sleep(RETRY_S)
+        self._store, self._checked = ours, time.monotonic()
+        return RendezvousInfo(ours, self._node, self._nodes, RendezvousStoreInfo(self._host, store.port))
 
-    def _knock(self, end: float) -> None:
+    def _wait_for_node_0(self, end: float) -> None:
         """Until node 0 has a name and answers: its pod may start minutes later."""
         while True:
             try:
@@ -91,7 +91,7 @@ class Rendezvous(RendezvousHandler):
                 if time.monotonic() > end:
                     where = f"node 0 at {self._host}:{self._port}"
                     raise UnavailableError(f"{where} did not answer for {self._timeout_s:.0f} s: {error}") from error
-            time.sleep(KNOCK_S)
+            time.sleep(RETRY_S)
 
     def get_backend(self) -> str:
         """Its name in torch's registry."""
@@ -99,7 +99,7 @@ class Rendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """The ranks meet in the same store."""
+        """The ranks use the same store."""
         return True
 
     def is_closed(self) -> bool:
@@ -110,7 +110,7 @@ class Rendezvous(RendezvousHandler):
         """It is held once."""
 
     def get_run_id(self) -> str:
-        """What tells the meetings of different attempts apart."""
+        """What tells different attempts apart."""
         return self._run_id
 
     def shutdown(self) -> bool:
@@ -136,5 +136,6 @@ def _made(parameters: RendezvousParameters) -> RendezvousHandler:
     return Rendezvous(parameters.run_id, parameters.endpoint, node, parameters.max_nodes, timeout_s)
 
 
-def _seat(node: int) -> str:
+def _joined(node: int) -> str:
+    """The key that is there once the node has joined."""
     return f"here/{node}"

@@ -8,7 +8,11 @@ from typing import Any
 
 from hqclip.errors import ConfigError, ConflictError
 from hqclip.flags import read_flags
-from hqclip.launch.spec import LaunchRenderConfig, LaunchRunConfig, LaunchSpec, read_spec
+from hqclip.launch.config import LaunchRenderConfig, LaunchRunConfig
+from hqclip.launch.machines import read_spec
+from hqclip.launch.registry import load
+from hqclip.launch.resolve import make_order
+from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES
 
@@ -54,19 +58,15 @@ def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:
 
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
     """What would be created; the cluster has a look at it if `dry_run` is server."""
-    from hqclip.launch.resolve import RENDER, render, resolve_order
-
-    order = resolve_order(spec, stage, settings)
-    if spec.scheduler not in RENDER:
+    order = make_order(spec, stage, settings)
+    if not spec.on_kubernetes:
         return dataclasses.asdict(order.job)
-    body = render(order)
-    if dry_run == "server":
-        from hqclip.launch.backend import BACKENDS
-        from hqclip.launch.kube import AlreadyExists, connect
+    if dry_run != "server":
+        return order.body
+    from hqclip.launch.kube import AlreadyExists, connect
+    from hqclip.launch.submit import create
 
-        backend = BACKENDS[spec.scheduler]
-        try:
-            return connect(spec.namespace).create(backend.api, backend.plural, body, dry_run=True)
-        except AlreadyExists as error:
-            raise ConflictError(f"{order.job.name} is there already: `launch run` would follow it ({error})") from error
-    return body
+    try:
+        return create(connect(spec.namespace), load(spec.scheduler), order.body, dry_run=True)
+    except AlreadyExists as error:
+        raise ConflictError(f"{order.job.name} is there already: `launch run` would follow it ({error})") from error

@@ -6,9 +6,9 @@ TorchX reads the annotations as they stand, so they may not be postponed here.
 import json
 
 from hqclip.errors import ConfigError
-from hqclip.launch.app import AppDef, app_def
-from hqclip.launch.resolve import resolve_order
-from hqclip.launch.spec import read_spec
+from hqclip.launch.machines import read_spec
+from hqclip.launch.resolve import make_order
+from hqclip.launch.torchx_scheduler import AppDef, write_app
 
 
 def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano") -> AppDef:
@@ -24,5 +24,4 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
         given = json.loads(settings)
     except json.JSONDecodeError as error:
         raise ConfigError(f"settings is not valid JSON at character {error.pos}: {error.msg}") from None
-    order = resolve_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given)
-    return app_def(order.spec, order.job)
+    return write_app(make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given))

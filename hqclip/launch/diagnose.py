@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hqclip.launch.backend import Backend
 from hqclip.launch.exit_status import KILLED
-from hqclip.launch.kube import CORE, PODGROUPS, WORKLOADS, Cluster
+from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.patches import Json
+from hqclip.launch.pods import phase
+from hqclip.launch.schedulers.protocol import Scheduler
 
 # what waiting does not mend: the name of an image or secret is wrong
 HOPELESS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
@@ -22,9 +23,15 @@ _TELLING = (
 )
 
 
-def why_pending(cluster: Cluster, backend: Backend, body: Json, pods: list[tuple[int, Json]]) -> str:
+def why_pending(cluster: Cluster, scheduler: Scheduler, body: Json, pods: list[tuple[int, Json]]) -> str:
     """The most telling reason there is, empty if nobody gives one."""
-    reasons = [*_stuck_containers(pods), *_queue(cluster, backend, body), *_events(cluster, body, pods)]
+    name = body["metadata"]["name"]
+    pending = [pod["metadata"]["name"] for _, pod in pods if phase(pod) == "Pending"]
+    reasons = [
+        *_stuck_containers(pods),
+        *scheduler.queue_reasons(cluster, body),
+        *_events(cluster, [*pending[:1], name, scheduler.first_node(name)]),
+    ]
     return next(iter(reasons), "")
 
 
@@ -52,31 +59,9 @@ def _stuck_containers(pods: list[tuple[int, Json]]) -> Iterable[str]:
                 yield f"{waiting['reason']}: {waiting.get('message', pod['metadata']['name'])}"
 
 
-def _queue(cluster: Cluster, backend: Backend, body: Json) -> Iterable[str]:
-    """Volcano's pod group, or Kueue's workload."""
-    if backend.name == "volcano":
-        group = cluster.get(*PODGROUPS, f"{body['metadata']['name']}-{body['metadata']['uid']}")
-        groups = [group] if group else []
-    else:
-        uid = body["metadata"]["uid"]
-        served = (cluster.list(*kind) for kind in WORKLOADS if body["spec"].get("suspend"))
-        groups = [workload for workload in next(filter(None, served), []) if _owned_by(workload, uid)]
-    for group in groups:
-        for condition in reversed(group.get("status", {}).get("conditions", [])):
-            refused = condition.get("status") == ("True" if backend.name == "volcano" else "False")
-            if refused and condition.get("message"):
-                yield f"{condition.get('reason') or condition['type']}: {condition['message']}"
-
-
-def _owned_by(thing: Json, uid: str) -> bool:
-    return any(owner.get("uid") == uid for owner in thing["metadata"].get("ownerReferences", []))
-
-
-def _events(cluster: Cluster, body: Json, pods: list[tuple[int, Json]]) -> Iterable[str]:
-    """Warnings about the job and its first pending pod, the newest first."""
-    pending = [pod["metadata"]["name"] for _, pod in pods if pod.get("status", {}).get("phase") == "Pending"]
-    name = body["metadata"]["name"]
-    for about in [*pending[:1], name, f"{name}-node-0"]:
+def _events(cluster: Cluster, names: Iterable[str]) -> Iterable[str]:
+    """Warnings about the objects of these names, the newest first."""
+    for about in names:
         events = cluster.list(CORE, "events", fieldSelector=f"involvedObject.name={about}")
         for event in sorted(events, key=_when, reverse=True):
             if event.get("type") == "Warning" or event.get("reason") in _TELLING:

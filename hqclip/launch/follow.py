@@ -8,18 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 
 from hqclip.errors import AccessError, HQClipError
-from hqclip.launch.backend import Backend
 from hqclip.launch.job import KEPT_BYTES, logs_folder
-from hqclip.launch.kube import CORE, Cluster
+from hqclip.launch.kube import Cluster
 from hqclip.launch.log import say
 from hqclip.launch.patches import Json
-from hqclip.launch.pod import CONTAINER
+from hqclip.launch.pod_template import CONTAINER
+from hqclip.launch.pods import READABLE, is_over, phase
 from hqclip.store import Store
 
 MOST_PODS = 64  # followed at a time
 PAUSE_S = 0.5  # before a connection is made again
-_OVER = ("Succeeded", "Failed")
-_READABLE = ("Running", *_OVER)
 
 
 class Follower:
@@ -40,7 +38,7 @@ class Follower:
             uid = pod["metadata"]["uid"]
             wanted = not self._none and (self._all or node == 0)
             alive = sum(thread.is_alive() for thread in self._threads.values())
-            if wanted and uid not in self._threads and _phase(pod) in _READABLE and alive < MOST_PODS:
+            if wanted and uid not in self._threads and phase(pod) in READABLE and alive < MOST_PODS:
                 thread = threading.Thread(target=self._follow, args=(node, pod), name=f"log-{node}", daemon=True)
                 self._threads[uid] = thread
                 thread.start()
@@ -72,10 +70,11 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
     seen = _Seen()
     while True:
         try:
-            over = _is_over(cluster, name, uid)
+            over = is_over(cluster, name, uid)
             if over is None:
                 return
-            yield from seen.fresh(_lines(cluster, name, follow="true", **seen.since()))
+            timed = {"container": CONTAINER, "timestamps": "true", "follow": "true"}
+            yield from seen.fresh(cluster.log_lines(name, **timed, **seen.since()))
             if over:
                 return
         except AccessError as error:
@@ -84,25 +83,6 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
         except HQClipError:
             pass  # the line broke, or the container has not begun
         wait(PAUSE_S)
-
-
-def pod_lines(cluster: Cluster, backend: Backend, job: str, node: int) -> Iterator[str]:
-    """What the newest pod of a node has said so far."""
-    pods = [pod for number, pod in job_pods(cluster, backend, job) if number == node]
-    for pod in sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[-1:]:
-        yield from (line.partition(" ")[2] + "\n" for line in _lines(cluster, pod["metadata"]["name"]))
-
-
-def job_pods(cluster: Cluster, backend: Backend, job: str) -> list[tuple[int, Json]]:
-    """The pods of a job with their node numbers; those that do not know theirs yet are left out."""
-    pods = cluster.list(CORE, "pods", labelSelector=backend.selector(job))
-    numbers = [(pod["metadata"].get("annotations", {}).get(backend.node, ""), pod) for pod in pods]
-    return sorted(((int(text), pod) for text, pod in numbers if text.isdigit()), key=lambda pair: pair[0])
-
-
-def running(pods: list[tuple[int, Json]]) -> int:
-    """How many of them run."""
-    return sum(_phase(pod) == "Running" for _, pod in pods)
 
 
 class _Seen:
@@ -133,25 +113,3 @@ def _order(time: str) -> tuple[str, str]:
     """RFC 3339 with any number of digits of a second, for comparison."""
     seconds, _, fraction = time.rstrip("Z").partition(".")
     return seconds, fraction.ljust(9, "0")
-
-
-def _lines(cluster: Cluster, pod: str, **query: str) -> Iterator[str]:
-    """Whole lines with their times; the piece before a break is left for the next connection."""
-    rest = b""
-    for piece in cluster.log(pod, container=CONTAINER, timestamps="true", **query):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-def _is_over(cluster: Cluster, name: str, uid: str) -> bool | None:
-    """Whether the pod has ended; None if it is gone."""
-    pod = cluster.get(CORE, "pods", name)
-    if pod is None or pod["metadata"]["uid"] != uid:
-        return None
-    return _phase(pod) in _OVER
-
-
-def _phase(pod: Json) -> str:
-    return str(pod.get("status", {}).get("phase", ""))

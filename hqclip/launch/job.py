@@ -71,6 +71,12 @@ class Job:
             raise DataError(f"{key}: not a job of this version of hqclip: {error}") from error
 
 
+def read_job(store: Store, key: str) -> Job:
+    """What to run. Raises `NotFoundError` and `DataError`."""
+    there = f"{folder(key)}/job.json"
+    return Job.from_json(store.read(there), there)
+
+
 def folder(key: str) -> str:
     """Where a job keeps what launcher and workers tell each other."""
     return f"launch/{key}"

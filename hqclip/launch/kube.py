@@ -21,14 +21,7 @@ from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 
 CORE = "v1"
-PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
-WORKLOADS = (("kueue.x-k8s.io/v1beta2", "workloads"), ("kueue.x-k8s.io/v1beta1", "workloads"))  # newest first
-WORKFLOWS = ("argoproj.io/v1alpha1", "workflows")
-INSTALLED_BY = {
-    "batch.volcano.sh": "Volcano (volcano.sh/en/docs/installation), or give --scheduler jobset",
-    "jobset.x-k8s.io": "JobSet (jobset.sigs.k8s.io/docs/installation), or give --scheduler volcano",
-}
-_INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT = (10, 60)  # seconds: to connect, to answer
 AT_ONCE = (0.3, 0.5)
 PATIENCE_S = 120.0  # how long a call is tried again
@@ -38,6 +31,16 @@ _TRANSIENT = (429, 500, 502, 503, 504)
 
 class AlreadyExists(Exception):
     """There is an object of this name; what to do about it is the caller's decision."""
+
+
+class _Missing(MissingSoftwareError):
+    """No such object, or no such namespace."""
+
+    exit_code = 64
+
+
+class NotServed(_Missing):
+    """No such kind of object."""
 
 
 class Cluster:
@@ -68,7 +71,7 @@ class Cluster:
         self._sleep(seconds)
 
     def create(self, api: str, plural: str, body: Json, *, dry_run: bool = False) -> Json:
-        """Create an object. Raises `AlreadyExists`."""
+        """Create an object. Raises `AlreadyExists`, and `NotServed` if there is no such kind."""
         query = {"dryRun": "All"} if dry_run else {}
         return self._json("POST", self._path(api, plural), query=query, body=body)
 
@@ -111,22 +114,28 @@ class Cluster:
             return False
         return True
 
-    def log(self, pod: str, **query: str) -> Iterator[bytes]:
-        """Pieces of a container's output as they come; ends when the server says so, or breaks with `UnavailableError`.
+    def log_lines(self, pod: str, **query: str) -> Iterator[str]:
+        """Whole lines of a container's output as they come; ends when the server says so.
 
-        Nothing is tried again here: who follows knows what was seen. Raises `ConfigError` while the pod has not begun.
+        Nothing is tried again here: who follows knows what was seen. Raises `ConfigError` while the pod has not begun,
+        and `UnavailableError` when the connection breaks; the piece of a line before that is left out.
         """
         path = self._path(CORE, "pods", pod) + "/log"
         try:
             response = self._call("GET", path, query, None, (TIMEOUT[0], None))
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._fault(error, "GET", path) from error
+        rest = b""
         try:
-            yield from response.stream(65536)
+            for piece in response.stream(65536):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnavailableError(f"the log of {pod} broke off: {error}") from error
         finally:
             response.close()
+        if rest:
+            yield rest.decode(errors="replace")
 
     def _path(self, api: str, plural: str, name: str = "") -> str:
         root = f"/api/{api}" if api == CORE else f"/apis/{api}"
@@ -204,16 +213,9 @@ class _Expired(Exception):
     """The list that was being read page by page is too old."""
 
 
-class _Missing(MissingSoftwareError):
-    """No such object, or no such kind of object."""
-
-    exit_code = 64
-
-
 def _missing(said: str, path: str, namespace: str) -> HQClipError:
-    group = path.split("/")[2]
-    if group in INSTALLED_BY and ("page not found" in said or "could not find the requested resource" in said):
-        return _Missing(f"this cluster serves no {group}: install {INSTALLED_BY[group]}")
+    if "page not found" in said or "could not find the requested resource" in said:
+        return NotServed(f"this cluster serves no {path.split('/')[2]}")
     if "namespaces" in said:
         return _Missing(f"there is no namespace {namespace!r}: create it, or give another --namespace")
     return _Missing(said)
@@ -255,7 +257,7 @@ def connect(namespace: str = "", patience_s: float = PATIENCE_S) -> Cluster:
     settings = Configuration()
     try:
         config.load_incluster_config(client_configuration=settings)
-        own = _INSIDE.read_text().strip()
+        own = OWN_NAMESPACE.read_text().strip()
     except config.ConfigException:
         try:
             path = os.environ.get("KUBECONFIG") or None
@@ -268,38 +270,3 @@ def connect(namespace: str = "", patience_s: float = PATIENCE_S) -> Cluster:
             ) from error
     settings.retries = False  # tries are counted here
     return Cluster(ApiClient(settings), namespace or own, patience_s=patience_s)
-
-
-def own_pod(cluster: Cluster) -> Json | None:
-    """The pod this process runs in, None outside Kubeflow; in it, KFP says its name."""
-    name = os.environ.get("KFP_POD_NAME", "")
-    if not name:
-        return None
-    home = _INSIDE.read_text().strip() if _INSIDE.exists() else cluster.namespace
-    return cluster.elsewhere(home).get(CORE, "pods", name)
-
-
-def run_id(pod: Json) -> str:
-    """The Kubeflow run a pod belongs to, empty if to none."""
-    return str(pod["metadata"].get("labels", {}).get("pipeline/runid", ""))
-
-
-def owner(cluster: Cluster, pod: Json) -> Json | None:
-    """The Argo Workflow of a pod as an owner: what it owns is deleted with it. Never the pod: that may be evicted.
-
-    None for a pod of another namespace, as owners must be of the same: then lease and janitor end what is left alone.
-    """
-    if pod["metadata"].get("namespace", cluster.namespace) != cluster.namespace:
-        return None
-    name = pod["metadata"].get("labels", {}).get("workflows.argoproj.io/workflow", "")
-    workflow = cluster.get(*WORKFLOWS, name) if name else None
-    if workflow is None:
-        return None
-    return {
-        "apiVersion": WORKFLOWS[0],
-        "kind": "Workflow",
-        "name": name,
-        "uid": workflow["metadata"]["uid"],
-        "controller": False,
-        "blockOwnerDeletion": False,
-    }

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hqclip.errors import ConfigError
-from hqclip.launch import jobset, volcano
 from hqclip.launch.job import GANG, REPLICAS, Job
+from hqclip.launch.machines import read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.profiles import find_network
-from hqclip.launch.spec import LaunchSpec, check_for_stage, read_sections, read_spec
+from hqclip.launch.registry import load
+from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import did_you_mean
 from hqclip.stages import STAGES, Shape
 
-RENDER = {"volcano": volcano.render, "jobset": jobset.render}
 MARGIN_S = 15  # of the pod's grace, for the agent to write down what happened
 
 
@@ -29,20 +30,31 @@ class Order:
     spec: LaunchSpec
     job: Job
 
+    @cached_property
+    def body(self) -> Json:
+        """The object that a cluster is asked for, rendered once. Raises `ConfigError` if patches leave none."""
+        try:
+            return dict(load(self.spec.scheduler).render(self.spec, self.job))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"with its patches this is no {self.spec.scheduler} object any more: {error!r}"
+            ) from error
 
-def resolve_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
+
+def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
     """Check the settings against the stage and the machines. Raises `ConfigError` with what does not fit."""
     if stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, STAGES)}; one of {', '.join(STAGES)}")
-    shape = GANG if STAGES[stage].shape is Shape.GANG else REPLICAS
-    check_for_stage(spec, stage, shape)
-    if stage == "annotate" and spec.nodes > 1:
+    shape = STAGES[stage].shape
+    _check_for_stage(spec, stage, shape)
+    if shape is Shape.REPLICAS and spec.nodes > 1:
         given = {**given, "claims": True}  # so that replicas share the shards
     checked = STAGES[stage].settings.from_mapping(given, f"{stage}.")
     settings = checked.to_mapping()
     settings["store"] = one_spelling(str(settings["store"]))
-    processes = spec.processes if shape == GANG else 1
-    if shape == GANG:
+    gang = shape is Shape.GANG
+    processes = spec.processes if gang else 1
+    if gang:
         checked.check_ranks(spec.nodes * processes)
     job = Job(
         name=job_name(spec, stage, settings),
@@ -50,34 +62,42 @@ def resolve_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Ord
         store=str(settings["store"]),
         stage=stage,
         settings=settings,
-        shape=shape,
+        shape=GANG if gang else REPLICAS,
         nodes=spec.nodes,
         nproc=processes,
-        progress=f"runs/{settings['run']}/checkpoints/" if shape == GANG else "",
+        progress=f"runs/{settings['run']}/checkpoints/" if gang else "",
         restarts_in_place=spec.restarts_in_place,
-        no_progress_attempts=spec.no_progress_attempts if shape == GANG else 0,  # of others no progress is known
+        no_progress_attempts=spec.no_progress_attempts if gang else 0,  # of others no progress is known
         lease_stale_s=spec.lease_stale_s,
         rendezvous_timeout_s=spec.rendezvous_timeout_s,
         shutdown_s=spec.grace_s - MARGIN_S,
         environment_script=str(find_network(spec.network).get("environment_script", "")),
     )
-    if spec.scheduler != "local" and not job.store.startswith("gs://") and not _is_shared(job.store, spec):
-        raise ConfigError(
-            f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or mount "
-            "a shared volume there with --volumes claim:NAME:/path"
-        )
     order = Order(spec, job)
-    if spec.scheduler in RENDER:
-        render(order)
+    if spec.on_kubernetes:
+        if not job.store.startswith("gs://") and not _is_shared(job.store, spec):
+            raise ConfigError(
+                f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or "
+                "mount a shared volume there with --volumes claim:NAME:/path"
+            )
+        _ = order.body  # refuses patches that leave no object
     return order
 
 
-def render(order: Order) -> Json:
-    """The object that is created for an order. Raises `ConfigError` if patches leave none."""
-    try:
-        return RENDER[order.spec.scheduler](order.spec, order.job)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ConfigError(f"with its patches this is no {order.spec.scheduler} object any more: {error!r}") from error
+def _check_for_stage(spec: LaunchSpec, stage: str, shape: Shape) -> None:
+    """What a stage cannot do with these machines. Raises `ConfigError`."""
+    problems = []
+    gang = shape is Shape.GANG
+    if not gang and spec.nproc > 1:
+        problems.append(f"nproc is {spec.nproc}, but {stage} is no gang: give nodes, one replica each")
+    if gang and spec.nodes > 1 and spec.restarts_in_place:
+        problems.append("restarts_in_place works for one node: the nodes of a gang would miss each other; give retries")
+    if not gang and spec.stall_timeout_s:
+        problems.append(f"stall_timeout_s looks at checkpoints, and {stage} writes none: leave it to train")
+    if shape is Shape.SINGLE and spec.nodes > 1:
+        problems.append(f"nodes is {spec.nodes}, but {stage} runs on one")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def one_spelling(store: str) -> str:
@@ -102,18 +122,20 @@ def plan_machines(uri: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
 
     What earlier stages will say is not known yet. Raises `ConfigError` with the problems of all stages at once.
     """
+    machines = read_machines(uri)
     specs, problems = {}, []
-    for stage in read_sections(uri):
+    for stage in machines.sections:
         try:
             if stage not in settings:
                 raise ConfigError(f"{uri}: {stage} runs where it is called; leave its section out")
-            specs[stage] = read_spec({}, file=uri, stage=stage)
-            resolve_order(specs[stage], stage, _filled(stage, settings[stage]))
+            spec = machines.spec(stage)
+            make_order(spec, stage, _filled(stage, settings[stage]))
+            specs[stage] = spec.to_mapping()
         except ConfigError as error:
             problems += [f"{stage}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
-    return {stage: spec.to_mapping() for stage, spec in specs.items()}
+    return specs
 
 
 def check_launched(machines: Mapping[str, Any], launched: Sequence[str]) -> None:

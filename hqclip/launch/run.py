@@ -13,15 +13,14 @@ from typing import Any
 
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
-from hqclip.launch.backend import BACKENDS
 from hqclip.launch.exit_status import KILLED
-from hqclip.launch.job import Job, folder, logs_folder, newest, publish
+from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.log import say
-from hqclip.launch.naming import KEY
-from hqclip.launch.resolve import Order, resolve_order
+from hqclip.launch.registry import load
+from hqclip.launch.resolve import make_order
+from hqclip.launch.schedulers.protocol import SUCCEEDED, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
-from hqclip.launch.state import SUCCEEDED, State
 from hqclip.store import Store, open_store
 
 LEASE_S = 10.0
@@ -43,11 +42,11 @@ def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[st
     that broke first, its message and its traceback.
     """
     started = time.monotonic()
-    run = _locally if spec.scheduler == "local" else _on_kubernetes
-    order, job, state = run(spec, stage, settings)
+    run = _on_kubernetes if spec.on_kubernetes else _locally
+    job, state = run(spec, stage, settings)
     store = open_store(job.store)
     if state.phase != SUCCEEDED:
-        raise _failure(store, job, state, order.spec.scheduler != "local")
+        raise _failure(store, job, state, spec.on_kubernetes)
     result = _result(store, job)
     attempts = read_attempts(store, job.key)
     return {
@@ -55,7 +54,7 @@ def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[st
         "launch": {
             "job": job.name,
             "key": job.key,
-            "scheduler": order.spec.scheduler,
+            "scheduler": spec.scheduler,
             "attempts": max((attempt.number for attempt in attempts), default=0),
             "restarts": state.restarts,
             "node_hours": sum(attempt.seconds for attempt in attempts) / 3600,
@@ -76,14 +75,14 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
         ) from error
 
 
-def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
-    from hqclip.launch.local import LocalRun, only_one
+def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Job, State]:
+    from hqclip.launch.schedulers.local import LocalRun, only_one
 
-    order = resolve_order(spec, stage, settings)
+    order = make_order(spec, stage, settings)
     store = open_store(order.job.store)
     with only_one(order.job.name):
         job = publish(store, order.job)
-        run = LocalRun(Order(spec, job), store)
+        run = LocalRun(spec, job, store)
 
         def stop() -> str:
             run.stop()
@@ -92,7 +91,7 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
         signal.signal(signal.SIGINT, signal.default_int_handler)  # TorchX's own would end in a traceback
         try:
             with _lease(store, job), _terminated(stop):
-                return order, job, run.to_the_end(job)
+                return job, run.to_the_end()
         except KeyboardInterrupt:
             say(f"interrupted: {job.name} is stopped, with time for a checkpoint")
             run.stop()
@@ -101,46 +100,37 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
             run.close()
 
 
-def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Order, Job, State]:
-    from torchx.runner import Runner
-
-    from hqclip.launch import schedulers
-    from hqclip.launch.app import app_def
-    from hqclip.launch.kube import connect, own_pod, run_id
+def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Job, State]:
+    from hqclip.launch.kube import connect
+    from hqclip.launch.kubeflow import run_id
+    from hqclip.launch.submit import submit
     from hqclip.launch.watch import Watch
 
-    cluster, backend = connect(spec.namespace), BACKENDS[spec.scheduler]
+    cluster = connect(spec.namespace)
+    scheduler: Scheduler = load(spec.scheduler)
     if not spec.launch_id:
-        pod = own_pod(cluster)
-        spec = replace(spec, launch_id=run_id(pod) if pod else "")
-    order = resolve_order(spec, stage, settings)
-    name = f"hqclip_{spec.scheduler}"
-    factory = getattr(schedulers, spec.scheduler)
-    runner = Runner(schedulers.SESSION, {name: lambda session, **_: factory(session, cluster)})
-    store = open_store(order.job.store)
-
-    alone = f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else ""
+        spec = replace(spec, launch_id=run_id(cluster))
+    order = make_order(spec, stage, settings)
+    name, store = order.job.name, open_store(order.job.store)
+    goes_on = "goes on by itself" + (f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else "")
 
     def cancel() -> str:
         if spec.on_termination == "detach":
-            return f"{order.job.name} goes on by itself{alone}"
+            return f"{name} {goes_on}"
         try:
-            cluster.delete(backend.api, backend.plural, order.job.name, at_once=True)
+            cluster.delete(*scheduler.kind, name, at_once=True)
         except HQClipError as error:
-            return f"stopped, but {order.job.name} could not be deleted ({error}) and goes on by itself{alone}"
-        return f"stopped, and {order.job.name} with it"
+            return f"stopped, but {name} could not be deleted ({error}) and {goes_on}"
+        return f"stopped, and {name} with it"
 
-    with _terminated(cancel), _interrupted(f"{order.job.name} goes on by itself{alone}"):
-        runner.schedule(runner.dryrun(app_def(spec, order.job), name))
-        body = backend.get(cluster, order.job.name) or {}
-        key = str(body.get("metadata", {}).get("annotations", {}).get(KEY, ""))
-        job = replace(order.job, launch=int(key.rpartition("/")[2] or newest(store, order.job.name)))
+    with _terminated(cancel), _interrupted(f"{name} {goes_on}"):
+        job = submit(cluster, order, store)
         with _lease(store, job):
-            outcome = Watch(cluster, backend, order, store).to_the_end(job)
+            outcome = Watch(cluster, scheduler, spec, store).to_the_end(job)
     if outcome.fault is not None:
-        cluster.delete(backend.api, backend.plural, job.name)
+        cluster.delete(*scheduler.kind, name)
         raise outcome.fault
-    return order, job, outcome.state
+    return job, outcome.state
 
 
 @contextmanager

@@ -1,27 +1,17 @@
-"""What a person says about machines, from flags or YAML: one frozen `LaunchSpec`, every problem reported at once.
-
-The later wins: defaults, the hardware profile, the file's common part, its section for the stage, flags.
-"""
+"""What a person says about machines: one frozen `LaunchSpec`, every problem reported at once."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.job import GANG
+from hqclip.errors import ConfigError
 from hqclip.launch.patches import read_patches
-from hqclip.launch.profiles import find_network, find_profile, read_yaml
-from hqclip.settings import Settings, did_you_mean, setting
-from hqclip.stages import STAGES
-from hqclip.store import read_uri
+from hqclip.launch.profiles import find_network
+from hqclip.launch.registry import KUBERNETES, LOCAL, SCHEDULERS, load
+from hqclip.settings import Settings, setting
 
 SECURITY = ("restricted", "baseline", "network")  # from strict to lax
-SCHEDULERS = ("local", "volcano", "jobset")
 INT32 = 2**31 - 1
 _KEY, _VALUE = (
     r"([a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
@@ -49,9 +39,7 @@ _OWN_PATHS = ("/tmp", "/dev/shm")  # noqa: S108 - of the pod
 class LaunchSpec(Settings):
     """Where and how a stage runs: scheduler, machines, queue, retries, limits, storage, secrets."""
 
-    scheduler: str = setting(
-        "what runs the job: processes here, a Volcano Job, or a JobSet", "local", choices=SCHEDULERS
-    )
+    scheduler: str = setting("what runs the job: processes here, a Volcano Job, or a JobSet", LOCAL, choices=SCHEDULERS)
     profile: str = setting("named hardware: `hqclip launch profiles` lists them; empty for none", "")
     launch_id: str = setting("what the job belongs to, e.g. a Kubeflow run id; part of its name", "")
     image: str = setting("container image of the workers, best by digest (name@sha256:...)", "")
@@ -190,7 +178,7 @@ class LaunchSpec(Settings):
         return problems
 
     def _bad_cluster(self) -> list[str]:
-        if self.scheduler == "local":
+        if not self.on_kubernetes:
             return []
         problems = [*self._bad_words(), *self._bad_names()]
         if _BYTES(self.shm) and _BYTES(self.memory) and _size(self.shm) > _size(self.memory):
@@ -211,9 +199,12 @@ class LaunchSpec(Settings):
                 )
             elif SECURITY.index(needed) > level:
                 problems.append(f"network {self.network} needs security {needed}, and security is {self.security}")
-        if self.scheduler == "volcano" and self.topology and not re.fullmatch("[0-9]+", self.topology):
-            problems.append(f"topology is {self.topology!r}; for volcano give the number of a tier")
-        return problems
+        return [*problems, *load(self.scheduler).problems(self)]
+
+    @property
+    def on_kubernetes(self) -> bool:
+        """Whether pods do the work, and not processes of this machine."""
+        return self.scheduler in KUBERNETES
 
     @property
     def processes(self) -> int:
@@ -221,137 +212,8 @@ class LaunchSpec(Settings):
         return self.nproc or self.gpus or 1
 
 
-def read_spec(flags: Mapping[str, Any], *, file: str = "", stage: str = "") -> LaunchSpec:
-    """The spec for a stage out of defaults, profile, `file` and flags. Raises `ConfigError` with every problem."""
-    written = read_file(file, stage) if file else {}
-    given = {**written, **flags}
-    found = find_profile(str(given["profile"])) if given.get("profile") else {}
-    profile = {name: _plain(name, value) for name, value in found.items()}
-    return LaunchSpec.from_mapping({**profile, **given}, "launch." if file else "")
-
-
-def read_file(uri: str, stage: str) -> dict[str, Any]:
-    """The settings of a YAML file for one stage: its common part under its section for that stage."""
-    common, sections = _read_parts(uri)
-    return {name: _plain(name, value) for name, value in {**common, **sections.get(stage, {})}.items()}
-
-
-def read_sections(uri: str) -> list[str]:
-    """The stages that have a section of their own in a YAML file."""
-    return sorted(_read_parts(uri)[1])
-
-
-def _read_parts(uri: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The common part and the sections. Raises `ConfigError`."""
-    try:
-        written = read_yaml(read_uri(uri), f"launch spec {uri}") or {}
-    except NotFoundError as error:
-        raise ConfigError(f"launch spec {uri}: {error}") from error
-    if not isinstance(written, dict):
-        raise ConfigError(f"launch spec {uri}: give settings, `name: value` a line")
-    known = {field.name for field in dataclasses.fields(LaunchSpec)}
-    sections = {name: part or {} for name, part in written.items() if name in STAGES}
-    common = {name: value for name, value in written.items() if name not in sections}
-    bad = [name for name, part in sections.items() if not isinstance(part, dict)]
-    if bad:
-        raise ConfigError(f"launch spec {uri}: the section of {', '.join(bad)} is no mapping of settings")
-    unknown = [name for part in (common, *sections.values()) for name in part if name not in known]
-    if unknown:
-        names = ", ".join(f"{name}{did_you_mean(str(name), [*known, *STAGES])}" for name in unknown)
-        raise ConfigError(f"launch spec {uri}: unknown {names}")
-    return common, sections
-
-
-def _plain(name: str, value: Any) -> Any:
-    """YAML's own forms as settings have them: mappings as NAME=value, patches as JSON, quantities as text."""
-    if name == "patches" and not isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, dict):
-        return [f"{key}={_word(item)}" for key, item in value.items()]
-    if name in ("cpus", "memory", "shm", "disk", "topology") and isinstance(value, int | float):
-        return str(value)
-    return value
-
-
-def _word(value: Any) -> str:
-    """A value of YAML as it was written: `true`, not Python's `True`; nothing for nothing."""
-    return "" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
-
-
 def _size(quantity: str) -> float:
     """Bytes of a Kubernetes quantity."""
     number = quantity.rstrip("MGTi")
     unit = quantity.removeprefix(number)
     return float(number) * float(1024 if unit.endswith("i") else 1000) ** (" KMGT".index(unit[0]) if unit else 0)
-
-
-def check_for_stage(spec: LaunchSpec, stage: str, shape: str) -> None:
-    """What a stage cannot do with these machines. Raises `ConfigError`."""
-    problems = []
-    if shape != GANG and spec.nproc > 1:
-        problems.append(f"nproc is {spec.nproc}, but {stage} is no gang: give nodes, one replica each")
-    if shape == GANG and spec.nodes > 1 and spec.restarts_in_place:
-        problems.append("restarts_in_place works for one node: the nodes of a gang would miss each other; give retries")
-    if shape != GANG and spec.stall_timeout_s:
-        problems.append(f"stall_timeout_s looks at checkpoints, and {stage} writes none: leave it to train")
-    if stage not in ("train", "annotate") and spec.nodes > 1:
-        problems.append(f"nodes is {spec.nodes}, but {stage} runs on one")
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchRunConfig(LaunchSpec):
-    """Run a stage on many machines, and wait for its result; the flags of the stage follow its name."""
-
-    spec: str = setting("YAML file with settings of this list, and a section for each stage; flags win over it", "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchRenderConfig(LaunchRunConfig):
-    """Print the object that `launch run` would create."""
-
-
-CLUSTER = "Kubernetes namespace; empty is that of this pod, or of the kubeconfig"
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobsListConfig(Settings):
-    """List the jobs of hqclip in a namespace: what they are, how they are, why they wait."""
-
-    namespace: str = setting(CLUSTER, "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobsLogsConfig(Settings):
-    """Print what the newest pod of a job has said so far."""
-
-    job: str = setting("name of the job")
-    node: int = setting("number of the node or replica", 0, minimum=0)
-    namespace: str = setting(CLUSTER, "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobsCancelConfig(Settings):
-    """Delete jobs and their pods: one by its name, or all of a launch id such as a Kubeflow run."""
-
-    job: str = setting("name of the job", "")
-    of: str = setting("launch id whose jobs are cancelled", "")
-    namespace: str = setting(CLUSTER, "")
-
-    def conflicts(self) -> list[str]:
-        """Neither or both."""
-        return [] if bool(self.job) != bool(self.of) else ["give one of job and of"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobsGcConfig(Settings):
-    """Delete jobs that nobody wants any more: their workflow is gone or has ended, or their lease is long stale."""
-
-    namespace: str = setting(CLUSTER, "")
-    pretend: bool = setting("only say what would be deleted", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfilesConfig(Settings):
-    """List the hardware profiles and network presets that a launch can name."""

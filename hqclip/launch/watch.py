@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
-from hqclip.launch.backend import Backend
 from hqclip.launch.diagnose import hopeless, killed, why_pending
-from hqclip.launch.follow import Follower, job_pods, running
+from hqclip.launch.follow import Follower
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.limits import Limits
 from hqclip.launch.log import say
 from hqclip.launch.patches import Json
-from hqclip.launch.resolve import Order
-from hqclip.launch.state import ENDED, FAILED, PENDING, RESTARTING, State
+from hqclip.launch.pods import job_pods, running
+from hqclip.launch.schedulers.protocol import ENDED, FAILED, PENDING, RESTARTING, Scheduler, State
+from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
 
 POLL_S = 5.0
@@ -39,13 +39,13 @@ class Watch:
     def __init__(
         self,
         cluster: Cluster,
-        backend: Backend,
-        order: Order,
+        scheduler: Scheduler,
+        spec: LaunchSpec,
         store: Store,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cluster, self._backend, self._order, self._store = cluster, backend, order, store
+        self._cluster, self._scheduler, self._spec, self._store = cluster, scheduler, spec, store
         self._clock = clock
         self._said, self._said_at = "", -SAY_AGAIN_S
         self._since: dict[str, float] = {}  # when a phase or a hopeless container was first seen
@@ -55,8 +55,8 @@ class Watch:
 
     def to_the_end(self, job: Job) -> Outcome:
         """Follow the job until it has ended, is gone, or has used up its time."""
-        follower = Follower(self._cluster, self._store, job.key, whose=self._order.spec.follow)
-        limits = Limits(self._order.spec, job, self._store, self._clock)
+        follower = Follower(self._cluster, self._store, job.key, whose=self._spec.follow)
+        limits = Limits(self._spec, job, self._store, self._clock)
         while True:
             try:
                 outcome = self._look(job, follower, limits)
@@ -71,12 +71,12 @@ class Watch:
 
     def _look(self, job: Job, follower: Follower, limits: Limits) -> Outcome | None:
         """One look at the job; how it ended, if it has."""
-        body = self._backend.get(self._cluster, job.name)
+        body = self._cluster.get(*self._scheduler.kind, job.name)
         if body is None:
             gone = f"{job.name} was deleted by somebody else while it was watched"
             return Outcome(State(FAILED, 0, gone))
-        state = self._backend.read(self._cluster, body)
-        pods = job_pods(self._cluster, self._backend, job.name)
+        state = self._scheduler.state(self._cluster, body)
+        pods = job_pods(self._cluster, self._scheduler, job.name)
         follower.look(pods)
         self._has_run = self._has_run or running(pods) > 0
         self._killed = killed(pods) or self._killed
@@ -101,7 +101,7 @@ class Watch:
         if state.restarts:
             text += f", started again {state.restarts} times"
         if waits:
-            self._why = why_pending(self._cluster, self._backend, body, pods) or state.reason
+            self._why = why_pending(self._cluster, self._scheduler, body, pods) or state.reason
             text += f" ({self._why})" if self._why else ""
         now = self._clock()
         if text != self._said or (waits and now - self._said_at >= SAY_AGAIN_S):
@@ -113,7 +113,7 @@ class Watch:
 
         A container that cannot start is hopeless before any has run; later its registry has a bad hour.
         """
-        spec = self._order.spec
+        spec = self._spec
         waiting = self._lasts("pending", waits)
         stuck = hopeless(pods)
         if self._lasts("hopeless", bool(stuck) and not self._has_run) >= HOPELESS_S:

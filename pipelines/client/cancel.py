@@ -8,8 +8,8 @@ from typing import Any
 
 from hqclip.cycle.lock import STALE_S, release
 from hqclip.errors import ConfigError, HQClipError, NotFoundError, UnavailableError
+from hqclip.launch.config import JobsCancelConfig
 from hqclip.launch.jobs import cancel_jobs
-from hqclip.launch.spec import JobsCancelConfig
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import open_store
 from pipelines.client import connect, output

@@ -16,6 +16,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +25,15 @@ from typing import Any
 from components import images
 from hqclip.errors import AccessError, ConflictError, HQClipError, MissingSoftwareError
 from hqclip.launch import kube
-from hqclip.launch.backend import BACKENDS, Backend
+from hqclip.launch.kubeflow import WORKFLOWS
+from hqclip.launch.machines import Machines, read_machines
 from hqclip.launch.naming import SELECTOR
-from hqclip.launch.patches import Json
-from hqclip.launch.resolve import render, resolve_order
-from hqclip.launch.spec import LaunchSpec, read_sections, read_spec
+from hqclip.launch.registry import KUBERNETES, load
+from hqclip.launch.resolve import make_order
+from hqclip.launch.schedulers.jobset import KUEUE
+from hqclip.launch.schedulers.protocol import Scheduler
+from hqclip.launch.spec import LaunchSpec
+from hqclip.launch.submit import create
 from hqclip.stages import STAGES
 from hqclip.store import Store, open_store
 from pipelines.client import connect, output
@@ -116,14 +121,15 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
     if given.cluster or given.launch:
         cluster = Cluster(given, api)
         yield Check("kubernetes", cluster.reachable)
-        for backend in BACKENDS.values():
-            yield Check(backend.name, lambda backend=backend: cluster.scheduler(backend))  # type: ignore[misc]
+        for name in KUBERNETES:
+            yield Check(name, lambda name=name: cluster.scheduler(load(name)))  # type: ignore[misc]
         yield Check("some scheduler", cluster.some_scheduler)
         yield Check("kueue", cluster.kueue, may_do_without=True)
         yield Check("rights", cluster.rights)
         yield Check("service accounts", cluster.accounts, may_do_without=True)
-        for stage in read_sections(given.launch) if given.launch else ():
-            yield Check(f"job of {stage}", lambda stage=stage: cluster.job(stage))  # type: ignore[misc]
+        machines = read_machines(given.launch) if given.launch else Machines()
+        for stage in machines.sections:
+            yield Check(f"job of {stage}", lambda stage=stage: cluster.job(machines, stage))  # type: ignore[misc]
 
 
 def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -293,17 +299,17 @@ class Cluster:
         self._is_there = True
         return Finding(OK, f"namespace {self._cluster.namespace}")
 
-    def scheduler(self, backend: Backend) -> Finding:
+    def scheduler(self, scheduler: Scheduler) -> Finding:
         """Would it take a job of this kind from us?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        spec = LaunchSpec(scheduler=backend.name, image=images.ref("base"), cpus="1", memory="1Gi", shm="64Mi")
+        spec = LaunchSpec(scheduler=scheduler.name, image=images.ref("base"), cpus="1", memory="1Gi", shm="64Mi")
         try:
-            self._try(backend, spec, "plan", ANY_STORE)
+            self._try(spec, "plan", ANY_STORE)
         except MissingSoftwareError as error:
             return Finding(WARN, str(error), "")
-        self._cluster.delete(backend.api, backend.plural, NOBODY)
-        self._serves.append(backend.name)
+        self._cluster.delete(*scheduler.kind, NOBODY)
+        self._serves.append(scheduler.name)
         return Finding(OK, "takes a job of ours (dry run)")
 
     def some_scheduler(self) -> Finding:
@@ -318,11 +324,7 @@ class Cluster:
         """Which queues are there?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        found = [
-            queue["metadata"]["name"]
-            for version in ("v1beta2", "v1beta1")
-            for queue in self._cluster.list(f"kueue.x-k8s.io/{version}", "localqueues")
-        ]
+        found = [queue["metadata"]["name"] for api in KUEUE for queue in self._cluster.list(api, "localqueues")]
         return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
 
     def rights(self) -> Finding:
@@ -331,7 +333,7 @@ class Cluster:
             return _unknown("kubernetes")
         self._cluster.list(kube.CORE, "events", fieldSelector=f"involvedObject.name={NOBODY}")
         self._cluster.get(kube.CORE, "pods", NOBODY)
-        self._cluster.get(*kube.WORKFLOWS, NOBODY)
+        self._cluster.get(*WORKFLOWS, NOBODY)
         return Finding(OK, "jobs can be made, deleted and followed, with the rights of whoever asks here")
 
     def accounts(self) -> Finding:
@@ -343,32 +345,30 @@ class Cluster:
             return Finding(FAIL, f"missing: {', '.join(missing)}", "apply manifests/ (see its README)")
         return Finding(OK, ", ".join(ACCOUNTS))
 
-    def job(self, stage: str) -> Finding:
+    def job(self, machines: Machines, stage: str) -> Finding:
         """Would the cluster take the job of this stage on the machines of --launch?"""
         if not self._is_there:
             return _unknown("kubernetes")
-        spec = read_spec({}, file=self._given.launch, stage=stage)
-        if spec.scheduler == "local":
+        spec = machines.spec(stage)
+        if not spec.on_kubernetes:
             return Finding(OK, "runs where it is called")
-        self._try(BACKENDS[spec.scheduler], spec, stage, self._given.store or ANY_STORE)
+        self._try(spec, stage, self._given.store or ANY_STORE)
         if "@sha256:" not in spec.image:
             return Finding(
                 WARN, f"image {spec.image} has no digest", "give name@sha256:..., what a tag names may change"
             )
         return Finding(OK, f"{spec.nodes} x {spec.gpus} GPUs by {spec.scheduler} (dry run)")
 
-    def _try(self, backend: Backend, spec: LaunchSpec, stage: str, uri: str) -> Json:
+    def _try(self, spec: LaunchSpec, stage: str, uri: str) -> None:
         """Have the server look at the object that a launch would create, and keep nothing of it."""
         fields = dataclasses.fields(STAGES[stage].settings)
         settings: dict[str, Any] = {f.name: NOBODY for f in fields if f.default is dataclasses.MISSING}
         if "batch_size" in {f.name for f in fields}:
             settings["batch_size"] = 2 * spec.nodes * spec.processes
-        order = resolve_order(spec, stage, {**settings, "store": uri})
+        order = make_order(spec, stage, {**settings, "store": uri})
         cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
-        try:
-            return cluster.create(backend.api, backend.plural, render(order), dry_run=True)
-        except kube.AlreadyExists:
-            return {}
+        with suppress(kube.AlreadyExists):
+            create(cluster, load(spec.scheduler), order.body, dry_run=True)
 
 
 def _unknown(of: str) -> Finding:

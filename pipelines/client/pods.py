@@ -51,12 +51,7 @@ def pods_of(cluster: Cluster, run: Any) -> list[Pod]:
 
 def lines_of(cluster: Cluster, pod: Pod, tail: int = 0) -> Iterator[str]:
     """The last lines (0: all) of what it said."""
-    left = b""
-    for piece in cluster.log(pod.name, container=CONTAINER, **({"tailLines": str(tail)} if tail else {})):
-        *lines, left = (left + piece).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    if left:
-        yield left.decode(errors="replace")
+    return cluster.log_lines(pod.name, container=CONTAINER, **({"tailLines": str(tail)} if tail else {}))
 
 
 def _created(body: dict[str, Any]) -> tuple[str, str]:

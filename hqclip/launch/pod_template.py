@@ -1,4 +1,4 @@
-"""One pod of a job, as Kubernetes wants it: a plain object, for either scheduler."""
+"""One pod of a job, as Kubernetes wants it: a plain object, for any of its schedulers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ HANGS = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3", "TORCH_NCCL_DUMP_ON_TIMEOUT": "
 
 @dataclass(frozen=True)
 class Place:
-    """What a scheduler tells its pods: where node rank and attempt stand in their metadata, and where ranks meet."""
+    """What a scheduler tells its pods: where node rank and attempt stand in their metadata, and where ranks meet.
+
+    `deadline_s` is for pods whose controller does not end them itself when time is up.
+    """
 
     node_field: str
     attempt_field: str
     rendezvous: str
+    deadline_s: int | None = None
 
 
 def pod_template(spec: LaunchSpec, job: Job, place: Place) -> Json:
@@ -45,8 +49,7 @@ def pod_template(spec: LaunchSpec, job: Job, place: Place) -> Json:
         },
     }
     extras = {
-        # a JobSet's Job has its own, which says that time was up
-        "activeDeadlineSeconds": deadline_s(spec) if spec.scheduler == "volcano" else None,
+        "activeDeadlineSeconds": place.deadline_s,
         "priorityClassName": spec.priority_class or None,
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets] or None,
         "nodeSelector": _node_selector(spec) or None,

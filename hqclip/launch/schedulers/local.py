@@ -1,4 +1,4 @@
-"""A job as processes on this machine, through TorchX's own local scheduler: the laptop's way, and that of one pod."""
+"""A job as processes of this machine, by TorchX's own local scheduler: the laptop's way, and that of one pod."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import GANG, KEPT_BYTES, Job, logs_folder
 from hqclip.launch.limits import Limits
-from hqclip.launch.resolve import Order
-from hqclip.launch.state import FAILED, SUCCEEDED, State
+from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, State
+from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
 
 SCHEDULER, SESSION = "local_cwd", "hqclip"
@@ -61,17 +61,17 @@ class Processes(LocalScheduler):
 class LocalRun:
     """All attempts of one job on this machine: there is no controller here, so the launcher starts it again."""
 
-    def __init__(self, order: Order, store: Store) -> None:
-        self._order, self._store = order, store
+    def __init__(self, spec: LaunchSpec, job: Job, store: Store) -> None:
+        self._spec, self._job, self._store = spec, job, store
         self._logs = Path(tempfile.mkdtemp(prefix="hqclip-"))
         self._scheduler = Processes(SESSION)
         self._runner = Runner(SESSION, {SCHEDULER: lambda *_args, **_kwargs: self._scheduler})
 
-    def to_the_end(self, job: Job) -> State:
+    def to_the_end(self) -> State:
         """Run until it succeeds, fails for good, or has used up its retries. Raises what a limit of its time says."""
-        limits = Limits(self._order.spec, job, self._store, time.monotonic)
-        for attempt in range(self._order.spec.retries + 1):
-            handle = self._start(job, attempt)
+        limits = Limits(self._spec, self._job, self._store, time.monotonic)
+        for attempt in range(self._spec.retries + 1):
+            handle = self._start(attempt)
             while True:
                 status = self._runner.status(handle)
                 if status is None or status.is_terminal():
@@ -83,32 +83,32 @@ class LocalRun:
                 time.sleep(POLL_S)
             if status is not None and status.state.name == "SUCCEEDED":
                 return State(SUCCEEDED, attempt)
-            cause = root_cause(read_attempts(self._store, job.key))
+            cause = root_cause(read_attempts(self._store, self._job.key))
             if cause and cause.exit_status and cause.exit_status.is_permanent:
                 break
         return State(FAILED, attempt)
 
     def stop(self) -> None:
         """End what runs, with time for a checkpoint."""
-        self._scheduler.stop(self._order.spec.grace_s)
+        self._scheduler.stop(self._spec.grace_s)
 
     def close(self) -> None:
         """Keep the logs in the store."""
         for path in sorted(self._logs.rglob("combined.log")):
             attempt, node = path.relative_to(self._logs).parts[0], path.parent.name
-            key = f"{logs_folder(self._order.job.key)}/{node}-{attempt}.txt"
+            key = f"{logs_folder(self._job.key)}/{node}-{attempt}.txt"
             with contextlib.suppress(HQClipError):
                 self._store.write(key, path.read_bytes()[-KEPT_BYTES:], create_only=False)
         shutil.rmtree(self._logs, ignore_errors=True)
 
-    def _start(self, job: Job, attempt: int) -> str:
-        spec = self._order.spec
-        rendezvous = f"localhost:{_free_port()}" if job.nodes > 1 else ""
+    def _start(self, attempt: int) -> str:
+        spec, job = self._spec, self._job
         options = {
             "log_dir": str(self._logs / str(attempt)),
             "auto_set_cuda_visible_devices": job.nodes > 1 and spec.gpus > 0,
         }
-        handle = self._runner.schedule(self._runner.dryrun(app_def(spec, job, rendezvous, attempt), SCHEDULER, options))
+        app = app_def(spec, job, entrypoint=sys.executable, env=_environment(spec, job, attempt))
+        handle = self._runner.schedule(self._runner.dryrun(app, SCHEDULER, options))
         nodes = {"rank0": 1, "all": job.nodes, "none": 0}[spec.follow]
         for node in range(nodes):
             named = nodes > 1 and job.shape != GANG  # ranks of a gang are named by torchrun
@@ -118,6 +118,17 @@ class LocalRun:
     def _follow(self, handle: str, node: int, prefix: bool) -> None:
         for line in self._runner.log_lines(handle, ROLE, node, should_tail=True):
             sys.stderr.write(f"[{node}] {line}" if prefix else line)
+
+
+def _environment(spec: LaunchSpec, job: Job, attempt: int) -> dict[str, str]:
+    """What an agent is told; TorchX fills in `${...}`."""
+    return {
+        "HQCLIP_NODE": "${replica_id}",
+        "HQCLIP_RENDEZVOUS": f"localhost:{_free_port()}" if job.nodes > 1 else "",
+        "HQCLIP_ATTEMPT": str(attempt),
+        "HQCLIP_PARENT": str(os.getpid()),  # a local agent ends when its launcher is gone
+        **{name: value.replace("$", "$$") for name, value in (item.split("=", 1) for item in spec.env)},
+    }
 
 
 @contextlib.contextmanager

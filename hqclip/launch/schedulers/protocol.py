@@ -1,0 +1,67 @@
+"""What a scheduler of Kubernetes must know: how a job is asked for, found, read, and why it waits.
+
+One is a kind of object with a controller of its own. Nothing here or in its file needs the Kubernetes client, so that
+machines can be planned, and objects be rendered, without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hqclip.launch.job import Job
+from hqclip.launch.patches import Json
+from hqclip.launch.spec import LaunchSpec
+
+if TYPE_CHECKING:
+    from hqclip.launch.kube import Cluster
+
+PENDING, RUNNING, RESTARTING, SUCCEEDED, FAILED = "pending", "running", "restarting", "succeeded", "failed"
+ENDED = (SUCCEEDED, FAILED)
+
+
+@dataclass(frozen=True)
+class State:
+    """`phase` is one of the five above; `reason` is the controller's, `killed` a pod that was; both may be empty."""
+
+    phase: str
+    restarts: int = 0
+    reason: str = ""
+    killed: str = ""
+
+
+class Scheduler(Protocol):
+    """One kind of object that runs jobs.
+
+    `kind` is its API, group and version, and its plural. The pods of a job bear its name in the label `pod_label`, and
+    their node number in the annotation `node_annotation`. `install` is what a cluster lacks that knows no such objects.
+    """
+
+    name: str
+    kind: tuple[str, str]
+    pod_label: str
+    node_annotation: str
+    install: str
+
+    def problems(self, spec: LaunchSpec) -> list[str]:
+        """What it cannot do of a spec, a sentence each."""
+
+    def render(self, spec: LaunchSpec, job: Job) -> Json:
+        """The object that is created, with its patches."""
+
+    def state(self, cluster: Cluster, body: Json) -> State:
+        """What the controller says of a job, by its object."""
+
+    def queue_reasons(self, cluster: Cluster, body: Json) -> Iterator[str]:
+        """Why the queue does not let a job start, the newest first."""
+
+    def first_node(self, job: str) -> str:
+        """The name of what makes the pod of node 0, or of that pod: its events tell why a job waits, too."""
+
+
+def unmet(queued: Json, status: str) -> Iterator[str]:
+    """Reason and message of the conditions that have this status and say something, the newest first."""
+    for condition in reversed(queued.get("status", {}).get("conditions", [])):
+        if condition.get("status") == status and condition.get("message"):
+            yield f"{condition.get('reason') or condition['type']}: {condition['message']}"
