@@ -7,12 +7,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from hqclip import log
 from hqclip.completion import offer
 from hqclip.errors import ConfigError
 from hqclip.settings import Settings, did_you_mean
 
 BOOLEANS = ("true", "false")
 DRY_RUN = "dry_run"
+LOG_LEVEL, LOG_FORMAT = "log_level", "log_format"
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,11 +34,12 @@ def read_flags(
 ) -> tuple[list[dict[str, Any]], str]:
     """What is given to each kind of settings, and the kind of dry run that is wanted, empty for none.
 
-    Raises `ConfigError`. No two kinds have a flag of the same name.
+    Raises `ConfigError`. No two kinds have a flag of the same name. How much is said is set here for all of hqclip.
     """
     parser = make_parser(command, kinds, dry_runs)
     known, unknown = parser.parse_known_args(list(words))
     given = vars(known)
+    log.choose(given.pop(LOG_LEVEL, ""), given.pop(LOG_FORMAT, ""))
     dry_run = "" if _has_own_dry_run(kinds) else given.pop(DRY_RUN, "")
     if unknown:
         flag, flags = unknown[0].partition("=")[0], [_flag(f) for kind in kinds for f in dataclasses.fields(kind)]
@@ -47,7 +50,7 @@ def read_flags(
 
 
 def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequence[str] = ("settings",)) -> Parser:
-    """Flags for all fields of all kinds, the later ones in a group of their own, and `--dry-run`.
+    """Flags for all fields of all kinds, the later ones in a group of their own, `--dry-run`, and how much is said.
 
     Settings with a field `dry_run` have one of their own, which takes no value.
     """
@@ -68,6 +71,7 @@ def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequenc
             offer(action, field.metadata["choices"] or (BOOLEANS if field.type == "bool" else ()))
     if not _has_own_dry_run(kinds):
         _add_dry_run(parser, dry_runs)
+    _add_output(parser)
     return parser
 
 
@@ -95,6 +99,17 @@ def _add_dry_run(parser: argparse.ArgumentParser, dry_runs: Sequence[str]) -> No
             choices=dry_runs,
             help="print the object that would be created and stop; with =server the cluster checks it first",
         )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is said on stderr")
+    level = group.add_mutually_exclusive_group()
+    for words, value, text in (
+        (("-v", "--verbose"), "debug", "say more: requests, tries, resolved settings"),
+        (("-q", "--quiet"), "warning", "say only what does not go as it should"),
+    ):
+        level.add_argument(*words, dest=LOG_LEVEL, action="store_const", const=value, help=text)
+    group.add_argument("--log-format", dest=LOG_FORMAT, choices=log.FORMATS, help="one JSON object a line, or text")
 
 
 def _help(field: dataclasses.Field[Any]) -> str:

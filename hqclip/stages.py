@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from hqclip import log
 from hqclip.config import (
     AnnotateConfig,
     CurateConfig,
@@ -76,5 +77,6 @@ def run_stage(name: str, settings: Settings) -> dict[str, Any]:
             f"{name} needs the package {error.name}, which is not here: install the extra of hqclip for it, or run it "
             "in its image"
         ) from error
+    log.debug(name, f"runs with {settings}")
     result: dict[str, Any] = module.run(settings)
     return result

@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hqclip import log
 from hqclip.agent.stop import Halt, Stop
 
 RANK_MODULE = "hqclip.agent.rank"
@@ -34,9 +35,7 @@ def main(argv: Sequence[str] | None = None, *, rank_module: str = RANK_MODULE) -
 
         return run_agent(sys.argv[1:] if argv is None else argv, stop, rank_module)
     except Halt:  # before there was anything to tell
-        error = stop.error()
-        print(f"hqclip agent: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        return log.fault("agent", stop.error())
 
 
 if __name__ == "__main__":

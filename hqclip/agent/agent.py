@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from hqclip import log
 from hqclip.agent.environment import take_over
 from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.agent.gang import run_gang
@@ -18,6 +19,7 @@ from hqclip.agent.rank import AGENT_NAME, AGENT_PID
 from hqclip.agent.replica import run_replica
 from hqclip.agent.stop import Halt, Stop
 from hqclip.agent.termination_message import write_termination_message
+from hqclip.backoff import pause_s
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch import attempts
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
@@ -27,7 +29,6 @@ from hqclip.store import Store, open_store
 
 PARENT = "HQCLIP_PARENT"  # process id of a launcher on this machine, which started this agent
 AGREEMENT_S = 10.0  # that another agent of the gang may take to publish its exit code
-LONGEST_PAUSE_S = 60.0
 
 
 def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
@@ -98,7 +99,7 @@ class Agent:
             write_termination_message(record)
             attempts.end(self._store, self._key, self.begun, record)
         except HQClipError as error:
-            _say(f"the end of this agent was not recorded: {error}")
+            log.warning("agent", f"the end of this agent was not recorded: {error}")
 
     def _start_ranks(self) -> ExitStatus:
         job, begun = self._job, self.begun
@@ -112,9 +113,9 @@ class Agent:
             exit_status = self._start_once(turn)
             if not exit_status.failed or exit_status.is_permanent or turn >= restarts or self._stop.asked:
                 return exit_status
-            pause_s = min(2.0**turn, LONGEST_PAUSE_S)
-            _say(f"{exit_status.message}; it starts again in {pause_s:.0f} s")
-            time.sleep(pause_s)
+            wait_s = pause_s(turn)
+            log.warning("agent", f"{exit_status.message}; it starts again in {wait_s:.0f} s")
+            time.sleep(wait_s)
         raise AssertionError
 
     def _start_once(self, turn: int) -> ExitStatus:
@@ -132,7 +133,7 @@ class Agent:
             patience_s = AGREEMENT_S if self._job.nodes > 1 else 0.0
             published = self._agreement.wait(patience_s, until=lambda: self._stop.asked)
         except HQClipError as error:
-            _say(f"whether another agent knows more cannot be told: {error}")
+            log.warning("agent", f"whether another agent knows more cannot be told: {error}")
             return exit_status
         if published is None:
             return exit_status
@@ -144,7 +145,7 @@ class Agent:
         try:
             publish(self._store, self._key, self.begun.name, exit_code)
         except HQClipError as error:
-            _say(f"the other agents were not told of exit code {exit_code}: {error}")
+            log.warning("agent", f"the other agents were not told of exit code {exit_code}: {error}")
 
 
 def _how_it_ends(work: Callable[[], ExitStatus], stop: Stop) -> ExitStatus:
@@ -167,12 +168,8 @@ def _node(job: Job) -> int:
 def _report(exit_status: ExitStatus, begun: attempts.Attempt | None, seconds: float) -> None:
     """To who reads the log and to Kubernetes, before anything that may take long."""
     if exit_status.traceback and exit_status.rank is None:
-        print(exit_status.traceback, file=sys.stderr, flush=True)
+        log.warning("agent", exit_status.traceback)
     where = f" of {begun.name}" if begun else ""
     because = f": {exit_status.message}" if exit_status.message else ""
-    _say(f"the end{where} after {seconds:.0f} s, with exit code {exit_status.exit_code}{because}")
+    log.info("agent", f"the end{where} after {seconds:.0f} s, with exit code {exit_status.exit_code}{because}")
     write_termination_message(attempts.end_record(begun, exit_status, begun.progress if begun else "", seconds))
-
-
-def _say(line: str) -> None:
-    print(f"hqclip agent: {line}", file=sys.stderr, flush=True)

@@ -72,8 +72,7 @@ def _publish(store_uri: str, key: str, error: HQClipError) -> None:
         try:
             publish(open_store(store_uri), key, agent, error.exit_code)
         except HQClipError as fault:
-            said = f"exit code {error.exit_code} was not shared: {fault}"
-            print(f"hqclip {key}: {said}", file=sys.stderr, flush=True)
+            log.warning(key, f"exit code {error.exit_code} was not shared: {fault}")
 
 
 def _end_without_agent(grace_s: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
+
+from hqclip import log
 
 LIMIT_BYTES = 4096  # Kubernetes cuts longer messages
 DEFAULT = "/dev/termination-log"
@@ -20,7 +21,7 @@ def write_termination_message(record: dict[str, Any]) -> None:
         try:
             Path(path).write_bytes(shortened(record))
         except OSError as error:  # the record in the store says the same
-            print(f"hqclip agent: no termination message: {error}", file=sys.stderr, flush=True)
+            log.warning("agent", f"no termination message: {error}")
 
 
 def shortened(record: dict[str, Any]) -> bytes:

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from hqclip import log
 from hqclip.errors import AccessError, HQClipError
 from hqclip.launch.job import KEPT_BYTES, logs_folder
 from hqclip.launch.kube import Cluster
-from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 from hqclip.launch.pod_template import CONTAINER
 from hqclip.launch.pods import READABLE, is_over, phase
@@ -61,7 +61,7 @@ class Follower:
         try:
             self._store.write(f"{logs_folder(self._key)}/{node}-{uid[:8]}.txt", bytes(kept), create_only=False)
         except HQClipError as error:
-            say(f"the log of node {node} was not kept: {error}")
+            log.warning("launch", f"the log of node {node} was not kept: {error}")
 
 
 def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
             if over:
                 return
         except AccessError as error:
-            say(f"the output of {name} cannot be shown: {error}")
+            log.warning("launch", f"the output of {name} cannot be shown: {error}")
             return
         except HQClipError:
             pass  # the line broke, or the container has not begun

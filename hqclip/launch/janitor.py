@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Any
 
+from hqclip import log
 from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.launch.config import JobsGcConfig
 from hqclip.launch.job import folder, read_job
@@ -37,7 +37,7 @@ def collect_garbage(settings: JobsGcConfig) -> dict[str, Any]:
                 deleted[name] = reason
         except HQClipError as error:
             kept[name] = str(error)
-            print(f"hqclip jobs gc: {name} was not judged: {error}", file=sys.stderr, flush=True)
+            log.warning("jobs gc", f"{name} was not judged: {error}")
     return {"namespace": cluster.namespace, "deleted": deleted, "not_judged": kept, "dry_run": settings.dry_run}
 
 

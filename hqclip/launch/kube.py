@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,9 @@ import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration
 
+from hqclip import log
+from hqclip.backoff import pause_s
 from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
-from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 
 CORE = "v1"
@@ -164,7 +164,7 @@ class Cluster:
                     raise self._fault(error, method, path) from error
                 if attempt == TELL_AT:
                     patience = f"asked for {self._patience_s:.0f} s"
-                    say(f"the Kubernetes API does not answer ({_first_line(error)}); {patience}")
+                    log.warning("launch", f"the Kubernetes API does not answer ({_first_line(error)}); {patience}")
                 self._sleep(wait)
                 attempt += 1
 
@@ -182,6 +182,7 @@ class Cluster:
             timeout=urllib3.Timeout(connect=connecting, read=reading),
             preload_content=False,
         )
+        log.debug("launch", f"{method} {path}: {response.status}")
         if response.status >= 300:
             error = ApiException(status=response.status, reason=response.reason)
             error.body, error.headers = response.data.decode(errors="replace"), response.headers
@@ -231,7 +232,7 @@ def _wait(error: Exception, method: str, attempt: int) -> float | None:
         asked = (error.headers or {}).get("Retry-After", "")
         if str(asked).isdigit():
             return float(asked)
-    return float(min(10.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - to spread load
+    return pause_s(attempt, first_s=0.25, longest_s=10.0)
 
 
 def _message(error: ApiException) -> str:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+from hqclip import log
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
-from hqclip.launch.log import say
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order
 from hqclip.launch.schedulers.protocol import SUCCEEDED, Scheduler, State
@@ -93,7 +93,7 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
             with _lease(store, job), _terminated(stop):
                 return job, run.to_the_end()
         except KeyboardInterrupt:
-            say(f"interrupted: {job.name} is stopped, with time for a checkpoint")
+            log.info("launch", f"interrupted: {job.name} is stopped, with time for a checkpoint")
             run.stop()
             raise
         finally:
@@ -149,7 +149,7 @@ def _interrupted(what_goes_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"{what_goes_on}; the same command follows it again, `hqclip jobs cancel` ends it")
+        log.info("launch", f"{what_goes_on}; the same command follows it again, `hqclip jobs cancel` ends it")
         raise
 
 

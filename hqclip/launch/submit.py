@@ -6,12 +6,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from hqclip import log
 from hqclip.errors import ConflictError, DataError, UnavailableError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import Job, newest, publish
 from hqclip.launch.kube import AlreadyExists, Cluster, NotServed
 from hqclip.launch.kubeflow import owner
-from hqclip.launch.log import say
 from hqclip.launch.naming import DIGEST, KEY, LAUNCH_ID, clean
 from hqclip.launch.patches import Json
 from hqclip.launch.registry import load
@@ -78,13 +78,13 @@ def _is_followed(order: Order, store: Store, there: Json, phase: str) -> bool:
     """Whether the job that is there is the one; if not, it makes room. Raises `ConflictError` if it may not."""
     name, digest = order.job.name, str(there["metadata"].get("annotations", {}).get(DIGEST, ""))
     if phase == FAILED and _is_tried_again(order, store, there):
-        say(f"{name} has failed before and is started anew")
+        log.info("launch", f"{name} has failed before and is started anew")
         return False
     if digest == order.job.digest:
-        say(f"{name} is there already ({phase}) and is followed")
+        log.info("launch", f"{name} is there already ({phase}) and is followed")
         return True
     if phase in ENDED:
-        say(f"{name} has ended with other settings and is replaced")
+        log.info("launch", f"{name} has ended with other settings and is replaced")
         return False
     raise ConflictError(
         f"{name} is {phase} with other settings or machines (spec digest {digest}, not {order.job.digest}): wait "

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hqclip import log
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower
 from hqclip.launch.job import Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.limits import Limits
-from hqclip.launch.log import say
 from hqclip.launch.patches import Json
 from hqclip.launch.pods import job_pods, running
 from hqclip.launch.schedulers.protocol import ENDED, FAILED, PENDING, RESTARTING, Scheduler, State
@@ -94,7 +94,7 @@ class Watch:
             raise UnavailableError(
                 f"{error}; {job.name} goes on by itself: the same command follows it, `hqclip jobs cancel` ends it"
             ) from error
-        say(f"{error}; {job.name} goes on, and is looked for again")
+        log.warning("launch", f"{error}; {job.name} goes on, and is looked for again")
 
     def _report(self, job: Job, body: Json, state: State, pods: list[tuple[int, Json]], waits: bool) -> None:
         text = f"{job.name} is {state.phase}, {running(pods)} of {job.nodes} pods run"
@@ -106,7 +106,7 @@ class Watch:
         now = self._clock()
         if text != self._said or (waits and now - self._said_at >= SAY_AGAIN_S):
             self._said, self._said_at = text, now
-            say(text)
+            log.info("launch", text)
 
     def _waits_too_long(self, job: Job, pods: list[tuple[int, Json]], waits: bool) -> HQClipError | None:
         """What ends the patience with a job that waits. It counts anew after every preemption.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,6 +11,7 @@ import kfp_server_api
 import urllib3
 from kfp_server_api.rest import RESTClientObject
 
+from hqclip.backoff import pause_s
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, UnavailableError
 from pipelines.client.output import say
 
@@ -194,7 +194,7 @@ def _wait(error: Exception, attempt: int, safe: bool) -> float | None:
     asked = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
     if asked.isdigit():
         return float(asked)
-    return float(min(10.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - to spread load
+    return pause_s(attempt, first_s=0.25, longest_s=10.0)
 
 
 def _never_sent(error: Exception) -> bool:

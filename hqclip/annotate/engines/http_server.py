@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from hqclip import log
 from hqclip.backoff import LONGEST_S, pauses
 from hqclip.errors import AccessError, ConfigError
 
@@ -53,6 +54,7 @@ class Server:
             except TryAgain as error:
                 if pause is None:
                     raise
+                log.debug("annotate", f"{method} {route}: {error}; asked again")
                 await asyncio.sleep(max(pause, error.after_s))
         raise AssertionError("the last pause is None")
 
