@@ -181,6 +181,7 @@ def test_a_gang_whose_launcher_is_gone_stops_and_can_be_continued(tmp_path: Path
     assert "lease" in terminated(tmp_path)["message"]
 
 
+@pytest.mark.slow
 def test_nodes_whose_ranks_stop_with_those_of_another_that_lost_the_launcher_end_as_it_does(tmp_path: Path):
     job(tmp_path, "wait", nodes=2, nproc=1, lease_stale_s=10.0)
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -201,6 +201,7 @@ def test_what_is_annotated_is_not_asked_again(tmp_path: Path, engine: ScriptedEn
     assert again["statuses"] == first["statuses"]
 
 
+@pytest.mark.slow
 def test_killed_before_any_change_of_the_store_it_ends_as_if_nothing_had_been(tmp_path: Path, draw_samples: Draw):
     """Enumerated: a run of three shards is killed at every change it makes, and then continued."""
     shards = [draw_samples(30), draw_samples(1, first=100), draw_samples(20, first=200)]

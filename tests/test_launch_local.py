@@ -25,6 +25,9 @@ from tests.training import tiny_run
 ROOT = Path(__file__).parents[1]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> TrainConfig:
     return tiny_run(tmp_path_factory.mktemp("local"), draw_samples(24))

@@ -161,6 +161,7 @@ def _refine_data_only(inputs: dict[str, Any], tmp_path: Path, capfd: pytest.Capt
     assert "cycle 2 is done" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     out = ["--out", str(tmp_path)]
     assert main(["run", "refine", "--local", *out, "--set", "train_sed=1"]) == 64

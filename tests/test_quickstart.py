@@ -83,6 +83,7 @@ def test_no_image_is_pulled_from_where_nobody_put_it(tmp_path: Path) -> None:
     assert all(name.startswith("registry.example.com/hqclip/") for name in image_names(tmp_path / "it.yaml"))
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_does_what_it_says(
     kubeflow: FakeKubeflow, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
