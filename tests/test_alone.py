@@ -27,15 +27,22 @@ HOSTILE = {
     "TZ": "Asia/Kolkata",
     "RANK": "3",
 }
-SEEN = "tests/test_alone.py::test_nothing_of_the_shell_is_left"
+SEEN = "tests/test_alone.py::test_this_process_is_alone"
+NAMES = "import os; from tests.alone import be_alone; be_alone(); print(*os.environ)"
 
 
-def test_nothing_of_the_shell_is_left(tmp_path: Path):
-    own = {name for name in os.environ if not ALLOWED.fullmatch(name)} - {"HOME", *FIXED}
-    assert own == set()
+def test_this_process_is_alone():
     assert not {name for name in HOSTILE if os.environ.get(name) == HOSTILE[name]}
-    assert not any(Path(os.environ["HOME"]).iterdir())
+    assert Path(os.environ["HOME"]).name.startswith("hqclip-tests-home-")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_of_the_shell_is_left():
+    environment = {**os.environ, **HOSTILE}
+    said = subprocess.run([sys.executable, "-c", NAMES], env=environment, cwd=ROOT, capture_output=True, check=True)
+    assert {name for name in said.stdout.decode().split() if not ALLOWED.fullmatch(name)} == {"HOME", *FIXED} - {
+        name for name in FIXED if ALLOWED.fullmatch(name)
+    }
 
 
 def test_a_shell_full_of_settings_and_without_ctrl_c_changes_nothing():

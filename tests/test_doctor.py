@@ -19,7 +19,7 @@ from pipelines.client import doctor
 from pipelines.client.doctor import FAIL, OK, WARN, Check, examine
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
-from tests.fakes.kubeflow_client import unset
+from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
 from tests.fakes.kubernetes_api import Resource
 from tests.launching import write_kubeconfig
@@ -31,7 +31,7 @@ TORCHX = {"torchx-nightly": ("2026.10.26", [])}
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
 
 
 @pytest.fixture

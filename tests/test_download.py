@@ -37,7 +37,6 @@ def source(draw_samples: Draw, tmp_path: Path) -> Path:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     with FakeGcs("bucket") as fake:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield fake
 
 

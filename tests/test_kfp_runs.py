@@ -19,7 +19,7 @@ from pipelines.client.settings import FIRST
 from pipelines.compiling import PIPELINES
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
-from tests.fakes.kubeflow_client import NAME, call, unset, write_package
+from tests.fakes.kubeflow_client import NAME, call, look_at_once, write_package
 
 Read = pytest.CaptureFixture[str]
 STORE = ("--set", "store=gs://bucket/hq")
@@ -27,9 +27,7 @@ STORE = ("--set", "store=gs://bucket/hq")
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    unset(monkeypatch)
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setenv("HOME", "/nonexistent")
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
         yield fake

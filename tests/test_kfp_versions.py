@@ -15,14 +15,14 @@ from hqclip.errors import ConfigError, DataError, NotFoundError, UnavailableErro
 from pipelines.client import listing, versions
 from pipelines.client.versions import find_version, read_package
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import NAME, call, connected, unset, write_package
+from tests.fakes.kubeflow_client import NAME, call, connected, look_at_once, write_package
 
 Read = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
         yield fake
@@ -172,7 +172,7 @@ def test_a_server_in_trouble_ends_the_upload_with_its_words(fake: FakeKubeflow, 
 def test_several_users_upload_to_their_own_namespace(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Read
 ) -> None:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     with FakeKubeflow(multi_user=True, namespaces=("team", "other")) as fake:
         words = [write_package(tmp_path), "--host", fake.url, "--namespace"]
         assert upload(capsys, *words, "team")["new"]

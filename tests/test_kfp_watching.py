@@ -16,7 +16,7 @@ from hqclip.store import open_store
 from pipelines.client import cancel, explain, pods, runs, tasks
 from pipelines.client.explain import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import call, unset, write_package
+from tests.fakes.kubeflow_client import call, look_at_once, write_package
 from tests.fakes.kubernetes import FakeCluster
 from tests.jobs import Jobs
 from tests.launching import PLURAL, write_kubeconfig
@@ -29,9 +29,7 @@ NO_CLUSTER = "no Kubernetes cluster"
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    unset(monkeypatch)
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setenv("HOME", "/nonexistent")
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
         yield fake

@@ -19,7 +19,7 @@ from hqclip.demo.world import make_world
 from pipelines.__main__ import main
 from pipelines.compiling import image_names
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import unset
+from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
 from tests.launching import write_kubeconfig
 
@@ -46,7 +46,7 @@ def world(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def kubeflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: dict[str, Any]) -> Iterator[FakeKubeflow]:
     """Both APIs, and what the page exports."""
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake, FakeCluster() as cluster:
         monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))

@@ -23,7 +23,7 @@ from pipelines.client.cron import fire_times, parse_cron, parse_interval
 from pipelines.client.schedule_file import read_file
 from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import unset
+from tests.fakes.kubeflow_client import look_at_once
 
 NOON = datetime(2026, 11, 25, 12, 0, 0, 500_000, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
@@ -162,7 +162,7 @@ def package(**changed: Any) -> Package:
 
 @pytest.fixture
 def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()

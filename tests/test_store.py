@@ -39,7 +39,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     """The service; every fault a test scripts must have happened by its end."""
     with FakeGcs("bucket", "elsewhere") as fake:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield fake
         assert not fake.unfired()
 

@@ -35,7 +35,6 @@ WORK = "annotations/3fa9/work/pod-7/tensorboard/events.out.tfevents.2.pod.7.0"
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     with FakeGcs("bucket") as fake:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield fake
         assert not fake.unfired()
 

@@ -32,7 +32,6 @@ from pipelines.client.versions import (
 from pipelines.client.wait import check_waiting, wait_and_tell
 from pipelines.compiling import PIPELINES
 
-HELP = "start a run of a pipeline on a cluster"
 EXPERIMENT = "hqclip"
 POLL_S = 15.0
 

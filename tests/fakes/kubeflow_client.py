@@ -61,10 +61,6 @@ def connected(fake: FakeKubeflow, *words: object) -> Kubeflow:
     return connect(parser.parse_args(["--host", fake.url, *(str(word) for word in words)]))
 
 
-def unset(environment: Any) -> None:
-    """Nothing outside a test says where Kubeflow is, and what was not heard of is looked for at once."""
+def look_at_once(environment: Any) -> None:
+    """What was not heard of is looked for at once."""
     environment.setattr(patience, "LOOKS_S", (0.0, 0.0))
-    for name in ("HOST", "NAMESPACE", "TOKEN", "TOKEN_FILE", "COOKIE", "COOKIE_FILE", "IAP_CLIENT_ID", "UI_HOST"):
-        environment.delenv(f"HQCLIP_KFP_{name}", raising=False)
-    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH", "HQCLIP_KFP_PORT_FORWARD"):
-        environment.delenv(name, raising=False)
