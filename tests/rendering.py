@@ -80,7 +80,3 @@ def worker(body: Json) -> Json:
 
 def env(body: Json) -> dict[str, str]:
     return {item["name"]: item["value"] for item in worker(body)["env"] if "value" in item}
-
-
-def every_container(pod: Json) -> list[Json]:
-    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]

@@ -23,14 +23,14 @@ from pipelines.client.patience import UnheardError, created
 from pipelines.client.runs import ensure_experiment
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
-from tests.fakes.kubeflow_client import connected, unset
+from tests.fakes.kubeflow_client import connected, look_at_once
 
 PAGE = "<html><head><title>%s</title></head><body>%s</body></html>"
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "no-token"))
 
 

@@ -15,6 +15,7 @@ from kubernetes.client import ApiException
 
 from hqclip.errors import ConfigError
 from hqclip.launch.naming import LAUNCH_ID
+from hqclip.launch.pod_security import every_container
 from hqclip.launch.registry import KUBERNETES
 from hqclip.launch.resolve import make_order
 from hqclip.launch.spec import LaunchSpec
@@ -28,7 +29,6 @@ from tests.rendering import (
     TRAIN,
     Json,
     env,
-    every_container,
     indexed_job,
     rendered,
     rich,

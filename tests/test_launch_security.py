@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
+from hqclip.errors import ConfigError
+from hqclip.launch.pod_security import against_baseline, against_restricted, every_container
 from hqclip.launch.registry import KUBERNETES
-from tests.pod_security import against_baseline, against_restricted
-from tests.rendering import NETWORKS, PROFILES, Json, every_container, rendered, rich, template
+from tests.rendering import NETWORKS, PROFILES, Json, rendered, rich, template
 
 
 @pytest.fixture(params=KUBERNETES)
@@ -59,3 +63,88 @@ def test_a_capability_is_of_use_to_the_user_who_has_it(scheduler: str) -> None:
         for container in every_container(pod):
             security = {**pod["spec"]["securityContext"], **container.get("securityContext", {})}
             assert not security.get("capabilities", {}).get("add") or security["runAsUser"] == 0
+
+
+PRIVILEGED = {"securityContext": {"privileged": True}}
+ALL_RIGHTS = {"target": "container", "patch": PRIVILEGED}
+FORBIDDEN = [
+    ("pod", {"spec": {"hostNetwork": True}}, "hostNetwork"),
+    ("pod", {"spec": {"hostPID": True, "hostIPC": True}}, "hostIPC, hostPID"),
+    ("pod", {"spec": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}, "hostPath, volume hostPath"),
+    ("pod", {"spec": {"securityContext": {"runAsNonRoot": None}}}, "runAsNonRoot"),
+    ("pod", {"spec": {"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}}}, "sysctls"),
+    ("pod", {"spec": {"initContainers": [{"name": "open", "image": "i", **PRIVILEGED}]}}, "privileged"),
+    ("container", PRIVILEGED, "privileged"),
+    ("container", {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}, "add, capability SYS_ADMIN"),
+    ("container", {"securityContext": {"allowPrivilegeEscalation": True}}, "allowPrivilegeEscalation"),
+    ("container", {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccomp"),
+    ("container", {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}, "runAsNonRoot, runAsUser"),
+    ("container", {"ports": [{"containerPort": 80, "hostPort": 80}]}, "hostPort"),
+    ("container:worker", PRIVILEGED, "privileged"),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "rules"), FORBIDDEN)
+def test_a_patch_brings_nothing_back_that_the_level_forbids(
+    target: str, patch: Json, rules: str, scheduler: str
+) -> None:
+    patches = json.dumps([{"target": target, "patch": patch}])
+    with pytest.raises(ConfigError, match=r"the pods break security restricted \(.*\); leave that out") as refusal:
+        rendered(scheduler, patches=patches)
+    assert all(rule in str(refusal.value) for rule in rules.split(", "))
+    assert strictest(template(rendered(scheduler, patches=patches, security="privileged"))) != "restricted"
+
+
+def test_a_patch_of_the_job_reaches_into_the_pods_and_is_held_to_the_level_too(scheduler: str) -> None:
+    pods = template(rendered(scheduler))
+    pods["spec"]["hostNetwork"] = True
+    in_job: dict[str, Any] = {
+        "volcano": {"spec": {"tasks": [{"name": "node", "template": pods}]}},
+        "jobset": {"spec": {"replicatedJobs": [{"name": "w", "template": {"spec": {"template": pods}}}]}},
+    }
+    with pytest.raises(ConfigError, match="hostNetwork"):
+        rendered(scheduler, patches=json.dumps([{"target": "job", "patch": in_job[scheduler]}]))
+
+
+def test_baseline_lets_a_patch_be_root_and_no_more(scheduler: str) -> None:
+    root = {"target": "container", "patch": {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}}
+    rendered(scheduler, patches=json.dumps([root]), security="baseline")
+    with pytest.raises(ConfigError, match=r"break security baseline \(privileged\)"):
+        rendered(scheduler, patches=json.dumps([root, ALL_RIGHTS]), security="baseline")
+
+
+def test_a_network_is_allowed_what_it_asks_for_and_patches_no_more(scheduler: str) -> None:
+    body = rendered(scheduler, network="tcpxo", security="network")
+    assert "hostPath" in against_baseline(template(body))
+    for network in ("tcpxo", "sockets"):
+        with pytest.raises(ConfigError, match=r"break security network \(privileged\)"):
+            rendered(scheduler, network=network, security="network", patches=json.dumps([ALL_RIGHTS]))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        *("HF_TOKEN=abc", "AWS_SECRET_ACCESS_KEY=x1", "OPENAI_API_KEY=k", "db_password=p", "WANDB_APIKEY=w"),
+        *("ANY=hf_aBcDeFgHiJkLmNoPq", "ANY=AKIAIOSFODNN7EXAMPLE", "ANY=-----BEGIN RSA PRIVATE KEY-----"),
+    ],
+)
+def test_what_looks_like_a_secret_is_not_written_into_a_job(env: str, scheduler: str) -> None:
+    name = env.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"env: {name} looks like a secret.*give secret_env {name}=SECRET/KEY"):
+        rendered(scheduler, env=[env])
+
+
+def test_what_only_sounds_like_a_secret_is_let_through(scheduler: str) -> None:
+    harmless = [
+        *("TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=7", "GOOGLE_APPLICATION_CREDENTIALS=/key/key.json"),
+        *("HF_HUB_DISABLE_IMPLICIT_TOKEN=1", "KEY=value", "SSH_KEY_PATH=/x", "HF_TOKEN="),
+    ]
+    names = [item["name"] for item in template(rendered(scheduler, env=harmless))["spec"]["containers"][0]["env"]]
+    assert {item.partition("=")[0] for item in harmless} <= set(names)
+
+
+def test_an_image_that_a_tag_names_is_told(scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rendered(scheduler, image="r.example/hqclip/train:1")
+    assert "image r.example/hqclip/train:1 has no digest" in capsys.readouterr().err
+    rendered(scheduler, image=f"r.example/hqclip/train@sha256:{'0' * 64}")
+    assert capsys.readouterr().err == ""

@@ -16,9 +16,9 @@ import pytest
 from hqclip.cli import GROUPS, parse
 from hqclip.launch.commands import read_words
 from hqclip.launch.config import LaunchRunConfig
+from hqclip.launch.pod_security import AGAINST
 from pipelines.client import schedules, versions
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.pod_security import AGAINST
 from tests.rendering import TRAIN, Json
 from tests.test_manifest_parts import trial
 from tests.test_manifests import CLUSTER_WIDE, FOLDERS, MANIFESTS, compose, find, render, selects

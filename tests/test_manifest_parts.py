@@ -13,8 +13,8 @@ import yaml
 import hqclip
 from hqclip.cli import parse
 from hqclip.evaluate.stage import _summary
+from hqclip.launch.pod_security import AGAINST
 from hqclip.records import BenchmarkScore, Evaluation
-from tests.pod_security import AGAINST
 from tests.rendering import Json, rendered, template
 from tests.test_manifests import compose, find, readme, render, selects
 

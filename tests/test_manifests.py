@@ -21,13 +21,13 @@ from hqclip.cli import main, parse
 from hqclip.errors import TerminatedError, UnavailableError
 from hqclip.launch import kube, watch
 from hqclip.launch.kube import Cluster
+from hqclip.launch.pod_security import AGAINST
 from hqclip.launch.run import launch
 from hqclip.launch.spec import LaunchSpec
 from tests import crd_schemas
 from tests.fakes.kubernetes import FakeCluster
 from tests.jobs import Jobs
 from tests.launching import IMAGE, PLURAL, SETTINGS, Pods, write_kubeconfig
-from tests.pod_security import AGAINST
 from tests.rendering import Json, rendered, template
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"

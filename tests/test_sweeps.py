@@ -20,7 +20,7 @@ from pipelines.client import sweeps
 from pipelines.client.sweeps import make_trials
 from tests.cycle import STEPS, TINY, Cycle
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import unset
+from tests.fakes.kubeflow_client import look_at_once
 
 GRID = ("--grid", "train.learning_rate=1e-3,5e-4", "--grid", "train.negative_weight=0.5,1")
 INPUTS = ("--set", "store=gs://b/s", "--set", "evaluate_suite=gs://b/suite.json")
@@ -28,7 +28,7 @@ INPUTS = ("--set", "store=gs://b/s", "--set", "evaluate_suite=gs://b/suite.json"
 
 @pytest.fixture
 def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    unset(monkeypatch)
+    look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()

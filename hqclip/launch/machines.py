@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.profiles import find_profile, read_yaml
+from hqclip.launch.profiles import find_profile
 from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import did_you_mean
 from hqclip.stages import STAGES
 from hqclip.store import read_uri
+from hqclip.strict_yaml import read_yaml
 
 
 def read_spec(flags: Mapping[str, Any], *, file: str = "", stage: str = "") -> LaunchSpec:

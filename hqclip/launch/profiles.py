@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hqclip.errors import ConfigError, MissingSoftwareError
+from hqclip.errors import ConfigError
 from hqclip.launch.patches import Json, read_patches
 from hqclip.settings import did_you_mean
+from hqclip.strict_yaml import read_yaml
 
 NETWORK = ("about", "security", "environment_script", "patches")
 OWN = "HQCLIP_PROFILES"  # environment variable: a YAML file with further `profiles:` and `networks:`
@@ -41,18 +42,6 @@ def find_network(name: str) -> dict[str, Any]:
 def network_patches(name: str) -> list[Json]:
     """What a network changes in the pods."""
     return list(find_network(name).get("patches", []))
-
-
-def read_yaml(text: str | bytes, where: str) -> Any:
-    """Plain values; YAML can name no code. Raises `ConfigError`."""
-    try:
-        import yaml
-    except ModuleNotFoundError as error:
-        raise MissingSoftwareError(f"{where}: {error}; install hqclip with its extra `launch`") from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def read_profiles() -> dict[str, dict[str, Any]]:

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hqclip import log
 from hqclip.errors import ConfigError
 from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.launch.machines import read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
+from hqclip.launch.pod_security import AGAINST, pods_in
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import load
 from hqclip.launch.spec import LaunchSpec
@@ -80,8 +82,25 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
                 f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or "
                 "mount a shared volume there with --volumes claim:NAME:/path"
             )
-        _ = order.body  # refuses patches that leave no object
+        if "@sha256:" not in spec.image:
+            log.warning("launch", f"image {spec.image} has no digest: what a tag names may change between attempts")
+        _check_security(order)  # which renders it, and refuses patches that leave no object
     return order
+
+
+def _check_security(order: Order) -> None:
+    """Raises `ConfigError` if patches bring back what the level of the spec forbids."""
+    spec = order.spec
+    against = AGAINST["restricted" if spec.security == "network" else spec.security]
+    broken = {rule for pod in pods_in(order.body) for rule in against(pod)}
+    if spec.security == "network":
+        bare = Order(dataclasses.replace(spec, patches="[]"), order.job)
+        broken -= {rule for pod in pods_in(bare.body) for rule in against(pod)}
+    if broken:
+        raise ConfigError(
+            f"patches: with them the pods break security {spec.security} ({', '.join(sorted(broken))}); leave that "
+            "out, or name the level that allows it with --security"
+        )
 
 
 def _check_for_stage(spec: LaunchSpec, stage: str, shape: Shape) -> None:

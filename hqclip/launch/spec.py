@@ -11,7 +11,7 @@ from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import KUBERNETES, LOCAL, SCHEDULERS, load
 from hqclip.settings import Settings, setting
 
-SECURITY = ("restricted", "baseline", "network")  # from strict to lax
+SECURITY = ("restricted", "baseline", "network", "privileged")  # from strict to lax
 INT32 = 2**31 - 1
 _KEY, _VALUE = (
     r"([a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?",
@@ -28,6 +28,12 @@ _VOLUME = re.compile(r"(claim|gcs|secret|config|empty):[\w.-]+:/[^:]+(:ro|:rw)?"
 _SECRET_ENV = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
 _IMAGE = re.compile(r"[\w][\w./:-]*(@sha256:[0-9a-f]+)?", re.ASCII).fullmatch
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch
+_SECRET_NAME = re.compile(
+    r"(.*_)?(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|APIKEY|(API|ACCESS|PRIVATE|SECRET|ACCOUNT)_KEY)", re.I
+).fullmatch
+_KNOWN_SECRET = re.compile(
+    r"(hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|ya29\.|AIza|AKIA|ASIA)[\w.-]{12,}|-----BEGIN .*PRIVATE KEY", re.S
+).match
 _OWN_ENV = (
     *("HQCLIP_NODE", "HQCLIP_ATTEMPT", "HQCLIP_POD", "HQCLIP_POD_IP", "HQCLIP_RENDEZVOUS", "HQCLIP_PARENT"),
     *("HQCLIP_AGENT_NAME", "HQCLIP_AGENT_PID", "HQCLIP_TERMINATION_LOG"),
@@ -108,7 +114,7 @@ class LaunchSpec(Settings):
     )
     secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", ())
     security: str = setting(
-        "Pod Security level that the pods keep; network allows what a privileged network preset asks for",
+        "Pod Security level that the pods keep, patches or not; network allows what its preset asks for, and no more",
         "restricted",
         choices=SECURITY,
     )
@@ -125,7 +131,21 @@ class LaunchSpec(Settings):
         """Everything that is wrong with the settings taken together."""
         given = {item.partition("=")[0] for item in (*self.env, *self.secret_env)}
         own = [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if name in given]
-        return [*own, *self._bad_items(), *self._bad_scale(), *self._bad_cluster(), *read_patches(self.patches)[1]]
+        return [
+            *own,
+            *self._told_secrets(),
+            *self._bad_items(),
+            *self._bad_scale(),
+            *self._bad_cluster(),
+            *read_patches(self.patches)[1],
+        ]
+
+    def _told_secrets(self) -> list[str]:
+        return [
+            f"env: {name} looks like a secret, and who may read jobs reads it; give secret_env {name}=SECRET/KEY"
+            for name, _, value in (item.partition("=") for item in self.env)
+            if _looks_secret(name, value)
+        ]
 
     def _bad_items(self) -> list[str]:
         forms = {
@@ -210,6 +230,14 @@ class LaunchSpec(Settings):
     def processes(self) -> int:
         """Processes of a gang on each node."""
         return self.nproc or self.gpus or 1
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    """By its beginning, as services have them, or by its name, if it is no path, number or truth."""
+    if _KNOWN_SECRET(value):
+        return True
+    is_plain = not value or value.startswith(("/", "gs://")) or value.lower() in ("true", "false")
+    return not is_plain and not value.isdecimal() and _SECRET_NAME(name) is not None
 
 
 def _size(quantity: str) -> float:

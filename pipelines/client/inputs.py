@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.settings import did_you_mean
+from hqclip.strict_yaml import read_yaml
 
 Definitions = Mapping[str, Mapping[str, Any]]
 WANTED = {
@@ -129,10 +128,8 @@ def _read_file(path: Path) -> dict[str, tuple[str, Any]]:
         raise NotFoundError(f"--params {path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--params {path}: cannot be read: {error}") from error
-    try:
-        written, meant = yaml.load(source, yaml.BaseLoader), yaml.safe_load(source)  # noqa: S506 - text alone
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such day
-        raise ConfigError(f"--params {path}: neither YAML nor JSON: {error}") from error
+    where = f"--params {path}: neither YAML nor JSON"
+    written, meant = read_yaml(source, where, as_written=True), read_yaml(source, where)
     try:
         return as_given(written, meant)
     except ConfigError as error:

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.settings import did_you_mean
+from hqclip.strict_yaml import read_yaml
 from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
 from pipelines.client.inputs import as_given
 from pipelines.client.runs import EXPERIMENT
@@ -77,11 +76,11 @@ def read_file(path: Path) -> tuple[str, list[Schedule]]:
     """The group and its schedules. Raises `ConfigError` with everything that is wrong with the file."""
     try:
         source = path.read_text(encoding="utf-8")
-        written, meant = yaml.load(source, _Strict), yaml.safe_load(source)  # noqa: S506 - text alone
     except FileNotFoundError:
         raise NotFoundError(f"{path}: there is no such file; docs/examples/schedule.yaml is one") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or no such day
+    except (OSError, ValueError) as error:  # ValueError: no text
         raise ConfigError(f"{path}: {error}") from error
+    written, meant = read_yaml(source, str(path), as_written=True), read_yaml(source, str(path))
     if not isinstance(written, dict) or not set(written) <= {"schedules", "group"}:
         raise ConfigError(f"{path}: give `schedules:` with a list, and `group:` if there are several such files")
     listed = written.get("schedules")
@@ -125,20 +124,6 @@ def as_text(moment: Any) -> str:
 
 def _shown(value: Any) -> str:
     return "-" if value == "" else str(value)
-
-
-class _Strict(yaml.BaseLoader):
-    """Every value as it is written, no key twice (YAML would keep the last without a word), and no merges."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See yaml."""
-        keys = [self.construct_object(key) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
-        if "<<" in keys:
-            raise yaml.constructor.ConstructorError(None, None, "write out what `<<` stands for", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hqclip.cycle.sweep import read_trials
 from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
+from hqclip.strict_yaml import read_yaml
 from pipelines.client import connect, output
 from pipelines.client.inputs import definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
@@ -180,10 +179,10 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
 def _read_list(path: Path) -> list[dict[str, Any]]:
     """Trials of a file: settings, or name and settings. Raises `ConfigError`, `NotFoundError`."""
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        listed = read_yaml(path.read_text(encoding="utf-8"), f"--list {path}")
     except FileNotFoundError:
         raise NotFoundError(f"--list {path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--list {path}: {error}") from error
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ConfigError(f"--list {path}: give a list of trials, such as `- {{train.learning_rate: 0.001}}`")
