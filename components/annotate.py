@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("annotate"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("annotate"), install_kfp_package=False)
 def annotate(
     planned: dsl.Input[dsl.Dataset],
     downloaded: dsl.Input[dsl.Dataset],

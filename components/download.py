@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("download"), install_kfp_package=False)
 def download(
     planned: dsl.Input[dsl.Dataset],
     downloaded: dsl.Output[dsl.Dataset],

@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("train"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("evaluate"), install_kfp_package=False)
 def evaluate(
     planned: dsl.Input[dsl.Dataset],
     trained: dsl.Input[dsl.Dataset],

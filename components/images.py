@@ -14,13 +14,20 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.errors import ConfigError
+from hqclip.stages import STAGES
 
 REGISTRY = "hqclip"
+ROLES = (*dict.fromkeys(stage.image for stage in STAGES.values()), "launch")  # the last only waits for a job
 LOCK = Path(__file__).parents[1] / "images" / "lock.json"
 
 
+def of_stage(stage: str) -> str:
+    """The image of a stage, as the table of stages says."""
+    return ref(STAGES[stage].image)
+
+
 def ref(role: str) -> str:
-    """The image of a role: base, annotate, train or launch. By digest if it is known and no tag is asked for."""
+    """The image of a role, one of `ROLES`. By digest if it is known and no tag is asked for."""
     locked = read_lock(LOCK)
     registry = os.environ.get("HQCLIP_REGISTRY") or locked["registry"]
     digest = locked["digests"].get(role)

@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("plan_evaluation"), install_kfp_package=False)
 def plan_evaluation(
     store: str,
     model: str,
@@ -16,7 +16,6 @@ def plan_evaluation(
     requested: dsl.Output[dsl.Dataset],
 ):
     """Ask for one model to be judged, after a look at model and suite."""
-    from hqclip.task import run_named
+    from hqclip.task import run_first
 
-    given = {"store": store, "model": model, "suite": suite, "preset": preset, "launch": launch, "launched": launched}
-    run_named("plan_evaluation", given, write_to=requested.path)
+    run_first("plan_evaluation", locals(), write_to=requested.path)

@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("train"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("score"), install_kfp_package=False)
 def score(
     planned: dsl.Input[dsl.Dataset],
     downloaded: dsl.Input[dsl.Dataset],

@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("base"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("sweep"), install_kfp_package=False)
 def sweep(
     store: str,
     suite: str,
@@ -20,17 +20,6 @@ def sweep(
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Prepare a sweep: check every trial, and say whether there is anything to do."""
-    from hqclip.task import run_named
+    from hqclip.task import run_first
 
-    given = {
-        "store": store,
-        "suite": suite,
-        "trials": trials,
-        "dataset": dataset,
-        "preset": preset,
-        "overrides": overrides,
-        "seed": seed,
-        "launch": launch,
-        "launched": launched,
-    }
-    return run_named("sweep", given, write_to=planned.path, card=card.path)["has_work"]
+    return run_first("sweep", locals(), write_to=planned.path, card=card.path)["has_work"]

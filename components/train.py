@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.ref("train"), install_kfp_package=False)
+@dsl.component(base_image=images.of_stage("train"), install_kfp_package=False)
 def train(
     planned: dsl.Input[dsl.Dataset],
     curated: dsl.Input[dsl.Dataset],

@@ -17,6 +17,7 @@ _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
 STORE = "root of the store: gs://bucket/prefix or a folder"
 LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
+SHARED_STORE = f"{STORE} that all tasks share"
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
 
@@ -301,18 +302,18 @@ class PromoteConfig(Settings):
 class PlanConfig(Settings):
     """Open a cycle: is there anything to do, and with which settings for every stage?"""
 
-    store: str = setting(STORE)
+    store: str = setting(SHARED_STORE)
     shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
-    suite: str = setting("suite to judge with: a suite.json, local or gs://; empty if nothing is trained", "")
+    suite: str = setting("suite to judge what is trained: a suite.json, local or gs://", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting(
-        "training runs of the cycle: recipes out of raw, mixed, hqclip; none makes data only", ("hqclip",)
+        "training runs of the cycle: recipes out of raw, mixed, hqclip, comma separated", ("hqclip",)
     )
     cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
-    annotate_model: str = setting("LVLM; empty leaves it to the preset", "")
+    annotate_model: str = setting("LVLM: a folder or a hub name; empty leaves it to the preset", "")
     train_samples_seen: int = setting("training budget of each trial; 0 leaves it to the preset", 0, minimum=0)
     train_seed: int = setting("seed of the training runs", 0, minimum=0)
-    overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
+    overrides: str = setting('further settings as JSON, e.g. {"curate.drop_share": 0.2}', "{}")
     launch: str = setting(
         "machines: a YAML file, local or gs://; a stage with a section in it is launched on them, the others run where "
         "they are called; empty for none",
@@ -326,17 +327,21 @@ class PlanConfig(Settings):
 class SweepConfig(Settings):
     """Prepare a sweep: training runs that differ in some settings, on one data set, judged by one suite."""
 
-    store: str = setting(STORE)
+    store: str = setting(SHARED_STORE)
     suite: str = setting("suite to judge with: a suite.json, local or gs://")
     trials: str = setting(
         'what to try, as JSON: {"train.learning_rate": [0.001, 0.0005]} for all combinations, or a list of '
-        '{"name": ..., "settings": {...}}'
+        '{"name": ..., "settings": {...}}; at most 16'
     )
-    dataset: str = setting("data set manifest; empty takes that of the newest finished cycle", "")
+    dataset: str = setting(
+        "data set to train on, datasets/.../dataset.json; empty takes that of the newest finished cycle", ""
+    )
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     overrides: str = setting('further settings of all trials as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
     seed: int = setting("seed of the training runs", 0, minimum=0)
-    launch: str = setting("machines: a YAML file with a section for train; empty for none", "")
+    launch: str = setting(
+        "machines: a YAML file, local or gs://, with a section for train or evaluate; empty for none", ""
+    )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
 
@@ -353,11 +358,11 @@ class SelectConfig(Settings):
 class PlanEvaluationConfig(Settings):
     """Ask for one model to be judged: what `evaluate` takes, checked, for a pipeline of that stage alone."""
 
-    store: str = setting(STORE)
-    model: str = setting("exported model folder, as printed by `hqclip train`; empty is the champion", "")
-    suite: str = setting("suite manifest: a suite.json, local or gs://")
+    store: str = setting(SHARED_STORE)
+    model: str = setting("exported model folder in the store, runs/.../model; empty is the champion", "")
+    suite: str = setting("suite to judge with: a suite.json, local or gs://")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    launch: str = setting("machines: a YAML file with a section for evaluate; empty for none", "")
+    launch: str = setting("machines: a YAML file, local or gs://, with a section for evaluate; empty for none", "")
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
 

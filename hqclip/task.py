@@ -95,6 +95,15 @@ def run_named(
     return result
 
 
+def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[str, Any]:
+    """Run the stage that prepares a pipeline: its settings are those of the `arguments`, the `locals()` of its task.
+
+    `outputs` are those of `run_named`.
+    """
+    known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
+    return run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+
+
 def _write(path: str, data: bytes) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_bytes(data)

@@ -18,8 +18,9 @@ from hqclip.presets import PRESETS
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
 from pipelines.hardware import launching
+from pipelines.inputs import INPUTS, with_inputs
 
-PIPELINES = ("refine", "annotate", "sweep", "evaluate")
+PIPELINES = tuple(INPUTS)
 CHOICES = {"plan_preset": tuple(PRESETS)}  # inputs that are one of a few words
 
 
@@ -68,7 +69,8 @@ def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) ->
     """Write the compiled pipeline. The stages `launched` start jobs."""
     module = importlib.import_module(f"pipelines.{name}")
     with launching(launched):
-        pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(getattr(module, name))
+        composed = with_inputs(name, getattr(module, name))
+        pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(composed)
     compiler.Compiler().compile(pipeline, str(output))
     return output
 

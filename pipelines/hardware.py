@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from kfp import dsl
 
 from components import images
+from hqclip.stages import STAGES
 
 GPU = "nvidia.com/gpu"
 _launched: ContextVar[frozenset[str]] = ContextVar("launched", default=frozenset())
@@ -39,20 +40,16 @@ def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
     return task
 
 
-def on_cpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """A pod with a few cores."""
-    return uncached(task).set_cpu_request("4").set_memory_request("16Gi")
+def placed(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """A pod for the work of a stage, with an accelerator if the table of stages says so.
 
-
-def on_gpu(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """A pod with one accelerator; for a stage that is launched, one that only waits (benchmarks/launch_memory.md)."""
-    if task.component_spec.name in _launched.get():
+    That of a stage that is launched only waits (benchmarks/launch_memory.md).
+    """
+    name = task.component_spec.name
+    if name in _launched.get():
         waiting = uncached(task).set_container_image(images.ref("launch"))
         return waiting.set_cpu_request("250m").set_memory_request("256Mi").set_memory_limit("1Gi")
-    return (
-        uncached(task)
-        .set_accelerator_type(GPU)
-        .set_accelerator_limit(1)
-        .set_cpu_request("8")
-        .set_memory_request("32Gi")
-    )
+    if STAGES[name].accelerator:
+        with_gpu = uncached(task).set_accelerator_type(GPU).set_accelerator_limit(1)
+        return with_gpu.set_cpu_request("8").set_memory_request("32Gi")
+    return uncached(task).set_cpu_request("4").set_memory_request("16Gi")

@@ -20,7 +20,7 @@ from hqclip.flags import Parser
 from hqclip.records import BenchmarkScore, Champion, CycleRecord, Evaluation
 from hqclip.store import Store, open_store
 from pipelines.client import compare
-from pipelines.client.settings import settings_of
+from pipelines.inputs import settings_of
 from tests.fakes.kubeflow import FakeKubeflow
 
 ITEMS = 200

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
+from hqclip.stages import STAGES
 from pipelines.client import runs, versions
 from pipelines.client.inputs import definitions
-from pipelines.client.settings import FIRST
 from pipelines.compiling import PIPELINES
+from pipelines.inputs import INPUTS
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import NAME, call, look_at_once, write_package
@@ -237,14 +238,18 @@ def test_settings_that_the_first_task_would_refuse_start_nothing(
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str) -> None:
-    first, known = FIRST[pipeline], definitions(versions.read_package(pipeline).spec)
-    settings = {name: first.setting(name) for name in known}
-    assert all(settings.values())
-    assert len(set(settings.values())) == len(known), "each gives one of its own"
-    defaults = {field.name: field.default for field in dataclasses.fields(first.kind)}
+    inputs, known = INPUTS[pipeline], definitions(versions.read_package(pipeline).spec)
+    assert set(inputs.settings) == set(known)
+    assert len(set(inputs.settings.values())) == len(known), "each gives one of its own"
+    fields = {field.name: field for field in dataclasses.fields(STAGES[inputs.stage].settings)}
+    types = {"int": "NUMBER_INTEGER", "float": "NUMBER_DOUBLE", "bool": "BOOLEAN"}
     for name, told in known.items():
+        field = fields[inputs.settings[name]]
+        assert told["description"].lower() == f"{field.metadata['help']}.".lower()
+        assert told["parameterType"] == types.get(field.type, "STRING"), name
+        assert ("defaultValue" in told) == (field.default is not dataclasses.MISSING and name not in inputs.required)
         if "defaultValue" in told:
-            default = defaults[settings[name]]
+            default = field.default
             assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 import yaml
 
+from components import images
 from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.demo.world import make_world
 from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord
+from hqclip.stages import LAUNCHABLE, STAGES
 from hqclip.store import open_store
 from pipelines.__main__ import main
-from pipelines.compiling import compile_pipeline
+from pipelines.compiling import PIPELINES, compile_pipeline
+from pipelines.inputs import INPUTS
 from pipelines.local import Runner
 from tests.cycle import TINY
 
@@ -65,6 +70,35 @@ def test_no_task_installs_anything_or_is_served_from_a_cache(spec: dict[str, Any
 def test_the_plan_component_takes_every_setting_of_the_plan(spec: dict[str, Any]):
     given = set(spec["components"]["comp-plan"]["inputDefinitions"]["parameters"])
     assert given == set(PlanConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("stage", sorted({inputs.stage for inputs in INPUTS.values()}))
+def test_a_first_task_takes_every_setting_of_its_stage_as_it_is_declared(stage: str):
+    component = getattr(importlib.import_module(f"components.{stage}"), stage)
+    parameters = inspect.signature(component.python_func).parameters.values()
+    taken = {p.name: p.annotation for p in parameters if p.annotation in (str, int, float, bool)}
+    declared = get_type_hints(STAGES[stage].settings)
+    assert taken == {name: str if get_origin(kind) is tuple else kind for name, kind in declared.items()}
+    assert all(p.default is p.empty for p in parameters), "the settings have the defaults"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_component_in_the_image_that_the_table_names(stage: str):
+    component = getattr(importlib.import_module(f"components.{stage}"), stage)
+    assert component.component_spec.implementation.container.image == images.ref(STAGES[stage].image)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_first_task_hears_of_every_stage_that_is_launched(name: str, tmp_path: Path):
+    compiled = compile_pipeline(name, tmp_path / "launched.yaml", LAUNCHABLE)
+    spec = next(yaml.safe_load_all(compiled.read_text()))
+    executors = spec["deploymentSpec"]["executors"].items()
+    waiting = {key.removeprefix("exec-") for key, e in executors if e["container"]["image"] == images.ref("launch")}
+    first = INPUTS[name].stage.replace("_", "-")
+    groups = [spec["root"], *(c for c in spec["components"].values() if "dag" in c)]
+    (task,) = [group["dag"]["tasks"][first] for group in groups if first in group["dag"]["tasks"]]
+    told = task["inputs"]["parameters"]["launched"]["runtimeValue"]["constant"]
+    assert waiting and set(told.split(",")) == waiting
 
 
 def test_a_stage_that_is_launched_waits_without_a_gpu(tmp_path: Path, spec: dict[str, Any]):

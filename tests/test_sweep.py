@@ -83,6 +83,16 @@ def test_a_point_cannot_be_about_where_it_is_trained(tmp_path: Path, suite: str)
         sweep.run(given(tmp_path, suite, {"train.store": ["x", "y"]}))
 
 
+def test_an_override_cannot_be_about_what_the_sweep_hands_on(tmp_path: Path, suite: str) -> None:
+    overrides = {"train.store": "/elsewhere", "evaluate.suite": "another"}
+    with pytest.raises(ConfigError) as refusal:
+        sweep.run(given(tmp_path, suite, {"train.seed": [1]}, overrides=json.dumps(overrides)))
+    assert str(refusal.value).splitlines() == [
+        "override 'train.store': the sweep sets this itself",
+        "override 'evaluate.suite': the sweep sets this itself",
+    ]
+
+
 def test_without_a_finished_cycle_the_data_must_be_named(tmp_path: Path, suite: str) -> None:
     with pytest.raises(NotFoundError, match="has no finished cycle; give the data set"):
         sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))

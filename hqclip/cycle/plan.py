@@ -15,32 +15,23 @@ from typing import Any
 from hqclip.config import PlanConfig
 from hqclip.cycle import lock
 from hqclip.cycle.notes import notes_prefix
+from hqclip.cycle.resolve import resolve_machines, resolve_settings
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
-from hqclip.launch.resolve import check_launched, plan_machines
-from hqclip.presets import find_preset
 from hqclip.recipes import RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE, STAGES
+from hqclip.stages import CYCLE
 from hqclip.store import Store, open_store, read_uri
 
 MAX_TRIALS = 16
-LATER = "(from an earlier stage)"
-# what the plan itself or an earlier stage gives to a stage
-HANDED_ON = (
-    *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
-    *("dataset", "run", "evaluations", "plan"),
-)
 
 
 def run(config: PlanConfig) -> dict[str, Any]:
     """Write `cycles/{n:06d}.plan.json`, or find that the work is done. Raises `ConfigError` listing every problem."""
     store = open_store(config.store)
     settings, trials = resolve(config)
-    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
-    machines = plan_machines(config.launch, known) if config.launch else {}
-    check_launched(machines, config.launched)
+    machines = resolve_machines(config, settings)
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 
@@ -115,14 +106,7 @@ def record_key(cycle: int) -> str:
 
 def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Settings of every stage, defaults filled in, and the trials. Raises `ConfigError` with all problems at once."""
-    problems: list[str] = []
-    given = _given(config, problems)
-    settings = {}
-    for stage in CYCLE:
-        try:
-            settings[stage] = complete(STAGES[stage].settings, given[stage], f"{stage}.")
-        except ConfigError as error:
-            problems.append(str(error))
+    settings, problems = resolve_settings("cycle", config.preset, _own(config), config.overrides)
     trials = [_trial(name, problems) for name in config.trials]
     if trials and not config.suite:
         problems.append(
@@ -135,42 +119,14 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     return settings, trials
 
 
-def _given(config: PlanConfig, problems: list[str]) -> dict[str, dict[str, Any]]:
-    """What preset, pipeline inputs and overrides say, the later winning."""
-    preset = find_preset(config.preset)
-    given: dict[str, dict[str, Any]] = {stage: dict(preset.get(stage, {})) for stage in CYCLE}
-    given["train"]["seed"] = config.train_seed
-    if config.annotate_model:
-        given["annotate"]["model"] = config.annotate_model
-    if config.train_samples_seen:
-        given["train"]["samples_seen"] = config.train_samples_seen
-    for name, value in read_overrides(config.overrides).items():
-        stage, _, setting = name.partition(".")
-        if stage not in given:
-            problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
-        elif setting in HANDED_ON:
-            problems.append(f"override {name!r}: the cycle sets this itself")
-        else:
-            given[stage][setting] = value
-    return given
-
-
-def complete(kind: Any, given: dict[str, Any], where: str) -> dict[str, Any]:
-    """Check the settings of one stage; what other stages will say is left out."""
-    later = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in given}
-    checked = kind.from_mapping({**given, **dict.fromkeys(later, LATER)}, where).to_mapping()
-    return {name: value for name, value in checked.items() if name not in later}
-
-
-def read_overrides(text: str) -> dict[str, Any]:
-    """Settings by `stage.name` out of JSON. Raises `ConfigError`."""
-    try:
-        values = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"overrides is not valid JSON at character {error.pos}: {error.msg}") from None
-    if not isinstance(values, dict):
-        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
-    return values
+def _own(config: PlanConfig) -> dict[str, dict[str, Any]]:
+    """Settings that the plan has under the name of a stage, as `train_seed`; their defaults leave it to the preset."""
+    own: dict[str, dict[str, Any]] = {stage: {} for stage in CYCLE}
+    for field in dataclasses.fields(config):
+        stage, _, setting = field.name.partition("_")
+        if stage in own and getattr(config, field.name) != field.default:
+            own[stage][setting] = getattr(config, field.name)
+    return own
 
 
 def _trial(name: str, problems: list[str]) -> dict[str, Any]:

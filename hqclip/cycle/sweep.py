@@ -7,16 +7,14 @@ import json
 import re
 from typing import Any
 
-from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
-from hqclip.cycle.plan import MAX_TRIALS, complete, newest_cycle, read_overrides, record_key, suite_digest
+from hqclip.config import SweepConfig
+from hqclip.cycle.plan import MAX_TRIALS, newest_cycle, record_key, suite_digest
+from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.resolve import check_launched, plan_machines
-from hqclip.presets import find_preset
 from hqclip.recipes import LOSSES
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
 
-FIXED = ("store", "dataset", "run")  # of all trials
 SHORT = {
     "learning_rate": "lr",
     "batch_size": "batch",
@@ -32,9 +30,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     store = open_store(config.store)
     dataset = config.dataset or _newest_dataset(store)
     settings, trials = resolve(config)
-    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
-    machines = plan_machines(config.launch, known) if config.launch else {}
-    check_launched(machines, config.launched)
+    machines = resolve_machines(config, settings)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
     digest = digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
@@ -64,29 +60,15 @@ def runs_of(digest: str) -> str:
 
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Common settings of train and evaluate, and the trials with what is their own."""
-    preset = find_preset(config.preset)
-    given = {stage: dict(preset.get(stage, {})) for stage in ("train", "evaluate")}
-    given["train"]["seed"] = config.seed
-    problems: list[str] = []
-    for name, value in read_overrides(config.overrides).items():
-        stage, _, setting = name.partition(".")
-        if stage not in given:
-            problems.append(f"override {name!r}: a sweep has settings of train and evaluate only")
-        else:
-            given[stage][setting] = value
+    own = {"train": {"seed": config.seed}, "evaluate": {}}
+    settings, problems = resolve_settings("sweep", config.preset, own, config.overrides)
     trials = read_trials(config.trials)
-    settings = {}
-    for stage, kind in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
-        try:
-            settings[stage] = complete(kind, given[stage], f"{stage}.")
-        except ConfigError as error:
-            problems.append(str(error))
     for trial in trials:
         problems += [
-            f"trial {trial['name']}: the sweep sets {name} itself" for name in trial["settings"] if name in FIXED
+            f"trial {trial['name']}: the sweep sets {name} itself" for name in trial["settings"] if name in HANDED_ON
         ]
         try:
-            trial["settings"] = _own(given["train"], trial["settings"])
+            trial["settings"] = _own(settings.get("train", {}), trial["settings"])
         except ConfigError as error:
             problems.append(f"trial {trial['name']}: {error}")
     if problems:
@@ -96,7 +78,7 @@ def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[s
 
 def _own(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The settings of a trial as training takes them, checked with those it shares."""
-    checked = complete(TrainConfig, {**common, **own}, "train.")
+    checked = complete("train", {**common, **own})
     return {name: checked[name] for name in own}
 
 

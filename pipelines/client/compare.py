@@ -24,7 +24,7 @@ from hqclip.records import canonical_json
 from hqclip.store import Store, open_store
 from pipelines.client import connect, output
 from pipelines.client.output import say, show
-from pipelines.client.settings import settings_of
+from pipelines.inputs import settings_of
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _PLAN = re.compile(r"sweeps/\w+\.plan\.json", re.ASCII).fullmatch

@@ -41,7 +41,6 @@ from pipelines.client.output import say, show
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 FAILED = MissingSoftwareError.exit_code  # 78
-ROLES = ("base", "annotate", "train", "launch")
 ACCOUNTS = ("hqclip-launcher", "hqclip-worker", "hqclip-janitor")
 WANTED = ("kfp", "kfp-kubernetes", "kubernetes", "torchx-nightly")
 BACKEND_SINCE = (2, 16)  # macros in inputs, drop-downs, runs that outlive their schedule
@@ -167,7 +166,7 @@ def packages(installed: Mapping[str, tuple[str, list[str]]] | None = None) -> Fi
 
 def pinned_images() -> Finding:
     """Are the images that a compiled pipeline names known by their digests?"""
-    references = [images.ref(role) for role in ROLES]
+    references = [images.ref(role) for role in images.ROLES]
     floating = [reference for reference in references if "@sha256:" not in reference]
     if floating:
         return Finding(

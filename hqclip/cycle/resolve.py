@@ -1,0 +1,82 @@
+"""Preset, own settings and overrides in; settings of stages and their machines out, with all that is wrong at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
+from hqclip.errors import ConfigError
+from hqclip.launch.resolve import check_launched, plan_machines
+from hqclip.presets import find_preset
+from hqclip.settings import did_you_mean
+from hqclip.stages import CYCLE, STAGES
+
+LATER = "(from an earlier stage)"
+# what the plan itself or an earlier stage gives to a stage
+HANDED_ON = (
+    *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
+    *("dataset", "run", "evaluations", "plan"),
+)
+Problems = list[str]
+
+
+def resolve_settings(
+    work: str, preset: str, own: Mapping[str, Mapping[str, Any]], overrides: str = ""
+) -> tuple[dict[str, dict[str, Any]], Problems]:
+    """Settings of the stages that `own` names, defaults filled in, and what is wrong with those that are left out.
+
+    The overrides win over `own`, and that over the preset. `work` says what it is for: a cycle, a sweep. Raises
+    `ConfigError` if there is no such preset, or the overrides are not JSON.
+    """
+    named = find_preset(preset)
+    given = {stage: {**named.get(stage, {}), **values} for stage, values in own.items()}
+    problems: Problems = []
+    for name, value in _read_overrides(overrides).items():
+        stage, _, setting = name.partition(".")
+        if stage not in CYCLE:
+            problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
+        elif stage not in given:
+            problems.append(f"override {name!r}: a {work} has settings of {' and '.join(given)} only")
+        elif setting in HANDED_ON:
+            problems.append(f"override {name!r}: the {work} sets this itself")
+        else:
+            given[stage][setting] = value
+    settings = {}
+    for stage, values in given.items():
+        try:
+            settings[stage] = complete(stage, values)
+        except ConfigError as error:
+            problems.append(str(error))
+    return settings, problems
+
+
+def resolve_machines(
+    config: PlanConfig | SweepConfig | PlanEvaluationConfig, settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The launch spec of every stage that has one. Raises `ConfigError` if one does not fit its stage or is missed."""
+    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
+    machines = plan_machines(config.launch, known) if config.launch else {}
+    check_launched(machines, config.launched)
+    return machines
+
+
+def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings of one stage; what other stages will say is left out. Raises `ConfigError`."""
+    kind = STAGES[stage].settings
+    later = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in given}
+    checked = kind.from_mapping({**given, **dict.fromkeys(later, LATER)}, f"{stage}.").to_mapping()
+    return {name: value for name, value in checked.items() if name not in later}
+
+
+def _read_overrides(text: str) -> dict[str, Any]:
+    """Settings by `stage.name` out of JSON."""
+    try:
+        values = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"overrides is not valid JSON at character {error.pos}: {error.msg}") from None
+    if not isinstance(values, dict):
+        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
+    return values
