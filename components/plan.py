@@ -12,6 +12,7 @@ def plan(
     suite: str,
     preset: str,
     trials: str,
+    data_only: bool,
     cycle: int,
     annotate_model: str,
     train_samples_seen: int,

@@ -309,6 +309,7 @@ class PlanConfig(Settings):
     trials: tuple[str, ...] = setting(
         "training runs of the cycle: recipes out of raw, mixed, hqclip, comma separated", ("hqclip",)
     )
+    data_only: bool = setting("train nothing: the cycle ends with a data set version", False)
     cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
     annotate_model: str = setting("LVLM: a folder or a hub name; empty leaves it to the preset", "")
     train_samples_seen: int = setting("training budget of each trial; 0 leaves it to the preset", 0, minimum=0)

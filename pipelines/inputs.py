@@ -28,7 +28,7 @@ class Inputs:
     stage: str
     settings: Mapping[str, str]
     required: Sequence[str] = ()
-    fixed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _DATA = {
@@ -48,7 +48,7 @@ _TRAINING = {
 }
 INPUTS = {
     "refine": Inputs("plan", {**_DATA, **_TRAINING}, required=["evaluate_suite"]),
-    "annotate": Inputs("plan", _DATA, fixed={"trials": ""}),
+    "annotate": Inputs("plan", _DATA, fixed={"trials": "", "data_only": True}),
     "sweep": Inputs(
         "sweep",
         {

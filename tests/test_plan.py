@@ -140,11 +140,11 @@ def test_a_run_that_comes_while_another_works_has_nothing_to_do(tmp_path: Path, 
 
 
 def test_a_cycle_without_training_runs_wants_no_judge(tmp_path: Path, world: dict[str, Any]):
-    planned = plan(tmp_path, world, trials="", suite="")
+    planned = plan(tmp_path, world, trials="", suite="", data_only=True)
     assert planned["has_work"] and planned["trials"] == []
     store = open_store(str(tmp_path / "store"))
     store.write(f"{planned['notes']}curate.json", b"{}")
-    assert not plan(tmp_path, world, trials="", suite="")["has_work"]
+    assert not plan(tmp_path, world, trials="", suite="", data_only=True)["has_work"]
 
 
 def test_a_pipeline_that_launches_wants_machines_before_anything_runs(tmp_path: Path, world: dict[str, Any]):

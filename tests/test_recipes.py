@@ -59,7 +59,7 @@ def test_the_settings_of_the_recipes_are_those_of_digests_that_exist() -> None:
 
 def test_the_help_of_the_plan_names_the_recipes() -> None:
     (field,) = (field for field in dataclasses.fields(PlanConfig) if field.name == "trials")
-    assert f"recipes out of {', '.join(RECIPES)};" in field.metadata["help"]
+    assert f"recipes out of {', '.join(RECIPES)}," in field.metadata["help"]
 
 
 def test_a_weight_rises_over_its_ramp_and_stays() -> None:

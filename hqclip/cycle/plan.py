@@ -15,7 +15,7 @@ from typing import Any
 from hqclip.config import PlanConfig
 from hqclip.cycle import lock
 from hqclip.cycle.notes import notes_prefix
-from hqclip.cycle.resolve import resolve_machines, resolve_settings
+from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.recipes import RECIPES
@@ -25,6 +25,7 @@ from hqclip.stages import CYCLE
 from hqclip.store import Store, open_store, read_uri
 
 MAX_TRIALS = 16
+TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
 
 
 def run(config: PlanConfig) -> dict[str, Any]:
@@ -108,15 +109,24 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     """Settings of every stage, defaults filled in, and the trials. Raises `ConfigError` with all problems at once."""
     settings, problems = resolve_settings("cycle", config.preset, _own(config), config.overrides)
     trials = [_trial(name, problems) for name in config.trials]
-    if trials and not config.suite:
-        problems.append(
-            "suite is missing: what is trained must be judged; give --suite, or no trials to make data only"
-        )
+    problems += _training_problems(config)
     if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
         problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, trials
+
+
+def _training_problems(config: PlanConfig) -> list[str]:
+    """What is wrong with what is trained, or with what is said of training where nothing is."""
+    if not config.data_only:
+        problems = [] if config.trials else ["trials is empty: give recipes, or data_only to train nothing"]
+        return problems if config.suite else [*problems, "suite is missing: what is trained must be judged"]
+    problems = ["data_only is true, and there are trials: give one of them"] if config.trials else []
+    names = {name: name.partition(".")[0] for name in read_overrides(config.overrides)}
+    return problems + [
+        f"override {name!r}: nothing is trained, as data_only is true" for name in names if names[name] in TRAINING
+    ]
 
 
 def _own(config: PlanConfig) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
 from hqclip.errors import ConfigError
-from hqclip.launch.resolve import check_launched, plan_machines
+from hqclip.launch.resolve import plan_machines
 from hqclip.presets import find_preset
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
@@ -34,7 +34,7 @@ def resolve_settings(
     named = find_preset(preset)
     given = {stage: {**named.get(stage, {}), **values} for stage, values in own.items()}
     problems: Problems = []
-    for name, value in _read_overrides(overrides).items():
+    for name, value in read_overrides(overrides).items():
         stage, _, setting = name.partition(".")
         if stage not in CYCLE:
             problems.append(f"unknown stage in override {name!r}{did_you_mean(stage, given)}")
@@ -58,9 +58,7 @@ def resolve_machines(
 ) -> dict[str, dict[str, Any]]:
     """The launch spec of every stage that has one. Raises `ConfigError` if one does not fit its stage or is missed."""
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
-    machines = plan_machines(config.launch, known) if config.launch else {}
-    check_launched(machines, config.launched)
-    return machines
+    return plan_machines(config.launch, known, config.launched)
 
 
 def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +69,8 @@ def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in checked.items() if name not in later}
 
 
-def _read_overrides(text: str) -> dict[str, Any]:
-    """Settings by `stage.name` out of JSON."""
+def read_overrides(text: str) -> dict[str, Any]:
+    """Settings by `stage.name` out of JSON. Raises `ConfigError`."""
     try:
         values = json.loads(text or "{}")
     except json.JSONDecodeError as error:

@@ -12,7 +12,7 @@ from typing import Any
 from hqclip import log
 from hqclip.errors import ConfigError
 from hqclip.launch.job import GANG, REPLICAS, Job
-from hqclip.launch.machines import read_machines
+from hqclip.launch.machines import Machines, read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.pod_security import AGAINST, pods_in
@@ -136,12 +136,15 @@ def _is_shared(folder: str, spec: LaunchSpec) -> bool:
     return False
 
 
-def plan_machines(uri: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def plan_machines(
+    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """The spec of every stage that has a section in a YAML file, checked with what is known of its settings.
 
-    What earlier stages will say is not known yet. Raises `ConfigError` with the problems of all stages at once.
+    What earlier stages will say is not known yet; an empty `uri` is no machines. `launched` are stages that must have
+    some. Raises `ConfigError` with the problems of all stages at once.
     """
-    machines = read_machines(uri)
+    machines = read_machines(uri) if uri else Machines()
     specs, problems = {}, []
     for stage in machines.sections:
         try:
@@ -152,19 +155,15 @@ def plan_machines(uri: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
             specs[stage] = spec.to_mapping()
         except ConfigError as error:
             problems += [f"{stage}: {line}" for line in str(error).splitlines()]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return specs
-
-
-def check_launched(machines: Mapping[str, Any], launched: Sequence[str]) -> None:
-    """Raises `ConfigError` if a stage that a pipeline was compiled to launch has no machines."""
-    missing = [stage for stage in launched if stage not in machines]
+    missing = [stage for stage in launched if stage not in machines.sections]
     if missing:
-        raise ConfigError(
+        problems.append(
             f"{', '.join(missing)}: this pipeline was compiled with --launched for it, so it has no GPU of its own, "
             "and the launch file has no section for it; give plan_launch, or compile without --launched"
         )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return specs
 
 
 def _filled(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def estimate(config: CostConfig) -> list[dict[str, Any]]:
     )
     settings, trials = resolve(plan)
     runnable = {stage: {**values, "store": config.store} for stage, values in settings.items()}
-    machines = plan_machines(config.launch, runnable) if config.launch else {}
+    machines = plan_machines(config.launch, runnable)
     prices, stated = read_prices(config.gpu_prices), _read_hours(config.gpu_hours)
     store = open_store(config.store)
     history = History(store, settings)

@@ -1,0 +1,56 @@
+"""What one pipeline may be told, and another may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from hqclip.errors import ConfigError
+from hqclip.stages import STAGES
+from pipelines.client.settings import check_settings
+from pipelines.compiling import PIPELINES
+from pipelines.inputs import INPUTS
+
+GIVEN = {
+    "store": "s",
+    "download_shards": "a/{0..1}.tar",
+    "evaluate_suite": "suite.json",
+    "sweep_trials": '{"train.seed": [1, 2]}',
+}
+
+
+def inputs_of(pipeline: str, **more: str) -> dict[str, str]:
+    own = {name: value for name, value in GIVEN.items() if name in INPUTS[pipeline].settings}
+    return {**own, **more}
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_what_must_be_given_is_enough(pipeline: str) -> None:
+    check_settings(pipeline, inputs_of(pipeline))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
+    stages = tuple(f"{stage}_" for stage in STAGES)
+    assert all(name == "store" or name.startswith(stages) for name in INPUTS[pipeline].settings)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "more", "why"),
+    [
+        ("refine", {"train_trials": ""}, "trials is empty: give recipes, or data_only"),
+        ("refine", {"train_trials": "[]"}, "trials is empty"),
+        ("refine", {"evaluate_suite": ""}, "suite is missing"),
+        ("annotate", {"plan_overrides": '{"train.seed": 1}'}, "override 'train.seed': nothing is trained"),
+        ("annotate", {"plan_overrides": '{"promote.margin": 0}'}, "nothing is trained"),
+        ("sweep", {"plan_overrides": '{"curate.name": "x"}'}, "a sweep has settings of train and evaluate only"),
+        ("sweep", {"plan_overrides": '{"train.run": "x"}'}, "override 'train.run': the sweep sets this itself"),
+        ("sweep", {"sweep_trials": '[{"settings": {"store": "x"}}]'}, "the sweep sets store itself"),
+        ("sweep", {"sweep_trials": "[]"}, "give 1 to 16"),
+        ("refine", {"plan_overrides": '{"evaluate.suite": "x"}'}, "the cycle sets this itself"),
+    ],
+)
+def test_what_this_pipeline_cannot_do_is_refused_before_anything_is_sent(
+    pipeline: str, more: dict[str, str], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        check_settings(pipeline, inputs_of(pipeline, **more))
