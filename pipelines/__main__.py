@@ -21,7 +21,7 @@ VERBS = {
     "logs": ("pipelines.client.pods", "what the pods of a run said"),
     "explain": ("pipelines.client.explain", "which task of a run failed, why, and what is next"),
     "cancel": ("pipelines.client.cancel", "delete the jobs of a run, then terminate it"),
-    "sweep": ("pipelines.client.sweeps", "train with several settings, and compare the results"),
+    "sweep": ("pipelines.run_sweep", "train with several settings, and compare the results"),
     "schedule": ("pipelines.client.schedules", "recurring runs, as a YAML file says"),
     "compare": ("pipelines.client.compare", "models of runs side by side, with differences and intervals"),
     "cost": ("pipelines.client.cost", "images, tokens, GPU-hours and dollars of a cycle, before it is launched"),

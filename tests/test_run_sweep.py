@@ -16,8 +16,8 @@ from hqclip.errors import AccessError, ConfigError, NotFoundError
 from hqclip.flags import Parser
 from hqclip.store import open_store
 from hqclip.task import run_planned
-from pipelines.client import sweeps
-from pipelines.client.sweeps import make_trials
+from pipelines import run_sweep
+from pipelines.run_sweep import make_trials
 from tests.cycle import STEPS, TINY, Cycle
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import look_at_once
@@ -36,8 +36,8 @@ def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
 
 def run(*words: str) -> int:
     parser = Parser()
-    sweeps.add_arguments(parser)
-    return sweeps.run(parser.parse_args([*words, "-o", "json"]))
+    run_sweep.add_arguments(parser)
+    return run_sweep.run(parser.parse_args([*words, "-o", "json"]))
 
 
 def tried(run: dict[str, Any]) -> list[str]:
