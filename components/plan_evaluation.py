@@ -13,9 +13,10 @@ def plan_evaluation(
     preset: str,
     launch: str,
     launched: str,
-    requested: dsl.Output[dsl.Dataset],
+    planned: dsl.Output[dsl.Dataset],
+    trained: dsl.Output[dsl.Dataset],
 ):
     """Ask for one model to be judged, after a look at model and suite."""
     from hqclip.task import run_first
 
-    run_first("plan_evaluation", locals(), write_to=requested.path)
+    run_first("plan_evaluation", locals(), write_to=planned.path, also=trained.path)

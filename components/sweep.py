@@ -17,9 +17,10 @@ def sweep(
     launch: str,
     launched: str,
     planned: dsl.Output[dsl.Dataset],
+    curated: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Prepare a sweep: check every trial, and say whether there is anything to do."""
     from hqclip.task import run_first
 
-    return run_first("sweep", locals(), write_to=planned.path, card=card.path)["has_work"]
+    return run_first("sweep", locals(), write_to=planned.path, also=curated.path, card=card.path)["has_work"]

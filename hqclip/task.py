@@ -56,11 +56,13 @@ def _remember(store_uri: str, key: str, result: Mapping[str, Any]) -> None:
 class Outputs:
     """Where a task of a pipeline leaves what it found: files, but for `log`, which takes the name of a number and it.
 
-    `write_to` gets the result, `page` its report, `card` what a person wants to know first, as Markdown; `confusion`
+    `write_to` gets the result, and `also` too, for a task that takes it in another role: Kubeflow hands no artifact to
+    two inputs of one task. `page` gets its report, `card` what a person wants to know first, as Markdown; `confusion`
     takes the classes of the first classification benchmark and how often each was taken for which.
     """
 
     write_to: str
+    also: str = ""
     log: Callable[[str, float], None] | None = None
     page: str = ""
     card: str = ""
@@ -91,6 +93,8 @@ def run_named(
         log.info(name, result["reason"])
     if to.card:
         _write(to.card, markdown(name, result).encode())
+    if to.also:
+        save_result(result, to.also)
     save_result(result, to.write_to, to.log)
     return result
 

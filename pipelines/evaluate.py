@@ -12,6 +12,5 @@ DESCRIPTION = "Judge a CLIP zero-shot: classification, retrieval, compositional 
 
 def evaluate(settings: dict[str, Any]) -> None:
     """One model, one suite."""
-    asked = uncached(plan_evaluation(**settings, launched=launched("evaluate")))
-    requested = asked.outputs["requested"]
-    placed(judge(planned=requested, trained=requested))
+    prepared = uncached(plan_evaluation(**settings, launched=launched("evaluate")))
+    placed(judge(planned=prepared.outputs["planned"], trained=prepared.outputs["trained"]))

@@ -163,6 +163,26 @@ def _names(spec: Spec) -> Iterator[str]:
                 yield f"{group}/{name} has no display name; compose it with uncached()"
 
 
+def _edges(spec: Spec) -> Iterator[str]:
+    """What one task hands to another: a parameter of the same type, and one artifact to one input."""
+    components = {"root": spec["root"], **spec.get("components", {})}
+    for group, tasks in _groups(spec):
+        own = components[group].get("inputDefinitions", {}).get("parameters", {})
+        for name, task in tasks.items():
+            inner = spec["components"][task["componentRef"]["name"]]
+            wanted = inner.get("inputDefinitions", {}).get("parameters", {})
+            for key, source in task.get("inputs", {}).get("parameters", {}).items():
+                given = own.get(source.get("componentInputParameter"), {}).get("parameterType")
+                asked = wanted.get(key, {}).get("parameterType")
+                if given and asked and given != asked:
+                    yield f"{group}/{name}: {key} takes {asked} and is given {given}, which a cluster refuses"
+            handed = [
+                json.dumps(source, sort_keys=True) for source in task.get("inputs", {}).get("artifacts", {}).values()
+            ]
+            if len(set(handed)) < len(handed):
+                yield f"{group}/{name} is given one artifact twice, which a cluster's metadata refuses; give it a copy"
+
+
 def _groups(spec: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "root", spec["root"]["dag"]["tasks"]
     for name, component in spec.get("components", {}).items():
@@ -171,5 +191,5 @@ def _groups(spec: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 RULES: tuple[Callable[[Spec], Iterator[str]], ...] = (
-    *(_inputs, _lightweight, _decisions, _constants, _selectors, _caching, _platform, _number, _names),
+    *(_inputs, _lightweight, _decisions, _constants, _selectors, _caching, _platform, _number, _names, _edges),
 )

@@ -21,6 +21,6 @@ def sweep(settings: dict[str, Any]) -> None:
     the_plan = prepared.outputs["planned"]
     with dsl.If(prepared.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
         with dsl.ParallelFor(uncached(trials(planned=the_plan)).output, name="trials", parallelism=4) as trial:
-            trained = placed(train(planned=the_plan, curated=the_plan, trial=trial))
+            trained = placed(train(planned=the_plan, curated=prepared.outputs["curated"], trial=trial))
             evaluated = placed(evaluate(planned=the_plan, trained=trained.outputs["trained"]))
         uncached(select(planned=the_plan, evaluated=dsl.Collected(evaluated.outputs["evaluated"])))

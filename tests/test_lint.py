@@ -15,6 +15,7 @@ from pipelines.compiling import PIPELINES, compile_pipeline
 from pipelines.lint import lint
 
 Spec = dict[str, Any]
+LOOP_ITEM = "pipelinechannel--trials-Output-loop-item"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,16 @@ def nameless(spec: Spec) -> None:
     _main_tasks(spec)["plan"]["taskInfo"]["name"] = "plan"
 
 
+def of_another_type(spec: Spec) -> None:
+    """As after a task whose result is a list of it does not say what."""
+    spec["components"]["comp-for-loop-3"]["inputDefinitions"]["parameters"][LOOP_ITEM]["parameterType"] = "STRING"
+
+
+def handed_twice(spec: Spec) -> None:
+    artifacts = spec["components"]["comp-for-loop-3"]["dag"]["tasks"]["train"]["inputs"]["artifacts"]
+    artifacts["curated"] = artifacts["planned"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -120,6 +131,8 @@ def nameless(spec: Spec) -> None:
         (volume, "comp-createpvc creates a volume"),
         (many_tasks, "tasks; the workflow object bears 25"),
         (nameless, "plan has no display name"),
+        (of_another_type, "train: trial takes STRUCT and is given STRING"),
+        (handed_twice, "train is given one artifact twice"),
     ],
 )
 def test_each_fault_is_found_and_only_that(
