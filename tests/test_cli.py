@@ -13,7 +13,7 @@ import pytest
 from hqclip import __version__, cli
 from hqclip.errors import EXIT_CODES, ConfigError, DataError
 from hqclip.stages import STAGES
-from hqclip.task import numbers, run_named, run_planned
+from hqclip.task import numbers, run_first, run_named, run_planned
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pyarrow", "kfp", "google", "numpy", "PIL", "transformers", "open_clip", "rich", "google_crc32c"}
@@ -206,6 +206,13 @@ def test_a_stage_in_a_pipeline_leaves_its_result_its_metrics_and_its_page(kettle
     )
     assert json.loads((kettle / "out/result").read_text()) == result
     assert (metrics["batch_size"], (kettle / "out/page").read_text()) == (8.0, "<p>done</p>")
+
+
+def test_a_first_task_hands_on_those_of_its_arguments_that_are_settings(kettle: Path) -> None:
+    def component(store: str, model: str, suite: str, batch_size: int, requested: object) -> dict:
+        return run_first("evaluate", locals(), write_to=f"{kettle}/result")
+
+    assert component(str(kettle / "store"), "m", "u", 8, requested=kettle)["batch_size"] == 8
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,14 @@ def test_an_override_beats_the_preset_and_the_preset_the_default() -> None:
     assert train["beta2"] == default["beta2"]
 
 
+def test_what_the_plan_has_under_the_name_of_a_stage_is_a_setting_of_that_stage() -> None:
+    named = [field for field in dataclasses.fields(PlanConfig) if field.name.partition("_")[0] in CYCLE]
+    assert "train_seed" in [field.name for field in named]
+    for field in named:
+        stage, _, name = field.name.partition("_")
+        assert {f.name: f.type for f in dataclasses.fields(STAGES[stage].settings)}[name] == field.type
+
+
 def test_one_name_means_one_thing_in_all_stages() -> None:
     kinds: dict[str, set[object]] = {}
     for kind in [STAGES[stage].settings for stage in CYCLE]:

@@ -77,7 +77,7 @@ def test_all_is_well_with_a_store_a_kubeflow_and_a_cluster(
     kubeflow: FakeKubeflow, cluster: FakeCluster, tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch
 ):
     lock = tmp_path / "lock.json"
-    lock.write_text(json.dumps({"registry": "r.example", "digests": dict.fromkeys(doctor.ROLES, "sha256:" + "0" * 64)}))
+    lock.write_text(json.dumps({"registry": "r.example", "digests": dict.fromkeys(images.ROLES, "sha256:" + "0" * 64)}))
     monkeypatch.setattr(images, "LOCK", lock)
     for name in doctor.ACCOUNTS:
         cluster.add("serviceaccounts", {"metadata": {"name": name}})
