@@ -111,7 +111,7 @@ def test_every_sample_has_a_row_and_every_fault_a_name(tmp_path: Path, engine: S
         Status.OK,
     ]
     assert [row.uid for row in rows] == [sample.uid for sample in samples]
-    assert [row.answer for row in rows] == ["", '{"tags": [', "out of memory", "", ""]
+    assert [row.answer for row in rows] == ["", '{"tags": [', "out of memory", "damaged_image", ""]
     assert result["statuses"] == {"ok": 2, "truncated": 1, "engine_error": 1, "unreadable_image": 1}
     assert result["output_tokens"] == 7 + 400 + 7
     assert sorted(request.alt_text for request in engine.asked) == [f"alt-text {n}" for n in (0, 1, 2, 4)]

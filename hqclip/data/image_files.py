@@ -15,9 +15,11 @@ from itertools import islice
 
 from hqclip.data.orientation import orientation
 
-# Encoders write 10 scans, or 18 of CMYK; those that search for the smallest file stay below 30. A scan of a few bytes
-# goes over the whole picture: 40 ms at 64 MP, so these take 3 s at most.
-MAX_SCANS = 64
+# A scan of a few bytes goes over the whole picture, a thousand million pixels in 0.6 s: these take 3 s. They are 64
+# scans of 64 MP, and more of less; encoders write 10, or 18 of CMYK, and those that search for the smallest file 30.
+MAX_PASSED = 64 * 64_000_000  # pixels that all scans of a JPEG go over
+SMALL = 1 << 17  # pixels: beginning a scan takes as long as going over them
+SHORTEST_SCAN = 11  # bytes
 MAX_PARTS = 20_000  # segments or chunks: a picture of 16,384 rows can have a chunk a row
 MAX_NAME = 80  # bytes of the name of a text, with its end
 MAX_INFLATED = 1 << 20  # bytes of a compressed text that is searched for the orientation
@@ -33,19 +35,18 @@ SAID_IN_VP8X = 0x20 | 0x08 | 0x04  # flags: there is a profile, EXIF, XMP
 
 
 class TooCostlyError(ValueError):
-    """So many scans or parts that reading them is an attack."""
+    """So many scans or parts that reading them would take minutes."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
     """`kind` is Pillow's name of the format; `peak` bytes are needed at once to decode the picture.
 
-    `parts` follow each other in a file without metadata; the first `num_head` are all that opening it needs.
+    `parts` follow each other in a file without metadata.
     """
 
     kind: str
     parts: Sequence[bytes | memoryview]
-    num_head: int
     width: int
     height: int
     orientation: int
@@ -53,9 +54,9 @@ class ImageFile:
 
 
 def read_image_file(data: bytes) -> ImageFile:
-    """The file without metadata. Raises `ValueError` for no JPEG, PNG or WebP, or one cut off before its pixels.
+    """The file without metadata. Raises `ValueError` for what is no JPEG, PNG or WebP of a kind that can be decoded.
 
-    Raises `TooCostlyError` where it has more scans or parts than any encoder writes.
+    Also for one cut off before its pixels; `TooCostlyError` where it has more scans or parts than any encoder writes.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
@@ -92,14 +93,16 @@ def _jpeg(data: bytes) -> ImageFile:
             kept.append(view[start:end])
     if marker != _SOS or len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         raise ValueError("a JPEG without a picture")
-    height, width = struct.unpack(">HH", frame[1:5])
+    depth, height, width, layers = struct.unpack(">BHHB", frame[:6])
+    if depth != 8 or layers not in (1, 3, 4):
+        raise ValueError(f"a JPEG of {layers} layers of {depth} bits")
     of_pixel = OF_DECODED
     if progressive or data[start + 4 : start + 5] < frame[5:6]:  # coefficients are kept until the last scan
-        _refuse_many_scans(data, start)
+        _refuse_many_scans(data, start, MAX_PASSED // max(width * height, SMALL))
         of_pixel = max(of_pixel, 4 + 2 * _samples(frame))
-    parts = (*kept, view[start:end], view[end:])  # with all that follows: further scans, and what no decoder reads
+    kept.append(view[start:])  # with all that follows: further scans, and what no decoder reads
     held = orientation(b"".join(exif), xmp)
-    return ImageFile("JPEG", parts, len(parts) - 1, width, height, held, of_pixel * width * height)
+    return ImageFile("JPEG", kept, width, height, held, of_pixel * width * height)
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -132,29 +135,34 @@ def _samples(frame: bytes) -> int:
     return -(-sum(across * down for across, down in factors) // max(largest, 1))
 
 
-def _refuse_many_scans(data: bytes, first: int) -> None:
+def _refuse_many_scans(data: bytes, first: int, most: int) -> None:
     """Raises `TooCostlyError`. What looks like a scan may lie within a segment or behind the picture."""
-    if sum(1 for _ in islice(_START_OF_SCAN.finditer(data, first), MAX_SCANS + 1)) <= MAX_SCANS:
+    if len(data) - first <= most * SHORTEST_SCAN:
+        return
+    if sum(1 for _ in islice(_START_OF_SCAN.finditer(data, first), most + 1)) <= most:
         return
     scans = 0
     for marker, _, _ in _segments(data, first):
         scans += marker == _SOS
-        if scans > MAX_SCANS:
-            raise TooCostlyError(f"more than {MAX_SCANS} scans")
+        if scans > most:
+            raise TooCostlyError(f"more than {most} scans")
 
 
 # PNG: W3C Recommendation, third edition, sections 5 and 11
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # bits by kind of colour
+
+
 def _png(data: bytes) -> ImageFile:
     view = memoryview(data)
     kept: list[bytes | memoryview] = [SIGNATURE]
-    header, exif, num_head = b"", b"", 0
+    header, exif, has_pixels = b"", b"", False
     said = {XMP_OF_PNG: b"", EXIF_AS_TEXT: b""}
     for kind, start, end in _chunks(data, 8, big_endian=True):
-        if kind in OF_PNG_PIXELS and end - start > 12:  # empty ones are as many as somebody likes
-            header = header or (data[start + 8 : end - 4] if kind == b"IHDR" else b"")
-            kept += [view[start : start + 8], view[start + 8 : end]]
-            if kind == b"IDAT":
-                num_head = num_head or len(kept) - 1
+        if kind in OF_PNG_PIXELS:
+            header = header or (data[start + 4 : end] if kind == b"IHDR" else b"")
+            has_pixels = has_pixels or kind == b"IDAT"
+            if end - start > 12:  # empty ones are as many as somebody likes
+                kept.append(view[start:end])
         elif kind == b"eXIf":
             exif = data[start + 8 : end - 4]
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -163,11 +171,13 @@ def _png(data: bytes) -> ImageFile:
                 said[name] = kind + data[start + 9 + len(name) : end - 4]
         elif kind == b"IEND":
             kept.append(view[start:end])
-    if len(header) < 13:
-        raise ValueError("a PNG without a header")
-    width, height = struct.unpack(">II", header[:8])
+    if not has_pixels or len(header) < 21 or zlib.crc32(header[:-4]).to_bytes(4) != header[-4:]:
+        raise ValueError("a PNG without pixels or header")
+    width, height, depth, colours, _, filters = struct.unpack(">IIBBBB", header[4:16])
+    if depth not in DEPTHS.get(colours, ()) or filters:
+        raise ValueError(f"a PNG of kind {colours} with {depth} bits and filters {filters}")
     held = orientation(exif or _from_hexadecimal(_text(said[EXIF_AS_TEXT])), _text(said[XMP_OF_PNG]))
-    return ImageFile("PNG", kept, num_head or len(kept), width, height, held, OF_DECODED * width * height)
+    return ImageFile("PNG", kept, width, height, held, OF_DECODED * width * height)
 
 
 def _chunks(data: bytes, at: int, *, big_endian: bool) -> Iterator[tuple[bytes, int, int]]:
@@ -234,19 +244,19 @@ def _webp(data: bytes) -> ImageFile:
         kept[b"VP8X"] = extended[:8] + bytes([extended[8] & ~SAID_IN_VP8X]) + extended[9:]
     parts = (b"RIFF", struct.pack("<I", 4 + sum(map(len, kept.values()))), b"WEBP", *kept.values())
     held = orientation(said[b"EXIF"], said[b"XMP "])
-    return ImageFile("WEBP", parts, len(parts), width, height, held, OF_WEBP * width * height)
+    return ImageFile("WEBP", parts, width, height, held, OF_WEBP * width * height)
 
 
 def _webp_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
     """(width, height) of the canvas, or of a picture without one."""
     kind = next(iter(chunks), b"")
     chunk = chunks.get(kind, b"")
-    if kind == b"VP8X" and len(chunk) >= 18:
+    if kind == b"VP8X" and len(chunk) >= 18 and {b"VP8 ", b"VP8L", b"ANMF"} & chunks.keys():
         return 1 + int.from_bytes(chunk[12:15], "little"), 1 + int.from_bytes(chunk[15:18], "little")
-    if kind == b"VP8 " and len(chunk) >= 18:
+    if kind == b"VP8 " and len(chunk) >= 18 and chunk[11:14] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", chunk, 14)
         return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L" and len(chunk) >= 13:
+    if kind == b"VP8L" and len(chunk) >= 13 and chunk[8] == 0x2F:
         bits = int.from_bytes(chunk[9:13], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     raise ValueError("a WebP without a picture")
