@@ -12,22 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from hqclip.annotate import partial_rows, stage, worker
 from hqclip.annotate.annotator import Annotator, model_folder
 from hqclip.annotate.engines.protocol import Finish, RequestFailed
-from hqclip.annotate.preparation import Preparation
 from hqclip.annotate.prompt import clean_alt_text
-from hqclip.annotate.reader import CHUNK
 from hqclip.config import AnnotateConfig, DownloadConfig
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
@@ -38,7 +34,6 @@ from hqclip.store import local, open_store
 from tests.annotating import PART_ROWS, TellsUid
 from tests.fakes.engines import ScriptedEngine, said
 from tests.fakes.gcs import FakeGcs
-from tests.odd_pictures import chunk
 
 ROOT = Path(__file__).parents[1]
 Draw = Callable[..., list[Sample]]
@@ -120,64 +115,6 @@ def test_every_sample_has_a_row_and_every_fault_a_name(tmp_path: Path, engine: S
     assert result["statuses"] == {"ok": 2, "truncated": 1, "engine_error": 1, "unreadable_image": 1}
     assert result["output_tokens"] == 7 + 400 + 7
     assert sorted(request.alt_text for request in engine.asked) == [f"alt-text {n}" for n in (0, 1, 2, 4)]
-
-
-def test_pictures_that_no_decoder_expects_are_rows_like_others(
-    tmp_path: Path, engine: ScriptedEngine, draw_samples: Draw, monkeypatch: pytest.MonkeyPatch
-):
-    """Metadata that inflates or stands where none may, several pictures in a file, and an exception nobody listed."""
-    plain = stored(Image.new("RGB", (32, 32)), "PNG")
-    profile = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(2 << 20)))
-    odd = [plain[:-12] + chunk(b"iCCP", b"profile") + plain[-12:], plain[:33] + profile + plain[33:], plain]
-    odd.append(stored(Image.new("RGB", (32, 32)), "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))]))
-    odd.append(stored(Image.new("RGB", (32, 32)), "JPEG"))
-    samples = [Sample(f"{n:032x}", data, f"alt-text {n}") for n, data in enumerate(odd)]
-    load = PngImagePlugin.PngImageFile.load_end
-
-    def fails_on_the_third(png: PngImagePlugin.PngImageFile) -> None:
-        if len(png.fp.getvalue()) == len(plain):
-            raise IndexError("index out of range")
-        load(png)
-
-    config = pool_of(tmp_path, samples)
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_end", fails_on_the_third)
-    result = stage.run(replace(config, max_fault_rate=1.0))
-    assert result["statuses"] == {"ok": 2, "unreadable_image": 3}
-    assert [row.answer for row in rows_of(config, result["annotations"])] == ["damaged_image"] * 3 + ["", ""]
-
-
-def test_a_picture_that_is_slow_to_decode_holds_up_no_others(
-    tmp_path: Path, engine: ScriptedEngine, draw_samples: Draw, monkeypatch: pytest.MonkeyPatch
-):
-    """It comes when the engine has answered about all that were not read together with it."""
-    first, others = picture((64, 64)), 200 - CHUNK
-    samples = [replace(one, image=one.image if n else first) for n, one in enumerate(draw_samples(200))]
-    pixels = Preparation.pixels
-
-    def slow(self: Preparation, data: bytes) -> Any:
-        for _ in range(2000 if data == first else 0):
-            if len(engine.asked) >= others:
-                break
-            time.sleep(0.01)
-        else:
-            assert data != first, "the others wait"
-        return pixels(self, data)
-
-    monkeypatch.setattr(Preparation, "pixels", slow)
-    config = pool_of(tmp_path, samples[:100], samples[100:], decode_threads=2)
-    assert stage.run(config)["statuses"] == {"ok": 200}
-    assert [row.uid for row in rows_of(config, stage.run(config)["annotations"])] == [one.uid for one in samples]
-
-
-def test_a_fault_of_ours_in_a_decoding_thread_ends_the_stage(
-    tmp_path: Path, engine: ScriptedEngine, draw_samples: Draw, monkeypatch: pytest.MonkeyPatch
-):
-    def fails(*_: Any) -> None:
-        raise MemoryError("too little of it")
-
-    monkeypatch.setattr(Preparation, "pixels", fails)
-    with pytest.raises(MemoryError, match="too little"):
-        stage.run(pool_of(tmp_path, draw_samples(20)))
 
 
 def test_pictures_of_every_kind_reach_the_engine_small_enough(
