@@ -53,9 +53,9 @@ class ExportedClip:
     def images(self, images: Iterable[Pixels], batch_size: int) -> Tensor:
         """(images, D) from (height, width, 3) uint8 pictures."""
         parts = []
-        for batch in _batches(images, batch_size):
-            pixels = torch.stack([fit(image, self._size) for image in batch])
-            embedded = self._model.encode_image(normalise(pixels, self._mean, self._std))
+        fitted = (fit(image, self._size) for image in images)  # before a batch is gathered: pictures can be large
+        for batch in _batches(fitted, batch_size):
+            embedded = self._model.encode_image(normalise(torch.stack(batch), self._mean, self._std))
             parts.append(F.normalize(embedded.float(), dim=-1))
         return torch.cat(parts) if parts else torch.empty(0, 1)
 

@@ -18,6 +18,7 @@ from hqclip.data.shards import write_shard
 from hqclip.errors import ConfigError
 from hqclip.records import Sample
 from tests.fakes.engines import ScriptedEngine, said
+from tests.odd_pictures import pictures
 
 WORK: dict[str, Any] = {"devices": ["NVIDIA H100 80GB HBM3"], "gpu_seconds": 7200.0, "images": 100_000}
 
@@ -55,6 +56,19 @@ def test_a_pilot_shows_a_sample_and_asks_once(settings: dict[str, Any], engines:
     again = pilots.pilot(config)
     assert again["page"] == result["page"]
     assert len(engines) == 1, "what is annotated is not asked again"
+
+
+def test_pictures_of_telephones_can_be_tried(tmp_path: Path, engines: list[ScriptedEngine]):
+    """They hold a second picture; a sample of them becomes a shard of its own."""
+    names = ["mpo", "apng", "animated webp", "cmyk", "png of 16 bits"]
+    kinds = pictures()
+    samples = [Sample(f"{n:032x}", kinds[name], f"alt-text {n}") for n, name in enumerate(names)]
+    write_shard(samples, tmp_path / "00000.tar")
+    store = str(tmp_path / "store")
+    pool = download(DownloadConfig(store=store, shards=str(tmp_path / "00000.tar")))["pool"]
+    result = pilots.pilot(PilotConfig(store=store, pool=pool, prompt="shapes-1", samples=len(samples)))
+    assert result["results"][0]["statuses"] == {"ok": 5}
+    assert (tmp_path / "store" / result["page"]).read_text().count("data:image/jpeg") == 5
 
 
 def test_two_prompts_are_compared_on_the_same_images(settings: dict[str, Any], engines: list[ScriptedEngine]):

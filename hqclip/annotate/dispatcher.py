@@ -64,7 +64,7 @@ class Dispatcher:
     async def _row(self, picture: Picture) -> AnnotatedRow:
         """Ask until an answer can be used or the retry policy allows no further attempt."""
         if picture.image is None:
-            return AnnotatedRow(picture.uid, picture.fault, None, attempts=0)
+            return AnnotatedRow(picture.uid, picture.fault, None, attempts=0, answer=picture.reason)
         faults: tuple[Status, ...] = ()
         answers: list[Answer] = []
         try:

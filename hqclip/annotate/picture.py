@@ -11,7 +11,7 @@ from hqclip.records import Status
 
 @dataclass
 class Picture:
-    """`place` says where its row belongs; without an image there is nothing to ask, and `fault` says why.
+    """`place` says where its row belongs; without an image there is nothing to ask: `fault` and `reason` say why.
 
     `sha256` is of the bytes of its file, hexadecimal; `strikes` counts the engines that died with it inside.
     """
@@ -22,4 +22,5 @@ class Picture:
     alt_text: str
     sha256: str = ""
     fault: Status = Status.UNREADABLE_IMAGE
+    reason: str = ""
     strikes: int = 0

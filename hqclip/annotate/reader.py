@@ -1,4 +1,7 @@
-"""Shards in, pictures out: read ahead by one thread, decoded and shrunk by a few, handed to the event loop in order."""
+"""Shards in, pictures out: read ahead by one thread, decoded and shrunk by a few, handed to the event loop when ready.
+
+No order among pictures is promised, so that those that are slow to decode hold up no others.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hqclip.annotate.partial_rows import ShardRows
@@ -59,7 +62,7 @@ class Reader:
                 if isinstance(item, ShardRows):
                     await opened(item)
                     continue
-                for picture in await asyncio.wrap_future(item):
+                for picture in item:
                     yield picture
                 self._room.release()
         finally:
@@ -79,6 +82,7 @@ class Reader:
                 self._read_shard(shard, tell)
                 if self._stopped:
                     return
+            self._decoders.shutdown()  # waits for the last pictures
             tell(None)
         except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
             tell(error)
@@ -95,10 +99,13 @@ class Reader:
                 if self._stopped or shard.lost:
                     self._room.release()
                     return
-                tell(self._decode(shard, data))
+                self._decoders.submit(self._decode, shard, data, tell)
 
-    def _decode(self, shard: ShardRows, data: list[tuple[int, bytes]]) -> Future[list[Picture]]:
-        return self._decoders.submit(lambda: [self._picture(shard, row, image) for row, image in data])
+    def _decode(self, shard: ShardRows, data: list[tuple[int, bytes]], tell: Callable[[Any], None]) -> None:
+        try:
+            tell([self._picture(shard, row, image) for row, image in data])
+        except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
+            tell(error)
 
     def _picture(self, shard: ShardRows, row: int, data: bytes) -> Picture:
         """Ready to be asked about; what cannot be has no image."""
@@ -108,5 +115,5 @@ class Reader:
             return Picture(shard, uid, None, text, sha256, Status.QUARANTINED)
         try:
             return Picture(shard, uid, self._preparation.pixels(data), text, sha256)
-        except ImageFault:
-            return Picture(shard, uid, None, text, sha256)
+        except ImageFault as fault:
+            return Picture(shard, uid, None, text, sha256, reason=fault.reason)

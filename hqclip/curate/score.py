@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from hqclip.clip import ExportedClip
 from hqclip.config import ScoreConfig
-from hqclip.data.images import ImageFault, decode
+from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.sidecar import ScoredRow, read_annotations, write_scores
 from hqclip.progress import Progress
@@ -57,26 +58,29 @@ def score_shard(
     with ShardImages(store, entry, index) as images:
         for start in range(0, entry.rows, batch_size):
             part = range(start, min(start + batch_size, entry.rows))
-            pictures = [_picture(images, number) for number in part]
-            embedded = clip.images(
-                (p if p is not None else np.zeros((16, 16, 3), np.uint8) for p in pictures), batch_size
-            )
+            readable: list[bool] = []
+            embedded = clip.images(_pictures(images, part, readable), batch_size)
             said = [texts[number].annotation for number in part]
             columns = [
                 _similarity(clip, embedded, [[index.texts[number]] for number in part]),
                 _similarity(clip, embedded, [list(one.desc) if one else [] for one in said]),
                 _similarity(clip, embedded, [[text for text in one.neg_desc if text] if one else [] for one in said]),
             ]
-            for number, picture, values in zip(part, pictures, zip(*columns, strict=True), strict=True):
-                rows.append(ScoredRow(index.uids[number], *(values if picture is not None else [float("nan")] * 3)))
+            for number, is_readable, values in zip(part, readable, zip(*columns, strict=True), strict=True):
+                rows.append(ScoredRow(index.uids[number], *(values if is_readable else [float("nan")] * 3)))
     return rows
 
 
-def _picture(images: ShardImages, row: int) -> Any:
-    try:
-        return decode(images.read(row))
-    except ImageFault:
-        return None
+def _pictures(images: ShardImages, part: Iterable[int], readable: list[bool]) -> Iterator[Pixels]:
+    """One after the other, a black one for each that cannot be decoded; `readable` takes down which can."""
+    for row in part:
+        try:
+            pixels = decode(images.read(row))
+            readable.append(True)
+        except ImageFault:
+            pixels = np.zeros((16, 16, 3), np.uint8)
+            readable.append(False)
+        yield pixels
 
 
 def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: list[list[str]]) -> list[float]:

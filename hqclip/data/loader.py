@@ -49,8 +49,8 @@ class TrainingSample:
             return decode(self.shard.images.read(self.row))
         except ImageFault as fault:
             raise DataError(
-                f"{self.shard.where}, sample {self.shard.index.uids[self.row]}: {fault}, "
-                "though `annotate` could read it; run it again with this version"
+                f"{self.shard.where}, sample {self.shard.index.uids[self.row]}: {fault}, though `annotate` could read "
+                "it; delete what an older version wrote of this shard below annotations/, and run it and `curate` again"
             ) from fault
 
 
