@@ -187,7 +187,9 @@ def _judge(inputs: dict[str, Any], tmp_path: Path) -> None:
 def _refine_data_only(inputs: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A second data set version, judged by the champion of the first cycle; the second call has nothing to do."""
     store, runner = open_store(inputs["store"]), _runner("annotate", tmp_path)
-    given = {name: inputs[name] for name in ("store", "download_shards", "plan_preset", "plan_overrides")}
+    given = {name: inputs[name] for name in ("store", "download_shards", "plan_preset")}
+    overrides = {name: value for name, value in TINY.items() if not name.startswith("train.")}
+    given["plan_overrides"] = json.dumps(overrides)
     capfd.readouterr()
     assert runner.run(given) == 0
     assert store.exists("cycles/000002.stages/curate.json") and not store.exists("cycles/000002.json")
