@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from kfp import components, local
 
+from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.cycle.lock import LOCAL_RUN, local_name
-from hqclip.cycle.plan import newest_cycle, record_key
 from hqclip.cycle.report import comparison
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hqclip.cycle.plan import newest_cycle, record_key
+from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Champion, CycleRecord, Evaluation
 from hqclip.store import Store

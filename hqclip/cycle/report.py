@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.keys import plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.plan import plan_key
 from hqclip.cycle.side_by_side import side_by_side
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index

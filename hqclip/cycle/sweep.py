@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
-from hqclip.cycle.plan import MAX_TRIALS, complete, newest_cycle, read_overrides, record_key, suite_digest
+from hqclip.cycle.keys import newest_cycle, record_key
+from hqclip.cycle.plan import MAX_TRIALS, complete, read_overrides, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import find_preset

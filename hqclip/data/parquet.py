@@ -31,7 +31,11 @@ def to_bytes(table: pa.Table, **layout: Any) -> bytes:
 
 def read_table(store: Store, key: str) -> pa.Table:
     """Any Parquet file, its page checksums verified. Raises `NotFoundError`, and `DataError` if it is damaged."""
-    data = store.read(key)
+    return parse_table(store.read(key), key)
+
+
+def parse_table(data: bytes, key: str) -> pa.Table:
+    """The Parquet file that is in `data`. Raises `DataError` as `read_table` does."""
     try:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
         table.validate(full=True)

@@ -49,7 +49,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         values |= measured.values
         groups |= measured.groups
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
-    write_outcomes(store, outcomes, Outcomes(values, groups))
+    crc32c = write_outcomes(store, outcomes, Outcomes(values, groups))
     store.write(_confusion_key(key), canonical_json(confusions))
     evaluation = Evaluation(
         model=config.model,
@@ -59,6 +59,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         benchmarks=tuple(scores),
         average=float(np.mean([score.metrics["main"] for score in scores])),
         outcomes=outcomes,
+        outcomes_crc32c=crc32c,
     )
     store.write(key, evaluation.to_json())
     return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}

@@ -16,8 +16,8 @@ from typing import Any
 
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
-from hqclip.cycle.notes import notes_prefix
-from hqclip.cycle.plan import newest_cycle, suite_digest
+from hqclip.cycle.keys import newest_cycle, notes_prefix
+from hqclip.cycle.plan import suite_digest
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.records import canonical_json

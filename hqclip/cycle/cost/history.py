@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.annotate.worklog import total_work
+from hqclip.cycle.keys import newest_cycle, plan_key
 from hqclip.cycle.notes import read_notes
-from hqclip.cycle.plan import newest_cycle, plan_key
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
 
