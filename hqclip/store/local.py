@@ -101,6 +101,15 @@ class LocalStore:
         except NotFoundError:
             return None
 
+    def changed_at(self, key: str) -> float | None:
+        """See `Store.changed_at`. The file system's own time: no process sets it, as it may the time of a file."""
+        path = self._path(key)
+        with faults_at(path):
+            try:
+                return path.stat().st_ctime_ns / 1e9
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         path = self._path(key)
