@@ -35,12 +35,20 @@ def check_digest(store: Store, model: str, digest: str) -> None:
     Raises `DataError` if it has another one.
     """
     run, slash, _ = model.rpartition("/")
-    key = f"{run}/result.json"
-    if not slash or not store.exists(key):
+    if not slash or not store.exists(f"{run}/result.json"):
         return
-    trained = read_json(store, key, "bring it back, or train again under another --run").get("model_digest")
+    trained = trained_digest(store, run)
     if digest != trained:
-        raise _altered(store, model, f"it has the digest {digest}, not {trained} as {key} says")
+        raise _altered(store, model, f"it has the digest {digest}, not {trained} as {run}/result.json says")
+
+
+def trained_digest(store: Store, run: str) -> str:
+    """The digest of the model that a training run wrote down. Raises `NotFoundError`, `DataError`."""
+    key, again = f"{run}/result.json", "bring it back, or train again under another --run"
+    digest = read_json(store, key, again).get("model_digest")
+    if not isinstance(digest, str) or not digest:
+        raise DataError(f"{store.uri}/{key} is damaged: no model_digest; {again}")
+    return digest
 
 
 def _altered(store: Store, model: str, how: str) -> DataError:

@@ -13,7 +13,8 @@ from hqclip.cycle import lock
 from hqclip.errors import HQClipError
 from hqclip.settings import Settings
 from hqclip.stages import STAGES, run_stage
-from hqclip.store import open_store
+from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json_or_warn
 
 
 def run_planned(
@@ -81,9 +82,8 @@ def run_named(
         result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
         if to.page:
             _write(to.page, open_store(given["store"]).read(result["report"]))
-        if to.confusion and open_store(given["store"]).exists(result["confusion"]):
-            for told in list(json.loads(open_store(given["store"]).read(result["confusion"])).values())[:1]:
-                to.confusion(told["classes"], told["matrix"])
+        if to.confusion:
+            _show_confusion(open_store(given["store"]), result["confusion"], to.confusion)
     except HQClipError as error:
         raise SystemExit(log.fault(name, error)) from error
     if "reason" in result:
@@ -92,6 +92,13 @@ def run_named(
         _write(to.card, markdown(name, result).encode())
     save_result(result, to.write_to, to.log)
     return result
+
+
+def _show_confusion(store: Store, key: str, show: Callable[[list[str], list[list[int]]], None]) -> None:
+    """Of the first benchmark that has one; a damaged one is left out with a warning."""
+    told = read_json_or_warn(store, key, "evaluate") if store.exists(key) else {}
+    for first in list((told or {}).values())[:1]:
+        show(first["classes"], first["matrix"])
 
 
 def _write(path: str, data: bytes) -> None:

@@ -6,13 +6,13 @@ stop, which a scheduler would start again.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
 
 EVERY_S = 0.25
 
@@ -42,8 +42,10 @@ class ExitAgreement:
         while True:
             for key in self._store.list(self._prefix):
                 if key not in self._before:
-                    verdict = json.loads(self._store.read(key))
-                    return str(verdict["agent"]), int(verdict["exit_code"])
+                    verdict = read_json_or_warn(self._store, key, "agent") or {}
+                    if isinstance(verdict.get("exit_code"), int):
+                        return str(verdict.get("agent", "")), verdict["exit_code"]
+                    self._before.add(key)  # damaged, and that was said
             if clock() >= end or until():
                 return None
             sleep(EVERY_S)

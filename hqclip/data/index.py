@@ -51,7 +51,7 @@ def write_index(store: Store, key: str, rows: Sequence[Row], shard: ObjectInfo, 
         **{name: [getattr(row, name) for row in rows] for name in SCHEMA.names[2:]},
     }
     identity = {"size": shard.size, "crc32c": shard.crc32c, "rows": len(rows)}
-    store.write(key, to_parquet(pa.table(columns, SCHEMA), {**about, **identity}))
+    store.write(key, to_parquet(pa.table(columns, SCHEMA), {**about, **identity}, sealed=True))
 
 
 def read_about(store: Store, key: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""A JSON document of a store in, its content out, or one sentence about what is wrong with it."""
+"""A JSON document of a store in, its content out, or one sentence about what is wrong with it.
+
+What work depends on raises `DataError`; what only tells how work went (curves, costs) is left out with a warning.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from typing import Any
 
 from hqclip import log
-from hqclip.errors import DataError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.store.protocol import Store
 
 
@@ -19,14 +22,33 @@ def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
 
 
 def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None:
-    """The JSON object at `key`, of which no work depends; None, and a warning by `who`, if it is damaged.
-
-    Raises `NotFoundError`.
-    """
+    """The JSON object at `key`, on which no work depends; None, and a warning by `who`, if it is damaged or gone."""
     try:
         return read_json(store, key, "it is left out")
-    except DataError as error:
+    except (DataError, NotFoundError) as error:
         log.warning(who, str(error))
+        return None
+
+
+def read_curve(store: Store, key: str, who: str) -> list[dict[str, float]]:
+    """The lines of numbers at `key`, each with its `step`; damaged ones are left out, with one warning by `who`."""
+    try:
+        lines = store.read(key).splitlines()
+    except NotFoundError as error:
+        log.warning(who, str(error))
+        return []
+    points = [point for line in lines if (point := _point(line)) is not None]
+    if len(points) < len(lines):
+        damaged = len(lines) - len(points)
+        log.warning(who, f"{store.uri}/{key}: {damaged} of {len(lines)} lines are damaged; they are left out")
+    return points
+
+
+def _point(line: bytes) -> dict[str, float] | None:
+    try:
+        point = json.loads(line)
+        return {"step": int(point.pop("step")), **{name: float(value) for name, value in point.items()}}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
