@@ -58,7 +58,7 @@ def read_footer(store: Store, key: str) -> dict[str, str]:
     with store.open(key) as file, faults_at(Path(f"{store.uri}/{key}")):
         try:
             return about_of(pq.read_schema(file), key)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if getattr(error, "errno", None):
                 raise  # the disk's or the service's; what Arrow cannot make sense of has no number
             raise DataError(f"{key}: not a whole Parquet file ({error}); delete it and run the stage again") from error
