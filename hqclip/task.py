@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 from hqclip import log
 from hqclip.cycle import lock
 from hqclip.errors import HQClipError
+from hqclip.process_watch import end_this_process, when_gone
 from hqclip.settings import Settings
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
+
+GRACE_S = 30.0  # for a checkpoint, once the runner of all tasks is gone
 
 
 def run_planned(
@@ -77,6 +82,7 @@ def run_named(
     A fault that a person can mend is printed without a traceback and ends the process with its exit code.
     """
     to = Outputs(**outputs)
+    _end_with_runner()
     try:
         settings = STAGES[name].settings.from_mapping(given, f"{name}.")
         result = _run_on(machines, name, settings) if machines else run_stage(name, settings)
@@ -92,6 +98,13 @@ def run_named(
         _write(to.card, markdown(name, result).encode())
     save_result(result, to.write_to, to.log)
     return result
+
+
+def _end_with_runner() -> None:
+    """In a run on this machine a task ends with the runner of all tasks, however that went; else its pod sees to it."""
+    runner = lock.runner_pid(lock.owner_of(""))
+    if runner and runner != os.getpid():
+        when_gone(runner, functools.partial(end_this_process, GRACE_S))
 
 
 def _show_confusion(store: Store, key: str, show: Callable[[list[str], list[list[int]]], None]) -> None:

@@ -16,11 +16,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hqclip import log
 from hqclip.errors import ConflictError, DataError, HQClipError, NotFoundError
+from hqclip.process_watch import started_at
 from hqclip.store import ObjectInfo, Store
 from hqclip.store.documents import read_json
 from hqclip.store.lease import Heartbeat
@@ -67,11 +67,17 @@ def owner_of(given: str) -> str:
     return os.environ.get(LOCAL_RUN, given)
 
 
-def _has_died(owner: str) -> bool:
-    """Whether this is a run of this machine whose process is gone."""
+def runner_pid(owner: str) -> int:
+    """The process that runs all tasks of a run on this machine; 0 for other runs."""
     kind, _, place = owner.partition(":")
     host, _, pid = place.rpartition(":")
-    return kind == "local" and host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+    return int(pid) if kind == "local" and host == socket.gethostname() and pid.isdecimal() else 0
+
+
+def _has_died(owner: str) -> bool:
+    """Whether this is a run of this machine whose process is gone."""
+    pid = runner_pid(owner)
+    return pid > 0 and not started_at(pid)
 
 
 def release(store: Store, owner: str) -> None:
