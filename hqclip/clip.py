@@ -5,10 +5,8 @@ The folder is what `hqclip train` writes and what `open_clip.create_model_and_tr
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, cast
 
 import open_clip
@@ -22,6 +20,7 @@ from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS, check_digest, model_digest
 from hqclip.store import Store
 from hqclip.store.documents import parse_json
+from hqclip.store.leftovers import scratch_folder
 
 _AGAIN = "bring it back, or export the model again"
 
@@ -40,13 +39,13 @@ class ExportedClip:
             raise NotFoundError(
                 f'{store.uri}/{key} holds no exported model; `hqclip train` prints the folder as "model"'
             )
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             for name in (CONFIG, WEIGHTS):
-                store.download(f"{key}/{name}", Path(folder) / name)
-            with (Path(folder) / CONFIG).open("rb") as config, (Path(folder) / WEIGHTS).open("rb") as weights:
+                store.download(f"{key}/{name}", folder / name)
+            with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
                 self.digest = model_digest(config, weights)
             check_digest(store, key, self.digest)
-            self._mean, self._std = _colours((Path(folder) / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
+            self._mean, self._std = _colours((folder / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
             try:
                 self._model = open_clip.create_model(f"local-dir:{folder}").eval()
                 self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")

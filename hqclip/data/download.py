@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hqclip import log
@@ -28,6 +26,7 @@ from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
 from hqclip.records import Pool, ShardEntry, digest_of
 from hqclip.store import Store, open_store
+from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import checksum
 
 
@@ -87,8 +86,8 @@ def fetch(store: Store, source: Source, shard: RemoteShard, *, keep_damaged: boo
                 f"{store.uri}/{key} is not {shard.uri}, but has its name; rename one or use another store"
             )
         return _fetched_before(key, index, about)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shard.tar"
+    with scratch_folder() as folder:
+        path = folder / "shard.tar"
         source.download(shard, path)
         scan = scan_shard(path)
         with path.open("rb") as file:

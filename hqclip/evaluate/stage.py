@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.suite import Suite, read_suite
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
+from hqclip.store.leftovers import scratch_folder
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -109,8 +108,8 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
     """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "images.tar"
+    with scratch_folder() as folder:
+        path = folder / "images.tar"
         suite.store.download(suite.images, path)
         scan = scan_shard(path)
         if scan.damage:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +26,7 @@ from hqclip.progress import Progress
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
+from hqclip.store.leftovers import scratch_folder
 from hqclip.termination import Termination
 from hqclip.train.batches import Batches
 from hqclip.train.card import model_card
@@ -195,8 +194,7 @@ def _finish(work: _Work, losses: dict[str, float]) -> dict[str, Any]:
 
 def _export(store: Store, key: str, model: HQClip, tags: list[str], card: str) -> str:
     """Write the model folder, weights before config; the model's digest."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         model.export(folder)
         (folder / "tags.json").write_text(json.dumps(tags, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card)
