@@ -5,28 +5,32 @@ The folder is what `hqclip train` writes and what `open_clip.create_model_and_tr
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, cast
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 
 from hqclip.data.images import Pixels
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.exported import CONFIG, WEIGHTS, check_digest, model_digest
 from hqclip.store import Store
+from hqclip.store.documents import parse_json
+from hqclip.store.leftovers import scratch_folder
 
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_AGAIN = "bring it back, or export the model again"
 
 
 class ExportedClip:
-    """A CLIP for inference in float32. Raises `NotFoundError` (no such model), `ConfigError` (not an open_clip one)."""
+    """A CLIP for inference in float32.
+
+    Raises `NotFoundError` (no such model), `DataError` (damaged, or not what its run trained) and `ConfigError` (it is
+    whole, but open_clip does not know it).
+    """
 
     def __init__(self, store: Store, key: str, threads: int = 0) -> None:
         if threads:
@@ -35,17 +39,20 @@ class ExportedClip:
             raise NotFoundError(
                 f'{store.uri}/{key} holds no exported model; `hqclip train` prints the folder as "model"'
             )
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             for name in (CONFIG, WEIGHTS):
-                store.download(f"{key}/{name}", Path(folder) / name)
-            self.digest = model_digest((Path(folder) / CONFIG).read_bytes(), (Path(folder) / WEIGHTS).read_bytes())
+                store.download(f"{key}/{name}", folder / name)
+            with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
+                self.digest = model_digest(config, weights)
+            check_digest(store, key, self.digest)
+            self._mean, self._std = _colours((folder / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
             try:
                 self._model = open_clip.create_model(f"local-dir:{folder}").eval()
                 self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+            except SafetensorError as error:
+                raise DataError(f"{store.uri}/{key}/{WEIGHTS} is damaged ({error}); {_AGAIN}") from error
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
                 raise ConfigError(f"{store.uri}/{key} does not load in open_clip: {error}") from error
-            pixels = json.loads((Path(folder) / CONFIG).read_text())["preprocess_cfg"]
-        self._mean, self._std = (torch.tensor(pixels[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
         size = self._model.visual.image_size
         self._size: tuple[int, int] = size if isinstance(size, tuple) else (size, size)
 
@@ -69,6 +76,15 @@ class ExportedClip:
         return torch.cat(parts) if parts else torch.empty(0, 1)
 
 
+def _colours(config: bytes, where: str) -> list[Tensor]:
+    """Mean and standard deviation of the colours that the model was trained on, (1, 3, 1, 1). Raises `DataError`."""
+    pixels = parse_json(config, where, _AGAIN).get("preprocess_cfg", {})
+    try:
+        return [torch.tensor(pixels[name], dtype=torch.float32).view(1, 3, 1, 1) for name in ("mean", "std")]
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{where} is damaged: no mean and std of three colours ({error!r}); {_AGAIN}") from error
+
+
 def encode_text(model: Any, tokens_BL: Tensor) -> Tensor:
     """(B, D) not normalised, as `model.encode_text` gives it, without computing the padding that all texts share.
 
@@ -86,11 +102,6 @@ def encode_text(model: Any, tokens_BL: Tensor) -> Tensor:
     x_BW = x_BLW[torch.arange(len(x_BLW), device=x_BLW.device), ends_B]
     projection = model.text_projection
     return cast(Tensor, projection(x_BW) if isinstance(projection, torch.nn.Linear) else x_BW @ projection)
-
-
-def model_digest(config: bytes, weights: bytes) -> str:
-    """Names a model by content: the first 16 hexadecimal digits of SHA-256 over config and weights."""
-    return hashlib.sha256(hashlib.sha256(config).digest() + hashlib.sha256(weights).digest()).hexdigest()[:16]
 
 
 def fit(image: Pixels, size: tuple[int, int]) -> Tensor:

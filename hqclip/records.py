@@ -187,6 +187,10 @@ class Evaluation(Manifest):
     benchmarks: tuple[BenchmarkScore, ...]
     average: float
     outcomes: str
+    outcomes_crc32c: int | None = None  # of the whole file; evaluations of 0.1 have none
+
+    def _to_document(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._to_document().items() if value is not None}
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> Evaluation:

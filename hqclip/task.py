@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from typing import Any
 from hqclip import log
 from hqclip.cycle import lock
 from hqclip.errors import HQClipError
+from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
-from hqclip.store import open_store
+from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json_or_warn
+
+GRACE_S = 30.0  # for a checkpoint, once the runner of all tasks is gone
 
 
 def run_planned(
@@ -77,6 +83,7 @@ def run_named(
     A fault that a person can mend is printed without a traceback and ends the process with its exit code.
     """
     to = Outputs(**outputs)
+    _end_with_runner()
     try:
         if machines:
             result = _launch(machines, name, given)
@@ -84,9 +91,8 @@ def run_named(
             result = run_stage(name, STAGES[name].settings.from_mapping(given, f"{name}."))
         if to.page:
             _write(to.page, open_store(given["store"]).read(result["report"]))
-        if to.confusion and open_store(given["store"]).exists(result["confusion"]):
-            for told in list(json.loads(open_store(given["store"]).read(result["confusion"])).values())[:1]:
-                to.confusion(told["classes"], told["matrix"])
+        if to.confusion:
+            _show_confusion(open_store(given["store"]), result["confusion"], to.confusion)
     except HQClipError as error:
         raise SystemExit(log.fault(name, error)) from error
     if "reason" in result:
@@ -106,6 +112,20 @@ def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[s
     """
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
     return run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+
+
+def _end_with_runner() -> None:
+    """In a run on this machine a task ends with the runner of all tasks, however that went; else its pod sees to it."""
+    runner = lock.runner_pid(lock.owner_of(""))
+    if runner and runner != os.getpid():
+        when_gone(runner, functools.partial(end_this_process, GRACE_S))
+
+
+def _show_confusion(store: Store, key: str, show: Callable[[list[str], list[list[int]]], None]) -> None:
+    """Of the first benchmark that has one; a damaged one is left out with a warning."""
+    told = read_json_or_warn(store, key, "evaluate") if store.exists(key) else {}
+    for first in list((told or {}).values())[:1]:
+        show(first["classes"], first["matrix"])
 
 
 def _write(path: str, data: bytes) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from hqclip.errors import MissingSoftwareError
 from hqclip.store import Store
+from hqclip.store.leftovers import scratch_folder
 
 
 class SummaryWriter:
@@ -21,7 +20,8 @@ class SummaryWriter:
         except ModuleNotFoundError as error:
             raise MissingSoftwareError(f"{error}; install hqclip with its extra `annotate` or `train`") from error
         self._store, self._folder = store, folder
-        self._local = Path(tempfile.mkdtemp(prefix="hqclip-tensorboard-"))
+        self._scratch = ExitStack()
+        self._local = self._scratch.enter_context(scratch_folder())
         self._writer: Any = EventFileWriter(str(self._local))
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -41,4 +41,4 @@ class SummaryWriter:
     def close(self) -> None:
         """Give the local file back."""
         self._writer.close()
-        shutil.rmtree(self._local, ignore_errors=True)
+        self._scratch.close()

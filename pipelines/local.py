@@ -6,7 +6,6 @@ import builtins
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from typing import Any
 import yaml
 from kfp import components, local
 
+from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.cycle.lock import LOCAL_RUN, local_name
-from hqclip.cycle.plan import newest_cycle, record_key
 from hqclip.cycle.report import comparison
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
+from hqclip.store.leftovers import scratch_folder
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.console import Console, plain
 
@@ -43,9 +43,9 @@ class Runner:
         with (
             contextlib.closing(Console(sys.stdout, log)) as console,
             contextlib.redirect_stdout(console),
-            tempfile.TemporaryDirectory(dir=self._root) as scratch,  # the runner leaves its scripts there
+            scratch_folder(self._root) as scratch,  # the runner leaves its scripts there
         ):
-            os.environ["TMPDIR"] = str(Path(scratch).resolve())
+            os.environ["TMPDIR"] = str(scratch.resolve())
             os.environ[LOCAL_RUN] = local_name()  # its lock on the store ends with this process
             try:
                 with warnings.catch_warnings():

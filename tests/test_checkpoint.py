@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from hqclip.errors import UnavailableError
+from hqclip.errors import StorageError, UnavailableError
 from hqclip.store.local import LocalStore
-from hqclip.train.checkpoint import KEPT, PARTS, complete_steps, load_checkpoint, save_checkpoint
+from hqclip.train.checkpoint import KEPT, PARTS, complete_steps, load_checkpoint, load_step, save_checkpoint
 
 RUN = "000001-hqclip"
 
@@ -125,6 +125,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
     assert run.load(store) == 3
     assert same(early, run.model.state_dict())
     assert ("passed over" in caplog.text) == ((part, damage) != ("receipt.json", "gone"))
+
+
+@pytest.mark.parametrize("receipt", [b"[]", b"null", b"7", b'"x"', b"{}", b'{"model.safetensors": 7}', b"\xff"])
+def test_a_receipt_that_is_none_makes_no_checkpoint(store: LocalStore, receipt: bytes) -> None:
+    early = two_checkpoints(store)
+    (folder(store, 6) / "receipt.json").write_bytes(receipt)
+    run = Run(1)
+    assert run.load(store) == 3
+    assert same(early, run.model.state_dict())
+    with pytest.raises(StorageError, match="another rank could read .*step-000000006, this one cannot"):
+        load_step(store, RUN, 6, run.model, run.optimizer)
 
 
 def test_if_every_checkpoint_is_damaged_the_run_starts_anew(store: LocalStore) -> None:

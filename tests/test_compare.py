@@ -13,7 +13,7 @@ import yaml
 
 from hqclip import cli
 from hqclip.cycle import sweep
-from hqclip.cycle.plan import plan_key, record_key
+from hqclip.cycle.keys import plan_key, record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.flags import Parser

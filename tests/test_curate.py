@@ -101,7 +101,7 @@ def test_the_instruction_is_that_of_the_annotator(settings: CurateConfig):
 
 
 def test_an_annotator_that_cannot_be_read_is_named(settings: CurateConfig):
-    with pytest.raises(DataError, match="annotations/teacher/annotator.json is no JSON object"):
+    with pytest.raises(DataError, match="annotations/teacher/annotator.json is damaged: no JSON object, but list"):
         run(annotate(settings, lambda _: GOOD, about=["x"]))
 
 

@@ -31,7 +31,6 @@ from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import Flag, ScoredRow, write_annotations, write_scores
 from hqclip.demo.scenes import Scene, draw_scene, render
 from hqclip.demo.texts import alt_text, teacher_texts
-from hqclip.errors import DataError
 from hqclip.records import FIELDS, AnnotatedRow, Annotation, Pool, Sample, Status
 from hqclip.report.gallery import pixels
 from hqclip.store import Store, open_store
@@ -249,7 +248,7 @@ def test_pictures_are_withheld_when_the_page_would_grow_too_large(
     assert "no picture" in page.words
 
 
-def test_work_logs_are_added_up(tmp_path: Path):
+def test_work_logs_are_added_up_but_for_damaged_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     store = open_store(str(tmp_path))
     for owner, log in (("a", LOG), ("b", {**LOG, "images": 40, "window_full_share": 0.6, "seconds": 10.0})):
         store.write(f"annotations/x/work/{owner}/progress.json", json.dumps(log).encode())
@@ -260,8 +259,9 @@ def test_work_logs_are_added_up(tmp_path: Path):
     assert cost.gpu_busy_share is None
     assert work_cost(store, "nobody") is None
     store.write("annotations/x/work/c.json", b"[1")
-    with pytest.raises(DataError, match=r"work/c.json is no JSON object .* delete it"):
-        work_cost(store, "x")
+    store.write("annotations/x/work/d.json", b'{"images": null, "seconds": "1", "gpu_seconds": NaN}')
+    assert work_cost(store, "x") == cost
+    assert "work/c.json is damaged: no JSON" in capsys.readouterr().err
 
 
 def test_without_work_logs_tokens_are_those_of_the_sidecars(made: tuple[Store, str]):

@@ -58,7 +58,8 @@ def test_a_manifest_of_a_newer_format_another_kind_or_with_other_fields_is_refus
 def test_a_manifest_that_lost_a_field_is_damaged(example: str):
     document = json.loads(example)
     kind = KINDS[document["kind"]]
-    optional = {f.name for f in dataclasses.fields(kind) if f.default_factory is not dataclasses.MISSING}
+    missing = dataclasses.MISSING
+    optional = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (missing, missing)}
     for name in document.keys() - {"kind", "format", *optional}:
         cut = {key: value for key, value in document.items() if key != name}
         with pytest.raises(DataError, match=f"somewhere: damaged {kind.KIND} manifest .*{name}"):

@@ -149,3 +149,17 @@ def test_the_middle_of_the_interval_of_a_difference_is_the_difference():
     benchmarks = [["a/x", "a/y"], ["b/z"]]
     low, high = interval(better, benchmarks, 1000, worse)
     assert (low + high) / 2 == pytest.approx(average(better, benchmarks) - average(worse, benchmarks), abs=0.01)
+
+
+def test_no_damaged_bit_of_outcomes_goes_unnoticed(tmp_path: Path):
+    store = LocalStore(tmp_path)
+    crc32c = write_outcomes(store, "o", outcomes([0, 1, 1, 0] * 50))
+    assert read_outcomes(store, "o", crc32c).values["acc"].sum() == 100
+    data = store.read("o")
+    for place in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        store.write("d", bytes(damaged), create_only=False)
+        with pytest.raises(DataError, match="d is not what its evaluation names"):
+            read_outcomes(store, "d", crc32c)
+    read_outcomes(store, "o")  # an evaluation of version 0.1 names no checksum

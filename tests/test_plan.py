@@ -9,7 +9,8 @@ import pytest
 
 from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.cycle.finish import finish
-from hqclip.cycle.plan import record_key, run
+from hqclip.cycle.keys import record_key
+from hqclip.cycle.plan import run
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
 from hqclip.records import Champion, CycleRecord

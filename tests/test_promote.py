@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hqclip.cycle.crown import put_in_force
+from hqclip.cycle.keys import plan_key
 from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.plan import plan_key
-from hqclip.cycle.promote import _crown, _gate
+from hqclip.cycle.promote import _gate
 from hqclip.data.outcomes import Outcomes, write_outcomes
 from hqclip.errors import ConflictError, DataError, NotFoundError
-from hqclip.records import BenchmarkScore, Champion, CyclePlan, Evaluation
+from hqclip.records import BenchmarkScore, Champion, CyclePlan, CycleRecord, Evaluation
 from hqclip.store import Store, open_store
 
 PLAN = CyclePlan(cycle=2, fingerprint="f", champion=None, settings={}, trials=())
@@ -43,12 +44,27 @@ def judged(store: Store, name: str, right: int, suite: str = "suite") -> Evaluat
     return evaluation
 
 
-def against(champion: str) -> CyclePlan:
-    return replace(PLAN, champion={"model": f"runs/{champion}/model", "model_digest": champion, "cycle": 1})
+FIRST = replace(PLAN, cycle=1)
 
 
-def crown_of(name: str, cycle: int = 2) -> Champion:
-    return Champion(model=f"runs/{name}/model", model_digest=name, evaluation="e", cycle=cycle)
+def against(champion: str, cycle: int = 2) -> CyclePlan:
+    before = {"model": f"runs/{champion}/model", "model_digest": champion, "cycle": 1}
+    return replace(PLAN, cycle=cycle, champion=before)
+
+
+def closed(name: str, cycle: int = 2) -> CycleRecord:
+    run = {"name": name, "run": f"runs/{name}", "model_digest": name, "evaluation": "e", "average": 0.5}
+    return CycleRecord(
+        cycle=cycle,
+        parent=0,
+        fingerprint="f",
+        dataset="",
+        runs=(run,),
+        candidate=f"runs/{name}/model",
+        verdict="promoted",
+        reason="",
+        report="",
+    )
 
 
 def test_the_first_candidate_is_promoted(store: Store):
@@ -75,20 +91,28 @@ def test_a_champion_that_was_not_judged_on_this_suite_must_be_first(store: Store
 
 
 def test_the_pointer_moves_from_the_champion_that_the_plan_saw(store: Store):
-    _crown(store, PLAN, crown_of("first", 1))
-    _crown(store, against("first"), crown_of("second"))
+    put_in_force(store, FIRST, closed("first", 1))
+    put_in_force(store, against("first"), closed("second"))
     assert Champion.from_json(store.read("champion.json"), "").model_digest == "second"
-    _crown(store, against("first"), crown_of("second"))  # the same again is a success: the first try was cut off
+    put_in_force(store, against("first"), closed("second"))  # the same again is a success: the first try was cut off
 
 
 def test_a_champion_that_changed_meanwhile_is_left_in_force(store: Store):
-    _crown(store, PLAN, crown_of("first", 1))
-    _crown(store, against("first"), crown_of("somebody else's", 7))
+    put_in_force(store, FIRST, closed("first", 1))
+    put_in_force(store, against("first", 7), closed("somebody else's", 7))
     with pytest.raises(
         ConflictError, match="champion.json became runs/somebody else's/model .cycle 7. while cycle 2 ran"
     ):
-        _crown(store, against("first"), crown_of("second"))
+        put_in_force(store, against("first"), closed("second"))
     assert Champion.from_json(store.read("champion.json"), "").cycle == 7
+
+
+def test_a_champion_of_long_ago_is_not_put_in_force_again(store: Store):
+    for plan, name in ((FIRST, "first"), (against("first"), "second")):
+        store.write(plan_key(plan.cycle), plan.to_json())
+        put_in_force(store, plan, closed(name, plan.cycle))
+    put_in_force(store, FIRST, closed("first", 1))
+    assert Champion.from_json(store.read("champion.json"), "").model_digest == "second"
 
 
 def test_models_judged_on_different_suites_are_not_compared(store: Store):

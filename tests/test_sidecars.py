@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hqclip.data.sidecar import (
     read_annotations,
     read_curated,
     read_scores,
+    read_tally,
     write_annotations,
     write_curated,
     write_scores,
@@ -221,3 +223,47 @@ def test_what_is_said_about_a_table_is_in_its_metadata():
     table = pa.Table.from_pylist([], ANNOTATIONS)
     metadata = pq.read_schema(io.BytesIO(to_parquet(table, {"rows": 0, "annotator": "abc"}))).metadata
     assert metadata.items() >= {b"hqclip.rows": b"0", b"hqclip.annotator": b"abc", b"hqclip.format": b"1"}.items()
+
+
+def test_no_damaged_bit_of_a_footer_changes_what_its_rows_add_up_to(store: Store):
+    rows = [AnnotatedRow(f"{n:032x}", Status.OK, RING, 300 + n, 40) for n in range(ENTRY.rows)]
+    write_annotations(store, "key", rows, ENTRY, "digest")
+    data = store.read("key")
+    tally, found = read_tally(store, "key", "digest"), Counter[str]()
+    for place in range(len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        store.write("damaged", bytes(damaged), create_only=False)
+        try:
+            assert read_tally(store, "damaged", "digest") == tally
+            found["harmless"] += 1
+        except DataError:
+            found["refused"] += 1
+    assert found["refused"] > 300
+
+
+def test_a_footer_of_the_first_version_has_no_checksum_and_is_read(store: Store):
+    rows = [AnnotatedRow(f"{n:032x}", Status.OK, RING, 300, 40) for n in range(ENTRY.rows)]
+    write_annotations(store, "key", rows, ENTRY, "digest")
+    table = pq.read_table(io.BytesIO(store.read("key")))
+    words = {name: value for name, value in table.schema.metadata.items() if name != b"hqclip.about_crc32c"}
+    assert len(words) == len(table.schema.metadata) - 1
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(words), buffer, compression="zstd")
+    store.write("old", buffer.getvalue())
+    assert read_tally(store, "old", "digest") == read_tally(store, "key", "digest")
+    assert read_annotations(store, "old", ENTRY) == rows
+    words[b"hqclip.tally"] = b'{"statuses": {"ok": "11"}}'
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(words), buffer)
+    store.write("older", buffer.getvalue())
+    with pytest.raises(DataError, match="older has no tally"):
+        read_tally(store, "older", "digest")
+
+
+def test_curated_texts_have_the_bytes_they_always_had(store: Store):
+    """The digest of a data set covers them, so nothing may be added to their footer."""
+    rows = [CuratedRow(f"{n:032x}", Status.OK, RING) for n in range(ENTRY.rows)]
+    write_curated(store, "key", rows, ENTRY, "digest")
+    names = set(pq.read_schema(io.BytesIO(store.read("key"))).metadata)
+    assert names == {b"hqclip.crc32c", b"hqclip.rows", b"hqclip.annotator", b"hqclip.format"}

@@ -315,3 +315,21 @@ def test_a_uri_says_which_store(tmp_path: Path, fake: FakeGcs):
         with pytest.raises(ConfigError):
             open_store(wrong)
     assert fake.requests == []
+
+
+def test_when_an_object_changed_is_told_by_one_clock_for_all_of_a_store(store: Store):
+    assert store.changed_at("a") is None
+    assert store.changed_at("a/b") is None
+    real = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: int((real() + 1e6) * 1e9))
+        written = store.write("a", b"1")  # by a process whose clock is wrong
+    first = store.changed_at("a")
+    time.sleep(0.02)
+    store.write("b", b"1")
+    second = store.changed_at("b")
+    time.sleep(0.02)
+    store.swap("a", b"1", expected=written)
+    third = store.changed_at("a")
+    assert first is not None and second is not None and third is not None
+    assert first < second < third < first + 600

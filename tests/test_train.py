@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,3 +137,66 @@ def test_learning_needs_no_tags_and_no_negatives(config: TrainConfig):
     result = stage.run(replace(config, run="raw", generated_share=0.0, negative_weight=0.0, tag_weight=0.0))
     assert np.isfinite(result["losses"]["loss"])
     assert result["losses"]["negatives"] == 0.0
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_a_run_whose_documents_are_damaged_says_which(config: TrainConfig, damaged: bytes):
+    run, store = replace(config, run=f"documents-{damaged.hex()}", samples_seen=8), open_store(config.store)
+    stage.run(run)
+    for name in ("result.json", "config.json"):
+        store.write(f"runs/{run.run}/{name}", damaged, create_only=False)
+        with pytest.raises(DataError, match=f"runs/{run.run}/{name} is damaged: no JSON.*; bring it back, or give ano"):
+            stage.run(run)
+
+
+@pytest.fixture(scope="module")
+def trained(config: TrainConfig) -> TrainConfig:
+    run = replace(config, run="whole", samples_seen=8)
+    stage.run(run)
+    return run
+
+
+def copy_of(trained: TrainConfig, run: str, *names: str) -> Path:
+    """A copy of the exported model, and of those files of its run, under another name."""
+    source, folder = Path(trained.store) / "runs/whole", Path(trained.store) / f"runs/{run}"
+    shutil.copytree(source / "model", folder / "model")
+    for name in names:
+        shutil.copy(source / name, folder / name)
+    return folder / "model"
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "longer", "replaced"])
+def test_a_model_that_was_altered_after_its_training_is_not_evaluated(trained: TrainConfig, name: str, how: str):
+    run = f"{how}-{Path(name).suffix[1:]}"
+    path = copy_of(trained, run, "result.json") / name
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[len(data) // 2] ^= 1
+    path.write_bytes({"cut": data[:-100], "longer": data + b" ", "replaced": b"{}"}.get(how, data))
+    with pytest.raises(DataError, match=rf"runs/{run}/model is not what was trained: .* as runs/{run}/result.json"):
+        ExportedClip(open_store(trained.store), f"runs/{run}/model")
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 100, 3000, -1, -100])
+def test_damaged_weights_of_unknown_origin_are_named(trained: TrainConfig, size: int):
+    path = copy_of(trained, f"elsewhere-{size}") / "open_clip_model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match=rf"elsewhere-{size}/model/open_clip_model.safetensors is damaged \("):
+        ExportedClip(open_store(trained.store), f"runs/elsewhere-{size}/model")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"{", b"[]", b"{}", b'{"preprocess_cfg": 7}', b'{"preprocess_cfg": {"mean": [0, 1], "std": "x"}}', b"\xff"],
+)
+def test_a_damaged_config_of_unknown_origin_is_named(trained: TrainConfig, said: bytes):
+    run = f"config-{said.hex()[:50]}"
+    (copy_of(trained, run) / "open_clip_config.json").write_bytes(said)
+    with pytest.raises(DataError, match=rf"{run}/model/open_clip_config.json is damaged: no "):
+        ExportedClip(open_store(trained.store), f"runs/{run}/model")
+
+
+def test_a_model_from_elsewhere_that_is_whole_is_taken(trained: TrainConfig):
+    copy_of(trained, "elsewhere")
+    assert ExportedClip(open_store(trained.store), "runs/elsewhere/model").digest

@@ -14,7 +14,6 @@ from hqclip import log
 from hqclip.agent.environment import take_over
 from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.agent.gang import run_gang
-from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.agent.rank import AGENT_NAME, AGENT_PID
 from hqclip.agent.replica import run_replica
 from hqclip.agent.stop import Halt, Stop
@@ -25,6 +24,7 @@ from hqclip.launch import attempts
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
 from hqclip.launch.job import GANG, Job, read_job
 from hqclip.launch.lease import LeaseWatch
+from hqclip.process_watch import when_gone
 from hqclip.store import Store, open_store
 
 PARENT = "HQCLIP_PARENT"  # process id of a launcher on this machine, which started this agent
@@ -50,7 +50,8 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
             stop.lose_launcher("the launcher has not renewed its lease")
 
         with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=lost):
-            when_parent_is_gone(os.environ.get(PARENT), lambda: stop.lose_launcher("the launcher has ended"))
+            if launcher := os.environ.get(PARENT):
+                when_gone(int(launcher), lambda: stop.lose_launcher("the launcher has ended"))
             agents.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
             return agents[0].run()
 

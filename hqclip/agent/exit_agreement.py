@@ -6,13 +6,13 @@ stop, which a scheduler would start again.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
 
 EVERY_S = 0.25
 
@@ -42,8 +42,10 @@ class ExitAgreement:
         while True:
             for key in self._store.list(self._prefix):
                 if key not in self._before:
-                    published = json.loads(self._store.read(key))
-                    return str(published["agent"]), int(published["exit_code"])
+                    published = read_json_or_warn(self._store, key, "agent") or {}
+                    if isinstance(published.get("exit_code"), int):
+                        return str(published.get("agent", "")), published["exit_code"]
+                    self._before.add(key)  # damaged, and that was said
             if clock() >= end or until():
                 return None
             sleep(EVERY_S)

@@ -11,17 +11,16 @@ import json
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from hqclip import log
 from hqclip.agent.exit_agreement import publish
-from hqclip.agent.parent_watch import when_parent_is_gone
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch.exit_status import ExitStatus, write_error_file
 from hqclip.launch.job import Job, folder, read_job
+from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
@@ -34,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
     try:
         job = read_job(open_store(store_uri), key)
-        when_parent_is_gone(os.environ.get(AGENT_PID), functools.partial(_end_without_agent, job.shutdown_s))
+        if agent := os.environ.get(AGENT_PID):  # left alone, this rank would keep its GPU
+            when_gone(int(agent), functools.partial(end_this_process, job.shutdown_s))
         _run(job, store_uri, key)
     except HQClipError as error:
         if _write_exit_status(error).is_permanent:
@@ -73,14 +73,6 @@ def _publish(store_uri: str, key: str, error: HQClipError) -> None:
             publish(open_store(store_uri), key, agent, error.exit_code)
         except HQClipError as fault:
             log.warning(key, f"exit code {error.exit_code} was not shared: {fault}")
-
-
-def _end_without_agent(grace_s: float) -> None:
-    """What becomes of a rank whose agent was killed: left alone it would keep its GPU."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    if grace_s:
-        time.sleep(grace_s)
-        os._exit(143)
 
 
 def leave(code: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from hqclip.report import Fault, FaultExample, Faults, ShownSample
 from hqclip.report.pilots import render_pilots
 from hqclip.report.refinement import Cost, Estimate, Pilot, Texts
 from hqclip.store import Store, open_store
+from hqclip.store.leftovers import scratch_folder
 
 MAX_SHARDS = 16  # that a sample is drawn from: each is fetched whole
 MAX_LVLMS = 8
@@ -133,8 +133,8 @@ def _sample(store: Store, pool: Pool, number: int, where: str) -> str:
     found = list(here.list("pools/"))
     if found:
         return found[0]
-    with tempfile.TemporaryDirectory() as folder:
-        write_shard(_draw(store, pool, number), Path(folder) / "00000.tar")
+    with scratch_folder() as folder:
+        write_shard(_draw(store, pool, number), folder / "00000.tar")
         taken = download(DownloadConfig(store=here.uri, shards=f"{folder}/00000.tar", max_fault_rate=1.0))
     return str(taken["pool"])
 

@@ -7,6 +7,7 @@ sum over them, work that was lost and done again included.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from hqclip.annotate.engines.protocol import EngineInfo
 from hqclip.annotate.supervisor import Counts
 from hqclip.records import AnnotatedRow
 from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
 from hqclip.tensorboard import SummaryWriter
 
 EVERY_S = 30.0
@@ -117,12 +119,17 @@ CURVES = (
 
 
 def total_work(store: Store, annotations: str) -> dict[str, Any]:
-    """The work logs of an annotator, added up."""
+    """The work logs of an annotator, added up; a damaged one is left out with a warning."""
     keys = [key for key in store.list(f"{annotations}/work/") if key.endswith("/progress.json")]
-    logs: list[Mapping[str, Any]] = [json.loads(store.read(key)) for key in keys]
+    logs = [log for key in keys if (log := read_json_or_warn(store, key, "annotate")) is not None]
     summed = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "restarts", "seconds", "gpu_seconds")
     return {
-        **{name: sum(log[name] for log in logs) for name in ("images", *summed)},
+        **{name: sum(_number(log, name) for log in logs) for name in ("images", *summed)},
         "processes": len(logs),
-        "devices": sorted({log["device"] for log in logs if log["device"]}),
+        "devices": sorted({str(log["device"]) for log in logs if log.get("device")}),
     }
+
+
+def _number(log: Mapping[str, Any], name: str) -> float:
+    value = log.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0

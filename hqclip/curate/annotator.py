@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from hqclip.errors import DataError
 from hqclip.store import Store
+from hqclip.store.documents import read_json
 
 
 def read_annotator(store: Store, annotations: str) -> dict[str, Any]:
@@ -14,7 +13,4 @@ def read_annotator(store: Store, annotations: str) -> dict[str, Any]:
     key = f"{annotations}/annotator.json"
     if not store.exists(key):
         return {}
-    try:
-        return dict(json.loads(store.read(key)))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{key} is no JSON object ({error}); delete it and run `hqclip annotate` again") from error
+    return read_json(store, key, "delete it and run `hqclip annotate` again")

@@ -6,12 +6,11 @@ is commonly called stable, above 0.25 a large change.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
 from hqclip.curate.statistics import BINS, Statistics
-from hqclip.errors import DataError
+from hqclip.data.dataset import read_tags
 from hqclip.records import DatasetVersion
 from hqclip.store import Store
 
@@ -25,10 +24,7 @@ def drift(store: Store, version: DatasetVersion, statistics: Statistics, tags: M
     """
     folder = f"datasets/{version.parent}"
     parent = DatasetVersion.from_json(store.read(f"{folder}/dataset.json"), f"{folder}/dataset.json")
-    try:
-        parent_tags: dict[str, int] = dict(json.loads(store.read(f"{folder}/tags.json")))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{folder}/tags.json is damaged ({error}); run `hqclip curate` for it again") from error
+    parent_tags = read_tags(store, folder)
     found = {
         "statuses": _psi_by_name(parent.counts, version.counts),
         "flags": flag_drift(parent, version),

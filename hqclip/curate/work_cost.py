@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hqclip.data.dataset import DatasetShard
 from hqclip.data.sidecar import read_tally
-from hqclip.errors import DataError
 from hqclip.report.refinement import Cost
 from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
 
 
 def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ()) -> Cost | None:
     """The work logs of an annotator added up; without any, the tokens that its sidecars of `shards` name.
 
-    Shares are means over seconds. Raises `DataError` for a log that is no JSON object.
+    Shares are means over seconds. A damaged log is left out with a warning.
     """
     folder = f"annotations/{annotator}"
-    logs = [_log(store, key) for key in store.list(f"{folder}/work/") if key.endswith(".json")]
+    keys = [key for key in store.list(f"{folder}/work/") if key.endswith(".json")]
+    logs = [log for key in keys if (log := read_json_or_warn(store, key, "curate")) is not None]
     if not logs:
         return _token_cost(store, folder, annotator, shards)
     images, seconds, gpu_seconds = (_sum(logs, name) for name in ("images", "seconds", "gpu_seconds"))
@@ -37,16 +38,9 @@ def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ())
     )
 
 
-def _log(store: Store, key: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(store.read(key)))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{key} is no JSON object ({error}); delete it, its work is then not counted") from error
-
-
 def _number(log: Mapping[str, Any], name: str) -> float:
     value = log.get(name)
-    return value if isinstance(value, (int, float)) else 0.0
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def _sum(logs: Sequence[Mapping[str, Any]], name: str) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hqclip.cycle.keys import record_key
 from hqclip.cycle.lock import owner_of, release
-from hqclip.cycle.plan import record_key
 from hqclip.errors import HQClipError
 from hqclip.records import Champion, CycleRecord
 from hqclip.store import open_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.config import LineageConfig
-from hqclip.cycle.plan import record_key
+from hqclip.cycle.keys import record_key
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import NotFoundError
 from hqclip.records import Champion, CycleRecord

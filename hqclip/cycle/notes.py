@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from hqclip.cycle.keys import notes_prefix
 from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
 
 
 def read_notes(store: Store, cycle: int) -> dict[str, dict[str, Any]]:
-    """Results by task: the name of the stage, and of the trial where there are several, as in `train-raw`."""
+    """Results by task: the name of the stage, and of the trial where there are several, as in `train-raw`.
+
+    A damaged one is left out with a warning: no stage's work depends on it.
+    """
     prefix = notes_prefix(cycle)
-    keys = store.list(prefix)
-    return {key.removeprefix(prefix).removesuffix(".json"): dict(json.loads(store.read(key))) for key in keys}
-
-
-def notes_prefix(cycle: int) -> str:
-    """What their keys begin with; the name of the task follows."""
-    return f"cycles/{cycle:06d}.stages/"
+    said = {key: read_json_or_warn(store, key, "cycle") for key in store.list(prefix)}
+    return {
+        key.removeprefix(prefix).removesuffix(".json"): result for key, result in said.items() if result is not None
+    }

@@ -48,7 +48,7 @@ class PairedComparison:
             raise DataError(
                 f"the models were judged on different suites ({', '.join(sorted(suites))}); evaluate them on one"
             )
-        outcomes = [read_outcomes(store, evaluation.outcomes) for evaluation in judged.values()]
+        outcomes = [read_outcomes(store, e.outcomes, e.outcomes_crc32c) for e in judged.values()]
         return cls(list(judged), list(judged.values()), outcomes)
 
     @cached_property

@@ -1,25 +1,26 @@
 """Settings and data in, a cycle plan out: what is to be done, or why there is nothing to do.
 
 The plan is written once, before any GPU is asked for; every stage of the cycle takes its settings from it. A cycle
-with the same data, settings and champion as one that is done has nothing to do.
+with the same data, settings and champion as one that is done has nothing to do. A promotion that was cut short is
+finished first.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
+from hqclip import log
 from hqclip.config import PlanConfig
-from hqclip.cycle import lock
-from hqclip.cycle.notes import notes_prefix
+from hqclip.cycle import crown, lock
+from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError, DataError
 from hqclip.recipes import RECIPES
-from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
+from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE
 from hqclip.store import Store, open_store, read_uri
@@ -39,6 +40,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     def fingerprint(champion: dict[str, Any] | None) -> str:
         return digest_of([source, suite, settings, trials, champion and champion["model_digest"]])
 
+    _finish_promotion(store)
     number = config.cycle or _open_cycle(store, fingerprint)
     key = plan_key(number)
     plan = _read_plan(store, key)
@@ -75,6 +77,15 @@ def run(config: PlanConfig) -> dict[str, Any]:
     }
 
 
+def _finish_promotion(store: Store) -> None:
+    """A `promote` that was killed or failed in the middle leaves a store that contradicts itself: finish its work."""
+    if cycle := crown.unfinished_promotion(store):
+        from hqclip.cycle import promote  # what it imports, to write a page, is not wanted otherwise
+
+        log.info("plan", f"the promotion of cycle {cycle} was cut short; finishing it")
+        promote.finish(store, cycle)
+
+
 def suite_digest(uri: str) -> str:
     """What identifies the suite. Raises `DataError` if this is none."""
     try:
@@ -93,16 +104,6 @@ def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
     settings["evaluate"]["suite"] = config.suite
     settings["promote"]["plan"] = plan_key(plan.cycle)
     return {"settings": settings, "trials": list(plan.trials)}
-
-
-def plan_key(cycle: int) -> str:
-    """Where the plan of a cycle is."""
-    return f"cycles/{cycle:06d}.plan.json"
-
-
-def record_key(cycle: int) -> str:
-    """Where the record of a finished cycle is."""
-    return f"cycles/{cycle:06d}.json"
 
 
 def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
@@ -145,12 +146,6 @@ def _trial(name: str, problems: list[str]) -> dict[str, Any]:
     return {"name": name, "settings": RECIPES[name].settings if name in RECIPES else {}}
 
 
-def newest_cycle(store: Store) -> int:
-    """The highest number that was planned; 0 in a new store."""
-    found = (re.fullmatch(r"cycles/(\d+)\.plan\.json", key) for key in store.list("cycles/"))
-    return max((int(match[1]) for match in found if match), default=0)
-
-
 def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None], str]) -> int:
     """The newest cycle if it is the same work, done or not; else the next number."""
     newest = newest_cycle(store)
@@ -166,9 +161,9 @@ def _read_plan(store: Store, key: str) -> CyclePlan | None:
 
 
 def _champion(store: Store) -> dict[str, Any] | None:
-    if not store.exists("champion.json"):
+    champion = crown.read_champion(store)
+    if champion is None:
         return None
-    champion = Champion.from_json(store.read("champion.json"), "champion.json")
     return {"model": champion.model, "model_digest": champion.model_digest, "cycle": champion.cycle}
 
 

@@ -1,49 +1,84 @@
-"""Evaluations of the candidates in, a verdict out: the champion pointer, the cycle record, the report."""
+"""Evaluations of the candidates in, a verdict out: the report, the cycle record and, last, the champion pointer."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hqclip import exported
 from hqclip.config import PromoteConfig
+from hqclip.cycle.crown import KEY, PROMOTED, check_place, put_in_force
+from hqclip.cycle.keys import plan_key, record_key
+from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.plan import record_key
 from hqclip.cycle.report import comparison, write_report
-from hqclip.errors import ConflictError, NotFoundError
-from hqclip.records import Champion, CyclePlan, CycleRecord, Evaluation
+from hqclip.errors import NotFoundError
+from hqclip.records import CyclePlan, CycleRecord, Evaluation
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
 
 
 def run(config: PromoteConfig) -> dict[str, Any]:
-    """Choose the best candidate, put it in force if it wins, and close the cycle. A closed cycle stays as it is."""
+    """Choose the best candidate, close the cycle, and put it in force if it wins. A closed cycle stays as it is.
+
+    Raises `ConflictError` if the champion changed meanwhile, and `DataError` for a model that is not as it was trained.
+    """
     store = open_store(config.store)
     plan = CyclePlan.from_json(store.read(config.plan), config.plan)
     key = record_key(plan.cycle)
-    if store.exists(key):
-        return {**_summary(store, CycleRecord.from_json(store.read(key), key)), "already_done": True}
-    evaluations = {name: Evaluation.from_json(store.read(name), name) for name in config.evaluations}
-    best_key, best = max(evaluations.items(), key=lambda item: (item[1].average, item[0]))
-    wins, reason = _gate(store, plan, best, config.margin)
-    if wins:
-        _crown(
-            store,
-            plan,
-            Champion(model=best.model, model_digest=best.model_digest, evaluation=best_key, cycle=plan.cycle),
+    is_closed = store.exists(key)
+    if is_closed:
+        record = CycleRecord.from_json(store.read(key), key)
+    else:
+        record = _judge(store, plan, config)
+        write_report(store, plan, record)
+        if record.verdict == PROMOTED:
+            check_place(store, plan)
+        store.write(key, record.to_json())
+    if record.verdict == PROMOTED:
+        put_in_force(store, plan, record)
+    return {**_summary(store, record), "already_done": is_closed}
+
+
+def finish(store: Store, cycle: int) -> None:
+    """Do what a promotion that was cut short left undone, by what the tasks of its cycle said.
+
+    Raises `NotFoundError` if they did not say enough, and what `run` raises.
+    """
+    key = plan_key(cycle)
+    if not store.exists(key):
+        raise NotFoundError(f"{KEY} names a model of cycle {cycle}, but {store.uri} has no {key}: bring it back")
+    plan = CyclePlan.from_json(store.read(key), key)
+    notes = read_notes(store, cycle)
+    dataset = notes.get("curate", {}).get("dataset", "")
+    evaluations = [notes.get(f"evaluate-{trial['name']}", {}).get("evaluation", "") for trial in plan.trials]
+    if not store.exists(record_key(cycle)) and not (dataset and evaluations and all(evaluations)):
+        raise NotFoundError(
+            f"the promotion of cycle {cycle} was cut short: {KEY} names its model, but {record_key(cycle)} is missing; "
+            f"finish it with `hqclip promote --store {store.uri} --plan {key} --dataset ... --evaluations ...`"
         )
-    record = CycleRecord(
+    given = {**plan.settings.get("promote", {}), "dataset": dataset, "evaluations": evaluations}
+    run(PromoteConfig.from_mapping({**given, "store": store.uri, "plan": key}, "promote."))
+
+
+def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
+    """What the record of the cycle says. The models are those that were trained, the best to the last byte."""
+    evaluations = {name: Evaluation.from_json(store.read(name), name) for name in config.evaluations}
+    _, best = max(evaluations.items(), key=lambda item: (item[1].average, item[0]))
+    for evaluation in evaluations.values():
+        exported.check_digest(store, evaluation.model, evaluation.model_digest)
+    exported.check_files(store, best.model, best.model_digest)
+    wins, reason = _gate(store, plan, best, config.margin)
+    return CycleRecord(
         cycle=plan.cycle,
         parent=plan.champion["cycle"] if plan.champion else 0,
         fingerprint=plan.fingerprint,
         dataset=config.dataset,
         runs=tuple(_run(name, evaluation) for name, evaluation in evaluations.items()),
         candidate=best.model,
-        verdict="promoted" if wins else "refused",
+        verdict=PROMOTED if wins else "refused",
         reason=reason,
         report=f"cycles/{plan.cycle:06d}.html",
     )
-    write_report(store, plan, record)
-    store.write(key, record.to_json())
-    return {**_summary(store, record), "already_done": False}
 
 
 def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -> tuple[bool, str]:
@@ -65,22 +100,6 @@ def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -
     if gain < margin:
         return False, f"{measured}: less than the margin of {margin:.1%}"
     return True, f"{measured}: at least the margin of {margin:.1%}"
-
-
-def _crown(store: Store, plan: CyclePlan, champion: Champion) -> None:
-    """Move the pointer from the champion that the plan saw. Raises `ConflictError` if another one took its place."""
-    seen = store.stat("champion.json")
-    if seen is not None:
-        current = Champion.from_json(store.read("champion.json"), "champion.json")
-        if current == champion:
-            return
-        before = plan.champion["model_digest"] if plan.champion else None
-        if current.model_digest != before:
-            raise ConflictError(
-                f"champion.json became {current.model} (cycle {current.cycle}) while cycle {plan.cycle} ran; "
-                "nothing was changed: run the next cycle against it"
-            )
-    store.swap("champion.json", champion.to_json(), expected=seen)
 
 
 def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:

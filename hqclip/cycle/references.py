@@ -6,16 +6,18 @@ A reference is a cycle (`3`: its candidate; `3/raw`: one of its runs), a run fol
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hqclip.cycle.plan import newest_cycle, record_key
+from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.exported import trained_digest
 from hqclip.records import Champion, CycleRecord, Evaluation
 from hqclip.store import Store
+from hqclip.store.documents import read_json
 
+SELECT_AGAIN = "delete it and run `hqclip select` again"
 _CYCLE = re.compile(r"(?P<cycle>[1-9]\d*)(/(?P<name>[\w-]+))?", re.ASCII).fullmatch
 
 
@@ -90,15 +92,18 @@ def _of_run(store: Store, folder: str) -> Judged:
     key = f"{folder}/result.json"
     if not store.exists(key):
         raise NotFoundError(f"{store.uri} has no {key}: there is no such run, or it is not done")
-    return Judged(_run_name(folder), _evaluations(store, json.loads(store.read(key))["model_digest"], folder))
+    return Judged(_run_name(folder), _evaluations(store, trained_digest(store, folder), folder))
 
 
 def _of_sweep(store: Store, sweep: str) -> list[Judged]:
     key = f"{sweep}.json"
     if not store.exists(key):
         raise NotFoundError(f"{store.uri} has no {key}: there is no such sweep, or it is not done")
-    trials = json.loads(store.read(key))["points"]
-    return [Judged(trial["name"], find(store, trial["evaluation"])[0].evaluations) for trial in trials]
+    found = read_json(store, key, SELECT_AGAIN)
+    try:
+        return [Judged(t["name"], find(store, t["evaluation"])[0].evaluations) for t in found["points"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{store.uri}/{key} names no trials ({error!r}); {SELECT_AGAIN}") from error
 
 
 def _evaluations(store: Store, digest: str, of: str) -> dict[str, str]:

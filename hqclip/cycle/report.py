@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.keys import plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.plan import plan_key
 from hqclip.cycle.side_by_side import side_by_side
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
@@ -33,6 +32,7 @@ from hqclip.report import (
 )
 from hqclip.report.page import render
 from hqclip.store import Store
+from hqclip.store.documents import read_curve, read_json_or_warn
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
@@ -115,12 +115,13 @@ def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossCh
     charts = {"loss": WHOLE, **{name: loss.chart for name, loss in LOSSES.items()}}
     curves: dict[str, list[Curve]] = {part: [] for part in charts}
     for run in runs:
-        lines = [json.loads(line) for line in store.read(f"{run['run']}/metrics.jsonl").splitlines()]
-        settings = json.loads(store.read(f"{run['run']}/config.json"))
+        lines = read_curve(store, f"{run['run']}/metrics.jsonl", "report")
+        settings = read_json_or_warn(store, f"{run['run']}/config.json", "report")
         for part, drawn in curves.items():
-            has_weight = part == "loss" or LOSSES[part].weight_at(settings)
-            if has_weight and any(line.get(part) for line in lines):
-                drawn.append(Curve(run["name"], tuple((int(line["step"]), float(line[part])) for line in lines)))
+            has_weight = part == "loss" or (settings and LOSSES[part].weight_at(settings))
+            points = tuple((int(line["step"]), line[part]) for line in lines if part in line)
+            if has_weight and any(value for _, value in points):
+                drawn.append(Curve(run["name"], points))
     return tuple(
         LossChart(chart.title, tuple(curves[part]), chart.caption) for part, chart in charts.items() if curves[part]
     )

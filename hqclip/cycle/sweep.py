@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from hqclip.config import SweepConfig
-from hqclip.cycle.plan import MAX_TRIALS, newest_cycle, record_key, suite_digest
+from hqclip.cycle.keys import newest_cycle, record_key
+from hqclip.cycle.plan import MAX_TRIALS, suite_digest
 from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.recipes import LOSSES

@@ -13,6 +13,7 @@ from hqclip.data.parquet import read_table, to_bytes
 from hqclip.errors import DataError
 from hqclip.records import DatasetVersion, ShardEntry, digest_of
 from hqclip.store import Store
+from hqclip.store.documents import read_json
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,20 @@ def read_dataset(store: Store, key: str) -> tuple[DatasetVersion, tuple[DatasetS
     """The manifest, its shards and its tag vocabulary (tag -> count). Raises `NotFoundError`, `DataError`."""
     version = DatasetVersion.from_json(store.read(key), key)
     folder = key.rpartition("/")[0]
+    tags = read_tags(store, folder)
     try:
         shards = tuple(DatasetShard(**row) for row in read_table(store, f"{folder}/shards.parquet").to_pylist())
-        tags: dict[str, int] = json.loads(store.read(f"{folder}/tags.json"))
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{key}: shards.parquet or tags.json are damaged ({error}); run `hqclip curate` again"
-        ) from error
+    except TypeError as error:
+        raise DataError(f"{folder}/shards.parquet has other columns ({error}); run `hqclip curate` again") from error
     if content_digest(Contents(shards, Counter()), list(tags)) != version.digest:
         raise DataError(f"{key}: shards.parquet or tags.json are not those of this version; run `hqclip curate` again")
     return version, shards, tags
+
+
+def read_tags(store: Store, folder: str) -> dict[str, int]:
+    """The tag vocabulary of a version (tag -> count), most frequent first. Raises `NotFoundError`, `DataError`."""
+    key, again = f"{folder}/tags.json", "delete the version and run `hqclip curate` again"
+    tags = read_json(store, key, again)
+    if not all(type(count) is int and count >= 0 for count in tags.values()):
+        raise DataError(f"{store.uri}/{key} is damaged: not a count for each tag; {again}")
+    return tags

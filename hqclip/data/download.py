@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hqclip import log
@@ -28,6 +26,7 @@ from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
 from hqclip.records import Pool, ShardEntry, digest_of
 from hqclip.store import Store, open_store
+from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import checksum
 
 
@@ -86,12 +85,9 @@ def fetch(store: Store, source: Source, shard: RemoteShard, *, keep_damaged: boo
             raise ConflictError(
                 f"{store.uri}/{key} is not {shard.uri}, but has its name; rename one or use another store"
             )
-        entry = ShardEntry(key, index, int(about["size"]), int(about["crc32c"]), int(about["rows"]))
-        return Fetched(
-            entry, Counter(json.loads(about["faults"])), json.loads(about["examples"]), about["damage"], True
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shard.tar"
+        return _fetched_before(key, index, about)
+    with scratch_folder() as folder:
+        path = folder / "shard.tar"
         source.download(shard, path)
         scan = scan_shard(path)
         with path.open("rb") as file:
@@ -107,6 +103,17 @@ def fetch(store: Store, source: Source, shard: RemoteShard, *, keep_damaged: boo
         about["identity"] = shard.identity  # what a later run can compare without a crc32c
     write_index(store, index, scan.rows, stored, {**about, "sha256": sha256})
     return fetched
+
+
+def _fetched_before(key: str, index: str, about: Mapping[str, str]) -> Fetched:
+    """What the footer of an index says of its shard. Raises `DataError` if that is damaged."""
+    try:
+        entry = ShardEntry(key, index, int(about["size"]), int(about["crc32c"]), int(about["rows"]))
+        return Fetched(
+            entry, Counter(json.loads(about["faults"])), dict(json.loads(about["examples"])), about["damage"], True
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{index}: its footer is damaged ({error!r}); delete it and run the stage again") from error
 
 
 def _refuse_damage(fetched: Sequence[Fetched]) -> None:

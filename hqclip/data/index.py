@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from hqclip.data.shards import Row
 from hqclip.errors import DataError
 from hqclip.records import ShardEntry
 from hqclip.store import ObjectInfo, Store
+from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import LocalStore, checksum, faults_at
 
 SCHEMA = pa.schema(
@@ -51,7 +51,7 @@ def write_index(store: Store, key: str, rows: Sequence[Row], shard: ObjectInfo, 
         **{name: [getattr(row, name) for row in rows] for name in SCHEMA.names[2:]},
     }
     identity = {"size": shard.size, "crc32c": shard.crc32c, "rows": len(rows)}
-    store.write(key, to_parquet(pa.table(columns, SCHEMA), {**about, **identity}))
+    store.write(key, to_parquet(pa.table(columns, SCHEMA), {**about, **identity}, sealed=True))
 
 
 def read_about(store: Store, key: str) -> dict[str, str]:
@@ -106,8 +106,8 @@ class ShardImages:
 
 def _local_copy(store: Store, entry: ShardEntry, cache_dir: Path | None) -> BinaryIO:
     if cache_dir is None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "shard.tar"
+        with scratch_folder() as folder:
+            path = folder / "shard.tar"
             store.download(entry.key, path)
             return path.open("rb")  # an open file outlives its name
     path = cache_dir / f"{entry.name}-{entry.size}-{entry.crc32c:08x}.tar"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 
-from hqclip.data.parquet import read_table, to_bytes
+from hqclip.data.parquet import parse_table, to_bytes
 from hqclip.errors import DataError
 from hqclip.store import Store
 
@@ -69,8 +70,8 @@ def interval(
     return float(low), float(high)
 
 
-def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> None:
-    """One row an item and metric, as Parquet."""
+def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> int:
+    """One row an item and metric, as Parquet; the crc32c of the file, which the evaluation names."""
     metrics = sorted(outcomes.values)
     table = pa.table(
         {
@@ -79,12 +80,21 @@ def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> None:
             "value": pa.array(np.concatenate([outcomes.values[m] for m in metrics]), pa.float32()),
         }
     )
-    store.write(key, to_bytes(table))
+    return store.write(key, to_bytes(table)).crc32c
 
 
-def read_outcomes(store: Store, key: str) -> Outcomes:
-    """Raises `NotFoundError`, and `DataError` if the table is damaged or none of outcomes."""
-    table = read_table(store, key)
+def read_outcomes(store: Store, key: str, crc32c: int | None = None) -> Outcomes:
+    """What was right; `crc32c` is that of the file, None where the evaluation does not say (0.1).
+
+    Raises `NotFoundError`, and `DataError` if the table is damaged, altered or none of outcomes.
+    """
+    data = store.read(key)
+    if crc32c is not None and google_crc32c.value(data) != crc32c:
+        raise DataError(
+            f"{store.uri}/{key} is not what its evaluation names: it was damaged or altered; delete both and run "
+            "`evaluate` again"
+        )
+    table = parse_table(data, key)
     if table.column_names != list(COLUMNS):
         raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run `evaluate` again")
     metric = np.asarray(table["metric"].to_pylist())

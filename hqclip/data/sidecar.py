@@ -142,9 +142,13 @@ def read_tally(store: Store, key: str, annotator: str) -> Tally:
             "setting): a folder holds the work of one annotator; move it away, or give another store"
         )
     try:
-        return Tally(**json.loads(about["tally"]))
-    except (KeyError, TypeError, ValueError) as error:
+        tally = Tally(**json.loads(about["tally"]))
+        numbers = [*tally.statuses.values(), tally.prompt_tokens, tally.output_tokens, tally.retried]
+        if not all(type(number) is int for number in numbers):
+            raise TypeError(f"not numbers: {numbers}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{key} has no tally ({error!r}); delete it and run the stage again") from error
+    return tally
 
 
 def write_part(store: Store, key: str, rows: Sequence[AnnotatedRow], entry: ShardEntry) -> None:
@@ -186,10 +190,12 @@ def read_scores(store: Store, key: str, entry: ShardEntry) -> list[ScoredRow]:
 def _write(
     store: Store, key: str, schema: pa.Schema, values: list[dict[str, Any]], entry: ShardEntry, about: dict[str, str]
 ) -> None:
+    """Sealed is what adds its rows up. Curated texts are not: the digest of a data set covers their very bytes."""
     if len(values) != entry.rows:
         raise DataError(f"{key}: {len(values)} rows for the {entry.rows} samples of {entry.key}")
     table = pa.Table.from_pylist(values, schema)
-    store.write(key, to_parquet(table, {"crc32c": entry.crc32c, "rows": entry.rows, **about}))
+    about = {"crc32c": str(entry.crc32c), "rows": str(entry.rows), **about}
+    store.write(key, to_parquet(table, about, sealed="tally" in about))
 
 
 def _annotation_values(row: AnnotatedRow) -> dict[str, Any]:

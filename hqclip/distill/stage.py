@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from hqclip.distill.training_set import TrainingSet
 from hqclip.errors import ConfigError, ConflictError, MissingSoftwareError
 from hqclip.records import Pool, canonical_json, digest_of
 from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json
 from hqclip.store.local import LocalStore
 
 TRAINING = ("samples", "held_out", "rank", "alpha", "learning_rate", "epochs", "batch_size", "seed")
@@ -94,7 +94,7 @@ def _trained(store: Store, key: str, folder: Path) -> dict[str, Any] | None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
     record = f"{key}/trained.json"
-    trained: dict[str, Any] = json.loads(store.read(record)) if store.exists(record) else {}
+    trained = read_json(store, record, f"delete it and {folder}, and run again") if store.exists(record) else {}
     if trained.get("model_digest") != folder_digest(folder):
         raise ConflictError(
             f"{folder} is not empty, and is not what this lesson makes: delete it, or give another --out"

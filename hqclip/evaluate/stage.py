@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.suite import Suite, read_suite
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
+from hqclip.store.leftovers import scratch_folder
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         values |= measured.values
         groups |= measured.groups
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
-    write_outcomes(store, outcomes, Outcomes(values, groups))
+    crc32c = write_outcomes(store, outcomes, Outcomes(values, groups))
     store.write(_confusion_key(key), canonical_json(confusions))
     evaluation = Evaluation(
         model=config.model,
@@ -59,6 +58,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         benchmarks=tuple(scores),
         average=float(np.mean([score.metrics["main"] for score in scores])),
         outcomes=outcomes,
+        outcomes_crc32c=crc32c,
     )
     store.write(key, evaluation.to_json())
     return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
@@ -108,8 +108,8 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
     """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "images.tar"
+    with scratch_folder() as folder:
+        path = folder / "images.tar"
         suite.store.download(suite.images, path)
         scan = scan_shard(path)
         if scan.damage:

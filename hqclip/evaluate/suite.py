@@ -6,7 +6,6 @@ evaluations with the same suite digest can be compared item by item.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from hqclip.evaluate.benchmarks import KINDS
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.records import Manifest, canonical_json, digest_of
 from hqclip.store import Store, open_store, split_uri
+from hqclip.store.documents import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def read_suite(uri: str) -> Suite:
     folder, name = split_uri(uri)
     store = open_store(folder)
     manifest = SuiteManifest.from_json(store.read(name), uri)
-    documents = [json.loads(store.read(file)) for file in manifest.benchmarks]
+    documents = [read_json(store, file, "fetch the suite again") for file in manifest.benchmarks]
     shard = store.stat(manifest.images)
     if shard is None or digest_of([shard.size, shard.crc32c, documents]) != manifest.digest:
         raise DataError(f"{uri}: the images or benchmarks are not those it was made of; fetch the suite again")

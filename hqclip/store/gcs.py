@@ -126,6 +126,11 @@ class GcsStore:
         blob = self._found(key)
         return None if blob is None else _info(key, blob)
 
+    def changed_at(self, key: str) -> float | None:
+        """See `Store.changed_at`."""
+        blob = self._found(key)
+        return None if blob is None else float(blob.updated.timestamp())
+
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         return self._found(key) is not None

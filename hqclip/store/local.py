@@ -1,7 +1,8 @@
 """A local folder as a store: keys are file names, promises are kept by links, renames and locks.
 
 A file is written under a hidden name in its own folder, so a killed process leaves nothing under a final name.
-Hidden names start with `.hqclip-`; they are never listed and are no keys. Left-over `.hqclip-*.tmp` may be deleted.
+Hidden names start with `.hqclip-`; they are never listed and are no keys. A `.hqclip-*.tmp` that a killed process left
+is removed by the next one that writes to its folder or lists it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import BinaryIO
 import google_crc32c
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, StorageError
+from hqclip.store.leftovers import hold, remove_if_left, remove_left_once
 from hqclip.store.protocol import ObjectInfo, check_key
 
-HIDDEN = ".hqclip-"
+HIDDEN, MAKING = ".hqclip-", ".tmp"
 BLOCK_BYTES = 1 << 20
 NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -101,6 +103,15 @@ class LocalStore:
         except NotFoundError:
             return None
 
+    def changed_at(self, key: str) -> float | None:
+        """See `Store.changed_at`. The file system's own time: no process sets it, as it may the time of a file."""
+        path = self._path(key)
+        with faults_at(path):
+            try:
+                return path.stat().st_ctime_ns / 1e9
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         path = self._path(key)
@@ -164,16 +175,27 @@ def checksum(source: BinaryIO, copy_to: BinaryIO | None = None) -> tuple[int, in
 def new_file(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
     """A file that is on disk under the name `path` once the block ends well; otherwise nothing is left of it."""
     _make_folder(path.parent)
-    temporary = path.parent / f"{HIDDEN}{secrets.token_hex(8)}.tmp"
+    remove_left_once(path.parent, HIDDEN, MAKING)
+    temporary, file = _in_the_making(path.parent)
     try:
-        with temporary.open("xb+") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        publish(temporary, path)
+            publish(temporary, path)  # while it is held
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _in_the_making(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file under a hidden name, held until it is closed."""
+    while True:
+        temporary = folder / f"{HIDDEN}{secrets.token_hex(8)}{MAKING}"
+        file = temporary.open("xb+")
+        if hold(temporary, file.fileno()):
+            return temporary, file
+        file.close()
 
 
 @contextmanager
@@ -271,7 +293,11 @@ def _keys_below(folder: Path, base: str, prefix: str) -> Iterator[str]:
         return
     for name in names:
         key = base + name
-        if name.startswith(HIDDEN) or not key.startswith(prefix):
+        if name.startswith(HIDDEN):
+            if name.endswith(MAKING):
+                remove_if_left(folder / name)
+            continue
+        if not key.startswith(prefix):
             continue
         if name.endswith("/"):
             yield from _keys_below(folder / name, key, prefix)

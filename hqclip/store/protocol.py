@@ -57,6 +57,13 @@ class Store(Protocol):
         """Size, checksum and generation; None if there is no such object."""
         ...
 
+    def changed_at(self, key: str) -> float | None:
+        """When the object was last written, in seconds by the clock of the store; None if there is no such object.
+
+        To be compared with that of another object of this store, never with a clock of this machine.
+        """
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether there is such an object; cheaper than `stat`, which may have to read it."""
         ...

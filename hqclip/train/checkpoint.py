@@ -6,16 +6,17 @@ A checkpoint is a folder; `receipt.json` with sizes and checksums is written las
 from __future__ import annotations
 
 import json
-import logging
 import re
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from hqclip.errors import NotFoundError, StorageError
+from hqclip import log
+from hqclip.errors import DataError, NotFoundError, StorageError
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.store.documents import read_json
 
 PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 KEPT = 2
@@ -49,8 +50,8 @@ def load_checkpoint(store: Store, run: str, model: nn.Module, optimizer: torch.o
         folder = f"runs/{run}/checkpoints/step-{step:09d}"
         try:
             contents = _read_verified(store, folder)
-        except (NotFoundError, StorageError, ValueError, KeyError) as error:
-            logging.getLogger(__name__).warning("checkpoint passed over, an older one is used: %s", error)
+        except (NotFoundError, StorageError, DataError) as error:
+            log.warning("train", f"checkpoint passed over, an older one is used: {error}")
             continue
         return _restore(contents, model, optimizer)
     return 0
@@ -61,7 +62,7 @@ def load_step(store: Store, run: str, step: int, model: nn.Module, optimizer: to
     folder = f"runs/{run}/checkpoints/step-{step:09d}"
     try:
         contents = _read_verified(store, folder)
-    except (ValueError, KeyError) as error:
+    except DataError as error:
         raise StorageError(f"another rank could read {folder}, this one cannot: {error}; start again") from error
     return _restore(contents, model, optimizer)
 
@@ -81,12 +82,12 @@ def _restore(contents: dict[str, bytes], model: nn.Module, optimizer: torch.opti
 
 
 def _read_verified(store: Store, folder: str) -> dict[str, bytes]:
-    receipt = json.loads(store.read(f"{folder}/receipt.json"))
+    receipt = read_json(store, f"{folder}/receipt.json", "it is no checkpoint")
     contents = {}
     for name in PARTS:
         info = store.stat(f"{folder}/{name}")
-        if info is None or {"size": info.size, "crc32c": info.crc32c} != receipt[name]:
-            raise ValueError(f"{folder}/{name} is not what its receipt says")
+        if info is None or {"size": info.size, "crc32c": info.crc32c} != receipt.get(name):
+            raise DataError(f"{folder}/{name} is not what its receipt says")
         contents[name] = store.read(f"{folder}/{name}")
     return contents
 

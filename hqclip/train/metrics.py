@@ -6,6 +6,7 @@ import json
 from types import TracebackType
 
 from hqclip.store import Store
+from hqclip.store.documents import read_curve
 from hqclip.tensorboard import SummaryWriter
 
 
@@ -37,8 +38,7 @@ class MetricsLog:
         """Take up the lines of the steps before `step`; later ones were lost with the process and come again."""
         key = f"{self._folder}/metrics.jsonl"
         if step and self._store.exists(key):
-            lines = [json.loads(line) for line in self._store.read(key).splitlines()]
-            self._lines = [line for line in lines if line["step"] <= step]
+            self._lines = [line for line in read_curve(self._store, key, "train") if line["step"] <= step]
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """What one step measured."""

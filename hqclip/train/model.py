@@ -18,8 +18,9 @@ from open_clip.push_to_hf_hub import save_config_for_hf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hqclip.clip import CONFIG, WEIGHTS, encode_text, normalise
+from hqclip.clip import encode_text, normalise
 from hqclip.errors import ConfigError
+from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.settings import did_you_mean
 
 MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's

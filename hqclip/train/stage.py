@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from hqclip import log
-from hqclip.clip import CONFIG, WEIGHTS, model_digest
 from hqclip.config import TrainConfig
 from hqclip.data.dataset import read_dataset
 from hqclip.data.loader import TrainingSet
 from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
+from hqclip.exported import CONFIG, WEIGHTS, model_digest
 from hqclip.progress import Progress
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json
+from hqclip.store.leftovers import scratch_folder
 from hqclip.termination import Termination
 from hqclip.train.batches import Batches
 from hqclip.train.card import model_card
@@ -35,6 +35,8 @@ from hqclip.train.distributed import Ranks, process_group, world_size
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.model import HQClip
 from hqclip.train.step import Step, adamw, check_batch_norm, learning_rate
+
+_TRAINED_ANEW = "bring it back, or give another --run, which is trained anew"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
     """The result of a run that is done. Raises `ConflictError` if its name stands for other settings."""
     _settings(store, config)
     key = f"runs/{config.run}/result.json"
-    return json.loads(store.read(key)) if store.exists(key) else None
+    return read_json(store, key, _TRAINED_ANEW) if store.exists(key) else None
 
 
 def _reserve_name(store: Store, config: TrainConfig) -> None:
@@ -98,7 +100,7 @@ def _settings(store: Store, config: TrainConfig) -> bytes:
         raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9, dots and dashes")
     key = f"runs/{config.run}/config.json"
     settings = config.lasting()
-    taken = json.loads(store.read(key)) if store.exists(key) else settings
+    taken = read_json(store, key, _TRAINED_ANEW) if store.exists(key) else settings
     differing = sorted(name for name in settings if taken.get(name) != settings[name])
     if differing:
         raise ConflictError(
@@ -192,11 +194,11 @@ def _finish(work: _Work, losses: dict[str, float]) -> dict[str, Any]:
 
 def _export(store: Store, key: str, model: HQClip, tags: list[str], card: str) -> str:
     """Write the model folder, weights before config; the model's digest."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         model.export(folder)
         (folder / "tags.json").write_text(json.dumps(tags, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
             store.write(f"{key}/{path.name}", path)
-        return model_digest((folder / CONFIG).read_bytes(), (folder / WEIGHTS).read_bytes())
+        with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
+            return model_digest(config, weights)

@@ -16,12 +16,13 @@ from typing import Any
 
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
-from hqclip.cycle.notes import notes_prefix
-from hqclip.cycle.plan import newest_cycle, suite_digest
+from hqclip.cycle.keys import newest_cycle, notes_prefix
+from hqclip.cycle.plan import suite_digest
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.records import canonical_json
 from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json_or_warn
 from pipelines.client import connect, output
 from pipelines.client.output import say, show
 from pipelines.inputs import settings_of
@@ -93,7 +94,7 @@ def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
         return str(number)
     for number in range(newest_cycle(store), 0, -1):
         key = f"{notes_prefix(number)}promote.json"
-        if store.exists(key) and json.loads(store.read(key)).get("owner") == run_id:
+        if store.exists(key) and (read_json_or_warn(store, key, "compare") or {}).get("owner") == run_id:
             return str(number)
     raise NotFoundError(
         f"run {run_id} has finished no cycle of {store.uri}: see `python -m pipelines status {run_id}`, or name the "
@@ -109,7 +110,7 @@ def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
     if config.dataset:  # else that of the newest cycle there was
         planned["dataset"] = config.dataset
     wanted = json.loads(canonical_json(planned))
-    plans = {key: json.loads(store.read(key)) for key in store.list("sweeps/") if _PLAN(key)}
+    plans = {key: read_json_or_warn(store, key, "compare") or {} for key in store.list("sweeps/") if _PLAN(key)}
     fitting = [key for key, plan in plans.items() if all(plan.get(name) == value for name, value in wanted.items())]
     found = [key.removesuffix(".plan.json") for key in fitting]
     done = [sweep for sweep in found if store.exists(f"{sweep}.json")]

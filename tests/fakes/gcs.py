@@ -53,6 +53,11 @@ class Fault:
     fired: int = 0
 
 
+def now() -> str:
+    """As the service writes times: of its own clock, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 @dataclass
 class Stored:
     """One generation of an object; `about` has what the uploader said: contentType, metadata."""
@@ -63,7 +68,11 @@ class Stored:
     generation: int
     about: dict[str, Any]
     metageneration: int = 1
-    time: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    time: str = field(default_factory=now)
+    updated: str = ""
+
+    def __post_init__(self) -> None:
+        self.updated = self.time
 
     def resource(self) -> dict[str, Any]:
         return {
@@ -78,6 +87,7 @@ class Stored:
             "md5Hash": base64.b64encode(hashlib.md5(self.data).digest()).decode(),
             "etag": f"{self.generation}/{self.metageneration}",
             "timeCreated": self.time,
+            "updated": self.updated,
         }
 
 
@@ -324,6 +334,7 @@ class FakeGcs:
         check(request.query, stored)
         stored.about.update(request.json)
         stored.metageneration += 1
+        stored.updated = now()
         return as_json(stored.resource())
 
     def _compose(self, request: Request, bucket: str, name: str) -> Answer:

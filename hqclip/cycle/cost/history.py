@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hqclip import log
 from hqclip.annotate.worklog import total_work
+from hqclip.cycle.keys import newest_cycle, plan_key
 from hqclip.cycle.notes import read_notes
-from hqclip.cycle.plan import newest_cycle, plan_key
+from hqclip.errors import HQClipError
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json, read_json_or_warn
+
+WORK = {"images", "prompt_tokens", "output_tokens", "gpu_seconds", "devices"}  # what a total of work logs has
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,14 @@ class History:
         seconds, amount = 0.0, 0.0
         for name, result in self._results.items():
             if name.partition("-")[0] == stage and "seconds" in result:
-                seconds += self._gpu_seconds(result)
-                amount += self._amount(stage, result)
+                try:
+                    worked, did = self._gpu_seconds(result), self._amount(stage, result)
+                except (KeyError, TypeError, ValueError, HQClipError) as error:
+                    log.warning(
+                        "cost", f"what {name} of cycle {self.cycle} said is damaged ({error!r}); it is left out"
+                    )
+                    continue
+                seconds, amount = seconds + worked, amount + did
         if not seconds or not amount:
             return Pace(0, 0, f"unknown: cycle {self.cycle} has no {stage} that worked")
         return Pace(amount, seconds, f"cycle {self.cycle}", self.device)
@@ -78,7 +88,7 @@ class History:
         """The pilot or the cycle that saw more images."""
         found = [*self._pilots()]
         work = self._results.get("annotate", {}).get("work")
-        if work and self._is_same_annotator(self._plan):
+        if work and work.keys() >= WORK and self._is_same_annotator(self._plan):
             found.append((f"cycle {self.cycle}", work))
         if not found:
             return Pace(0, 0, f"unknown: no pilot and no cycle with {self._settings['annotate']['model']} yet")
@@ -93,7 +103,8 @@ class History:
         """The work of every pilot with the same LVLM and prompt."""
         for key in self._store.list("pilots/"):
             match = re.fullmatch(r"(pilots/[^/]+)/(annotations/[^/]+)/annotator\.json", key)
-            if match and self._is_same_annotator({"annotate": json.loads(self._store.read(key))}):
+            annotator = read_json_or_warn(self._store, key, "cost") if match else None
+            if match and annotator and self._is_same_annotator({"annotate": annotator}):
                 work = total_work(open_store(f"{self._store.uri}/{match[1]}"), match[2])
                 if work["images"]:
                     yield "a pilot", work
@@ -108,7 +119,7 @@ class History:
         launch = result.get("launch")
         if not launch:
             return float(result["seconds"])
-        job = json.loads(self._store.read(f"launch/{launch['key']}/job.json"))
+        job = read_json(self._store, f"launch/{launch['key']}/job.json", "it is left out")
         return float(launch["node_hours"]) * 3600 * int(job["nproc"])
 
     def _amount(self, stage: str, result: Mapping[str, Any]) -> float:

@@ -1,0 +1,100 @@
+"""Which model is in force: the pointer `champion.json`. It moves last, when all that it stands for is written.
+
+A promotion that was cut short is told from one that is over by the chain of champions: each cycle's plan names the
+one it began with.
+"""
+
+from __future__ import annotations
+
+from hqclip.cycle.keys import newest_closed, notes_prefix, plan_key, record_key
+from hqclip.errors import ConflictError
+from hqclip.records import Champion, CyclePlan, CycleRecord
+from hqclip.store import ObjectInfo, Store
+
+KEY = "champion.json"
+PROMOTED = "promoted"
+TRIES = 5
+
+
+def put_in_force(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
+    """Move the pointer to the candidate of a closed cycle; nothing is left to do if it was in force once.
+
+    Raises `ConflictError` if another model took the place of the champion that the cycle had won against.
+    """
+    for _ in range(TRIES):
+        seen, current = _look(store)
+        if current is not None and _descends(store, current, plan.cycle):
+            return
+        _refuse_other(plan, current)
+        try:
+            store.swap(KEY, champion_of(record).to_json(), expected=seen)
+            return
+        except ConflictError:
+            continue  # somebody was quicker: look again
+    raise ConflictError(f"{KEY} keeps changing; run again")
+
+
+def check_place(store: Store, plan: CyclePlan) -> None:
+    """Raises `ConflictError` if the candidate of the cycle could not be put in force now."""
+    current = read_champion(store)
+    if current is None or current.cycle != plan.cycle:
+        _refuse_other(plan, current)
+
+
+def unfinished_promotion(store: Store) -> int:
+    """The cycle whose promotion was cut short, between its record and the crown or the other way round; 0 for none."""
+    champion = read_champion(store)
+    if champion is not None and not store.exists(record_key(champion.cycle)):
+        return champion.cycle  # version 0.1 crowned first
+    cycle = newest_closed(store)
+    if not cycle or store.exists(f"{notes_prefix(cycle)}promote.json"):
+        return 0  # the task has said that it was done: what is in force since then is somebody's will
+    record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+    if record.verdict != PROMOTED or not store.exists(plan_key(cycle)):
+        return 0
+    plan = CyclePlan.from_json(store.read(plan_key(cycle)), plan_key(cycle))
+    return cycle if _is_before(plan, champion) else 0
+
+
+def read_champion(store: Store) -> Champion | None:
+    """The model in force; None if there is none yet."""
+    return Champion.from_json(store.read(KEY), KEY) if store.exists(KEY) else None
+
+
+def champion_of(record: CycleRecord) -> Champion:
+    """The candidate of a cycle, as the pointer names it."""
+    run = next(run for run in record.runs if f"{run['run']}/model" == record.candidate)
+    return Champion(
+        model=record.candidate, model_digest=run["model_digest"], evaluation=run["evaluation"], cycle=record.cycle
+    )
+
+
+def _look(store: Store) -> tuple[ObjectInfo | None, Champion | None]:
+    seen = store.stat(KEY)
+    return seen, Champion.from_json(store.read(KEY), KEY) if seen else None
+
+
+def _is_before(plan: CyclePlan, current: Champion | None) -> bool:
+    """Whether the champion is still the one with which the cycle began."""
+    if current is None or plan.champion is None:
+        return current is None and plan.champion is None
+    return (current.cycle, current.model_digest) == (plan.champion["cycle"], plan.champion["model_digest"])
+
+
+def _refuse_other(plan: CyclePlan, current: Champion | None) -> None:
+    if current is not None and not _is_before(plan, current):
+        raise ConflictError(
+            f"{KEY} became {current.model} (cycle {current.cycle}) while cycle {plan.cycle} ran; "
+            "nothing was put in force: run the next cycle against it"
+        )
+
+
+def _descends(store: Store, champion: Champion, cycle: int) -> bool:
+    """Whether the champion is that of this cycle, or won against it, or against one that did."""
+    at = champion.cycle
+    while at > cycle:
+        if not store.exists(plan_key(at)):
+            return False
+        before = CyclePlan.from_json(store.read(plan_key(at)), plan_key(at)).champion
+        at = min(at - 1, before["cycle"] if before else 0)
+    return at == cycle

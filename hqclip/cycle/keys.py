@@ -1,0 +1,37 @@
+"""A cycle in, where its plan, its record and the notes of its tasks are out; and which cycles a store has."""
+
+from __future__ import annotations
+
+import re
+
+from hqclip.store import Store
+
+
+def plan_key(cycle: int) -> str:
+    """Where the plan of a cycle is."""
+    return f"cycles/{cycle:06d}.plan.json"
+
+
+def record_key(cycle: int) -> str:
+    """Where the record of a finished cycle is."""
+    return f"cycles/{cycle:06d}.json"
+
+
+def notes_prefix(cycle: int) -> str:
+    """What the keys of its notes begin with; the name of the task follows."""
+    return f"cycles/{cycle:06d}.stages/"
+
+
+def newest_cycle(store: Store) -> int:
+    """The highest number that was planned; 0 in a new store."""
+    return _highest(store, r"cycles/(\d+)\.plan\.json")
+
+
+def newest_closed(store: Store) -> int:
+    """The highest number that has a record; 0 if there is none."""
+    return _highest(store, r"cycles/(\d+)\.json")
+
+
+def _highest(store: Store, pattern: str) -> int:
+    found = (re.fullmatch(pattern, key) for key in store.list("cycles/"))
+    return max((int(match[1]) for match in found if match), default=0)

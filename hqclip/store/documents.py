@@ -1,0 +1,63 @@
+"""A JSON document of a store in, its content out, or one sentence about what is wrong with it.
+
+What work depends on raises `DataError`; what only tells how work went (curves, costs) is left out with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hqclip import log
+from hqclip.errors import DataError, NotFoundError
+from hqclip.store.protocol import Store
+
+
+def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
+    """The JSON object at `key`.
+
+    Raises `NotFoundError`, and `DataError` with `advice` (what to do) if it is damaged or no object.
+    """
+    return parse_json(store.read(key), f"{store.uri}/{key}", advice)
+
+
+def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None:
+    """The JSON object at `key`, on which no work depends; None, and a warning by `who`, if it is damaged or gone."""
+    try:
+        return read_json(store, key, "it is left out")
+    except (DataError, NotFoundError) as error:
+        log.warning(who, str(error))
+        return None
+
+
+def read_curve(store: Store, key: str, who: str) -> list[dict[str, float]]:
+    """The lines of numbers at `key`, each with its `step`; damaged ones are left out, with one warning by `who`."""
+    try:
+        lines = store.read(key).splitlines()
+    except NotFoundError as error:
+        log.warning(who, str(error))
+        return []
+    points = [point for line in lines if (point := _point(line)) is not None]
+    if len(points) < len(lines):
+        damaged = len(lines) - len(points)
+        log.warning(who, f"{store.uri}/{key}: {damaged} of {len(lines)} lines are damaged; they are left out")
+    return points
+
+
+def _point(line: bytes) -> dict[str, float] | None:
+    try:
+        point = json.loads(line)
+        return {"step": int(point.pop("step")), **{name: float(value) for name, value in point.items()}}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def parse_json(data: bytes, where: str, advice: str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises `DataError` as `read_json` does."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is damaged: no JSON ({error}); {advice}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{where} is damaged: no JSON object, but {type(document).__name__}; {advice}")
+    return document
