@@ -19,16 +19,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hqclip.data.images import Pixels
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.store import Store
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 
 class ExportedClip:
-    """A CLIP for inference in float32. Raises `NotFoundError` (no such model), `ConfigError` (not an open_clip one)."""
+    """A CLIP for inference in float32.
+
+    Raises `NotFoundError` (no such model), `ConfigError` (not an open_clip one), `DataError` (its weights are damaged).
+    """
 
     def __init__(self, store: Store, key: str, threads: int = 0) -> None:
+        self._where = f"{store.uri}/{key}"
         if threads:
             torch.set_num_threads(threads)
         if not store.exists(f"{key}/{CONFIG}") or not store.exists(f"{key}/{WEIGHTS}"):
@@ -57,7 +61,7 @@ class ExportedClip:
             pixels = torch.stack([fit(image, self._size) for image in batch])
             embedded = self._model.encode_image(normalise(pixels, self._mean, self._std))
             parts.append(F.normalize(embedded.float(), dim=-1))
-        return torch.cat(parts) if parts else torch.empty(0, 1)
+        return self._joined(parts)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], batch_size: int = 512) -> Tensor:
@@ -66,7 +70,14 @@ class ExportedClip:
             F.normalize(encode_text(self._model, self._tokenizer(list(batch))).float(), dim=-1)
             for batch in _batches(texts, batch_size)
         ]
-        return torch.cat(parts) if parts else torch.empty(0, 1)
+        return self._joined(parts)
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        """Raises `DataError` for NaN: no comparison with it is true, and some metrics would call that right."""
+        joined = torch.cat(parts) if parts else torch.empty(0, 1)
+        if not joined.isfinite().all():
+            raise DataError(f"{self._where} gives embeddings that are not finite; its weights are damaged, train again")
+        return joined
 
 
 def encode_text(model: Any, tokens_BL: Tensor) -> Tensor:

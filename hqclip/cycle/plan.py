@@ -16,14 +16,15 @@ from hqclip.config import PlanConfig
 from hqclip.cycle import lock
 from hqclip.cycle.notes import notes_prefix
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConfigError, ConflictError, DataError
+from hqclip.errors import ConfigError, ConflictError
+from hqclip.evaluate.suite import read_suite
 from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import find_preset
 from hqclip.recipes import RECIPES
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
-from hqclip.store import Store, open_store, read_uri
+from hqclip.store import Store, open_store
 
 MAX_TRIALS = 16
 LATER = "(from an earlier stage)"
@@ -84,14 +85,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
 
 
 def suite_digest(uri: str) -> str:
-    """What identifies the suite. Raises `DataError` if this is none."""
-    try:
-        manifest = json.loads(read_uri(uri))
-        if manifest["kind"] == "suite":
-            return str(manifest["digest"])
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise DataError(f"{uri} is not the suite.json of a suite")
+    """What identifies the suite, whose benchmarks are checked. Raises `DataError` if it is none or has faults."""
+    return read_suite(uri).digest
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
