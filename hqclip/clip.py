@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hqclip.data.images import Pixels
 from hqclip.errors import ConfigError, DataError, NotFoundError
+from hqclip.foreign import translated
 from hqclip.store import Store
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -44,10 +45,11 @@ class ExportedClip:
                 store.download(f"{key}/{name}", Path(folder) / name)
             self.digest = model_digest((Path(folder) / CONFIG).read_bytes(), (Path(folder) / WEIGHTS).read_bytes())
             try:
-                self._model = open_clip.create_model(f"local-dir:{folder}").eval()
-                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+                with translated(self._where):  # its tokenizer may come from a hub
+                    self._model = open_clip.create_model(f"local-dir:{folder}").eval()
+                    self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
-                raise ConfigError(f"{store.uri}/{key} does not load in open_clip: {error}") from error
+                raise ConfigError(f"{self._where} does not load in open_clip: {error}") from error
             pixels = json.loads((Path(folder) / CONFIG).read_text())["preprocess_cfg"]
         self._mean, self._std = (torch.tensor(pixels[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
         size = self._model.visual.image_size

@@ -25,6 +25,7 @@ from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
 from hqclip.store import Store, open_store
+from hqclip.train.architecture import check_models
 
 MAX_TRIALS = 16
 LATER = "(from an earlier stage)"
@@ -42,6 +43,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     check_launched(machines, config.launched)
+    check_models(settings["train"], trials, here="train" not in machines)
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 

@@ -15,6 +15,7 @@ from hqclip.presets import find_preset
 from hqclip.recipes import LOSSES
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
+from hqclip.train.architecture import check_models
 
 FIXED = ("store", "dataset", "run")  # of all trials
 SHORT = {
@@ -35,6 +36,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
     machines = plan_machines(config.launch, known) if config.launch else {}
     check_launched(machines, config.launched)
+    check_models(settings["train"], trials, here="train" not in machines)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
     digest = digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
