@@ -22,6 +22,7 @@ from hqclip.config import (
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
+from hqclip.foreign import translated
 from hqclip.launch.config import (
     JobsCancelConfig,
     JobsGcConfig,
@@ -169,11 +170,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; `hqclip --help` lists them")
         command, words = COMMANDS[name], words[len(name.split()) :]
-        if command.takes_stage:
-            result = command.run(words)
-        else:
-            settings, dry_run = parse(name, words)
-            result = settings.to_mapping() if dry_run else command.run(settings)
+        with translated():
+            if command.takes_stage:
+                result = command.run(words)
+            else:
+                settings, dry_run = parse(name, words)
+                result = settings.to_mapping() if dry_run else command.run(settings)
     except HQClipError as error:
         return log.fault(name, error)
     except KeyboardInterrupt:

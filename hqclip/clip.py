@@ -18,6 +18,7 @@ from torch import Tensor
 from hqclip.data.images import Pixels
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS, check_digest, model_digest
+from hqclip.foreign import translated
 from hqclip.store import Store
 from hqclip.store.documents import parse_json
 from hqclip.store.leftovers import scratch_folder
@@ -33,6 +34,7 @@ class ExportedClip:
     """
 
     def __init__(self, store: Store, key: str, threads: int = 0) -> None:
+        self._where = f"{store.uri}/{key}"
         if threads:
             torch.set_num_threads(threads)
         if not store.exists(f"{key}/{CONFIG}") or not store.exists(f"{key}/{WEIGHTS}"):
@@ -47,12 +49,13 @@ class ExportedClip:
             check_digest(store, key, self.digest)
             self._mean, self._std = _colours((folder / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
             try:
-                self._model = open_clip.create_model(f"local-dir:{folder}").eval()
-                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+                with translated(self._where):  # its tokenizer may come from a hub
+                    self._model = open_clip.create_model(f"local-dir:{folder}").eval()
+                    self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
             except SafetensorError as error:
-                raise DataError(f"{store.uri}/{key}/{WEIGHTS} is damaged ({error}); {_AGAIN}") from error
+                raise DataError(f"{self._where}/{WEIGHTS} is damaged ({error}); {_AGAIN}") from error
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
-                raise ConfigError(f"{store.uri}/{key} does not load in open_clip: {error}") from error
+                raise ConfigError(f"{self._where} does not load in open_clip: {error}") from error
         size = self._model.visual.image_size
         self._size: tuple[int, int] = size if isinstance(size, tuple) else (size, size)
 
@@ -64,7 +67,7 @@ class ExportedClip:
         for batch in _batches(fitted, batch_size):
             embedded = self._model.encode_image(normalise(torch.stack(batch), self._mean, self._std))
             parts.append(F.normalize(embedded.float(), dim=-1))
-        return torch.cat(parts) if parts else torch.empty(0, 1)
+        return self._joined(parts)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], batch_size: int = 512) -> Tensor:
@@ -73,7 +76,14 @@ class ExportedClip:
             F.normalize(encode_text(self._model, self._tokenizer(list(batch))).float(), dim=-1)
             for batch in _batches(texts, batch_size)
         ]
-        return torch.cat(parts) if parts else torch.empty(0, 1)
+        return self._joined(parts)
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        """Raises `DataError` for NaN: no comparison with it is true, and some metrics would call that right."""
+        joined = torch.cat(parts) if parts else torch.empty(0, 1)
+        if not joined.isfinite().all():
+            raise DataError(f"{self._where} gives embeddings that are not finite; its weights are damaged, train again")
+        return joined
 
 
 def _colours(config: bytes, where: str) -> list[Tensor]:

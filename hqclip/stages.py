@@ -26,7 +26,7 @@ from hqclip.config import (
     SweepConfig,
     TrainConfig,
 )
-from hqclip.errors import MissingSoftwareError
+from hqclip.foreign import translated
 from hqclip.settings import Settings
 
 
@@ -67,16 +67,8 @@ LAUNCHABLE = tuple(name for name, stage in STAGES.items() if stage.accelerator) 
 
 
 def run_stage(name: str, settings: Settings) -> dict[str, Any]:
-    """Do the work of a stage in this process; its result. Raises what the stage raises."""
-    try:
-        module = importlib.import_module(STAGES[name].module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "hqclip":
-            raise
-        raise MissingSoftwareError(
-            f"{name} needs the package {error.name}, which is not here: install the extra of hqclip for it, or run it "
-            "in its image"
-        ) from error
+    """Do the work of a stage in this process; its result. Raises what the stage raises, made ours if known."""
     log.debug(name, f"runs with {settings}")
-    result: dict[str, Any] = module.run(settings)
+    with translated():
+        result: dict[str, Any] = importlib.import_module(STAGES[name].module).run(settings)
     return result

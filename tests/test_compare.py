@@ -15,6 +15,7 @@ from hqclip import cli
 from hqclip.cycle import sweep
 from hqclip.cycle.keys import plan_key, record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
+from hqclip.demo.world import write_shapes_suite
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.flags import Parser
 from hqclip.records import BenchmarkScore, Champion, CycleRecord, Evaluation
@@ -258,7 +259,7 @@ def test_the_points_of_a_sweep_are_not_shown_for_those_of_another(store: Store, 
         {"curate_dataset": "datasets/other/dataset.json"},
         {"plan_preset": "large"},
         {"plan_overrides": '{"train.batch_size": 64}'},
-        {"evaluate_suite": write_suite(store, "hard")},
+        {"evaluate_suite": write_suite(store, 9)},
     ]
     with FakeKubeflow() as kubeflow:
         run(None, started(kubeflow, **inputs), "1", "--host", kubeflow.url, "-o", "json")
@@ -272,10 +273,10 @@ def test_the_points_of_a_sweep_are_not_shown_for_those_of_another(store: Store, 
             run(None, started(kubeflow, **unnamed), "1", "--host", kubeflow.url)
 
 
-def write_suite(store: Store, digest: str = "suite") -> str:
-    """Where its suite.json is."""
-    store.write(f"suites/{digest}/suite.json", json.dumps({"kind": "suite", "digest": digest}).encode())
-    return f"{store.uri}/suites/{digest}/suite.json"
+def write_suite(store: Store, scenes: int = 8) -> str:
+    """Where its suite.json is; with another number of scenes it is another suite."""
+    folder = f"{store.uri}/suites/{scenes}"
+    return f"{folder}/{write_shapes_suite(open_store(folder), scenes)}"
 
 
 def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:

@@ -88,7 +88,7 @@ def test_a_cycle_keeps_the_settings_it_was_opened_with(tmp_path: Path, world: di
 def test_what_is_no_suite_is_said(tmp_path: Path, world: dict[str, Any]):
     folder = world["suite"].removesuffix("suite.json")
     for name in ("retrieval.json", "images.tar"):
-        with pytest.raises(DataError, match=f"{name} is not the suite.json of a suite"):
+        with pytest.raises(DataError, match=f"{name}: not a suite manifest"):
             plan(tmp_path, world, suite=folder + name)
     with pytest.raises(NotFoundError, match="nowhere.json"):
         plan(tmp_path, world, suite=folder + "nowhere.json")

@@ -8,7 +8,6 @@ finished first.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +17,14 @@ from hqclip.cycle import crown, lock
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConfigError, ConflictError, DataError
+from hqclip.errors import ConfigError, ConflictError
+from hqclip.evaluate.suite import read_suite
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE
-from hqclip.store import Store, open_store, read_uri
+from hqclip.store import Store, open_store
+from hqclip.train.architecture import check_models
 
 MAX_TRIALS = 16
 TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
@@ -34,6 +35,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     store = open_store(config.store)
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
+    check_models(settings["train"], trials, here="train" not in machines)
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 
@@ -87,14 +89,8 @@ def _finish_promotion(store: Store) -> None:
 
 
 def suite_digest(uri: str) -> str:
-    """What identifies the suite. Raises `DataError` if this is none."""
-    try:
-        manifest = json.loads(read_uri(uri))
-        if manifest["kind"] == "suite":
-            return str(manifest["digest"])
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise DataError(f"{uri} is not the suite.json of a suite")
+    """What identifies the suite, whose benchmarks are checked. Raises `DataError` if it is none or has faults."""
+    return read_suite(uri).digest
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hqclip.errors import ConfigError, NotFoundError
 from hqclip.recipes import LOSSES
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
+from hqclip.train.architecture import check_models
 
 SHORT = {
     "learning_rate": "lr",
@@ -32,6 +33,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     dataset = config.dataset or _newest_dataset(store)
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
+    check_models(settings["train"], trials, here="train" not in machines)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
     digest = digest_of(plan)
     key = f"sweeps/{digest}.plan.json"

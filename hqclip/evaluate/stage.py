@@ -13,14 +13,13 @@ from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.outcomes import Outcomes, average, interval, write_outcomes
-from hqclip.data.shards import Row, scan_shard
+from hqclip.data.shards import Row
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks import main_metrics
 from hqclip.evaluate.benchmarks.protocol import Benchmark
-from hqclip.evaluate.suite import Suite, read_suite
+from hqclip.evaluate.suite import Suite, images_of, read_suite
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
-from hqclip.store.leftovers import scratch_folder
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -89,10 +88,7 @@ class Judged(NamedTuple):
 
 
 def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor]) -> Judged:
-    """How a model does on a benchmark, with the embeddings of its images. Raises `DataError` if one is missing."""
-    missing = [uid for uid in benchmark.uids if uid not in images]
-    if missing:
-        raise DataError(f"benchmark {benchmark.name}: {len(missing)} images are not in the suite (first: {missing[0]})")
+    """How a model does on a benchmark, with the embeddings of at least its images."""
     image_ND = torch.stack([images[uid] for uid in benchmark.uids])
     measured = benchmark.measure(image_ND, {column: clip.texts(texts) for column, texts in benchmark.texts().items()})
     outcomes, metrics = Outcomes({}, {}), {}
@@ -107,15 +103,9 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
-    """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image."""
-    with scratch_folder() as folder:
-        path = folder / "images.tar"
-        suite.store.download(suite.images, path)
-        scan = scan_shard(path)
-        if scan.damage:
-            raise DataError(f"{suite.store.uri}/{suite.images}: {scan.damage}; fetch the suite again")
-        with path.open("rb") as shard:
-            embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
+    """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image, or a missing one."""
+    with images_of(suite) as (path, scan), path.open("rb") as shard:
+        embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
     return dict(zip([row.uid for row in scan.rows], embedded, strict=True))
 
 

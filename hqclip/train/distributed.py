@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hqclip.errors import HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.foreign import translated
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=600)  # for the slowest rank to arrive, and for rank 0 to bring a checkpoint to the store
@@ -34,7 +35,8 @@ class GlooGroup:
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """What `action` gives on this rank. What went wrong on one rank is raised on all, as the same kind of error."""
         try:
-            given = action()
+            with translated():
+                given = action()
         except HQClipError as error:
             self._all_gather_object([type(error).__name__, str(error)])
             raise

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from hqclip.clip import encode_text, normalise
 from hqclip.errors import ConfigError
 from hqclip.exported import CONFIG, WEIGHTS
+from hqclip.foreign import translated
 from hqclip.settings import did_you_mean
-
-MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's
+from hqclip.train.architecture import MODELS
 
 
 class Embeddings(NamedTuple):  # of a kind that DistributedDataParallel looks into
@@ -45,8 +45,9 @@ class HQClip(nn.Module):
     def __init__(self, name: str, tag_shares: Sequence[float]) -> None:
         super().__init__()
         self.name = name
-        self.clip = _create(name)
-        self.tokenizer = open_clip.get_tokenizer(name)
+        with translated(f"model {name}"):  # some take tokenizer or text tower from a hub
+            self.clip = _create(name)
+            self.tokenizer = open_clip.get_tokenizer(name)
         self.config: dict[str, Any] = open_clip.get_model_config(name)
         self.tag_head = nn.Linear(self.config["embed_dim"], len(tag_shares))
         # begin with how often each tag occurs: what is left to learn is what the image says

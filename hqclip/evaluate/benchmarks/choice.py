@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from hqclip.evaluate.benchmarks.protocol import Measured, check_columns
+from hqclip.evaluate.benchmarks.checks import columns, shown
+from hqclip.evaluate.benchmarks.protocol import Measured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +32,17 @@ class Choice:
     negatives: tuple[str, ...]
     groups: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        check_columns(self, "positives", "negatives", "groups")
+    def faults(self) -> Iterator[str]:
+        """Columns of one length, and a false caption that says something else than the true one."""
+        wrong = list(columns(self, "positives", "negatives", "groups"))
+        yield from wrong
+        if not wrong:
+            same = [place for place, text in enumerate(self.negatives) if text == self.positives[place]]
+            if same:
+                yield (
+                    f"negatives[{same[0]}] is {shown(self.negatives[same[0]])}, as is the true caption "
+                    f"({len(same)} of {len(self.uids)}): nobody can choose; make it false or leave the item out"
+                )
 
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The true captions and the false ones."""

@@ -6,11 +6,10 @@ and no model, so these may come from anywhere, in parts or from a cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from hqclip.data.outcomes import Array
-from hqclip.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +51,13 @@ class Benchmark(Protocol):
         """The images that are asked for, in the order in which `measure` gets them; an image may come again."""
         ...
 
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the content, a sentence each that names the field; nothing if it can be scored.
+
+        The fields may hold anything: they come from a file. Only `name` is checked before. `checks` helps.
+        """
+        ...
+
     def texts(self) -> Mapping[str, Sequence[str]]:
         """Every text that is asked for, in columns of any lengths."""
         ...
@@ -59,13 +65,3 @@ class Benchmark(Protocol):
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """Score unit-length embeddings: (N, D) of `uids` and, for each column of `texts`, (texts, D)."""
         ...
-
-
-def check_columns(benchmark: Benchmark, *columns: str) -> None:
-    """Raises `DataError` unless each of these fields has one item an image."""
-    for column in columns:
-        if len(getattr(benchmark, column)) != len(benchmark.uids):
-            raise DataError(
-                f"benchmark {benchmark.name}: {len(getattr(benchmark, column))} {column} for {len(benchmark.uids)} "
-                "images; mend the suite"
-            )

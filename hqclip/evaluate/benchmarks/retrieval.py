@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from hqclip.evaluate.benchmarks.protocol import Measured, check_columns
+from hqclip.evaluate.benchmarks.checks import columns, different, is_list, shown
+from hqclip.evaluate.benchmarks.protocol import Measured
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 1024  # of similarities at a time
+ONE_CAPTION = "retrieval takes one caption an image so far; keep one of each image's captions"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,19 @@ class Retrieval:
     uids: tuple[str, ...]
     captions: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        check_columns(self, "captions")
+    def faults(self) -> Iterator[str]:
+        """One caption an image, which no other image has."""
+        several = [place for place, item in enumerate(self.captions) if is_list(item)] if is_list(self.captions) else []
+        if several:
+            yield f"captions[{several[0]}] is {shown(self.captions[several[0]])}: {ONE_CAPTION}"
+            return
+        wrong = list(columns(self, "captions", fewest=2))
+        yield from wrong
+        if not wrong:
+            yield from different(self, "uids", ONE_CAPTION)
+            yield from different(
+                self, "captions", "two images that share a caption cannot be told apart; leave one out"
+            )
 
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The captions."""
