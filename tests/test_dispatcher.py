@@ -15,6 +15,7 @@ from hqclip.annotate.dispatcher import Dispatcher
 from hqclip.annotate.engines.protocol import EngineBusy, EngineDied, Finish, RequestFailed
 from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
+from hqclip.annotate.supervisor import Limits
 from hqclip.backoff import pause_s
 from hqclip.errors import StorageError, UnavailableError
 from hqclip.records import AnnotatedRow, Status
@@ -51,7 +52,7 @@ def dispatch(
 
     async def run() -> Dispatcher:
         await engine.start()
-        dispatcher = Dispatcher(engine, retry_policy, window=window, **limits)
+        dispatcher = Dispatcher(engine, retry_policy, window=window, limits=Limits(**limits))
         await asyncio.wait_for(dispatcher.run(source(), keep), 30)
         return dispatcher
 
@@ -169,7 +170,8 @@ def test_the_image_that_kills_engines_is_found_in_three_deaths_and_alone_in_the_
     assert "died 3 times" in rows[killer].answer
     assert dispatcher.counts.restarts == 3
     assert sum(request.uid == killer for request in engine.asked) == 3
-    assert len(engine.asked) <= 100 + 16 + 4  # the first window and one small group were asked again
+    asked_again = 16 + 4  # the first window and one small group
+    assert len(engine.asked) <= 100 + asked_again + 3  # and after each start something that was answered before
 
 
 def test_several_killers_are_all_found():
@@ -209,11 +211,10 @@ def test_a_busy_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     assert rows[f"{1:032x}"].attempts == 1
 
 
-def test_an_engine_that_stays_busy_ends_the_stage(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(supervisor, "PATIENCE_S", -1.0)
-    engine = ScriptedEngine({"alt-text 0": [EngineBusy("429")]})
-    with pytest.raises(UnavailableError, match=r"too busy to answer anything .* \(429\)"):
-        dispatch(engine, pictures(1))
+def test_an_engine_that_stays_busy_ends_the_stage():
+    engine = ScriptedEngine(default=[EngineBusy("429")])
+    with pytest.raises(UnavailableError, match=r"answered nobody for 0 s \(429\)"):
+        dispatch(engine, pictures(1), busy_s=0.0)
 
 
 def test_a_fault_of_the_store_ends_the_stage_at_once():
@@ -227,7 +228,7 @@ def test_a_fault_of_the_store_ends_the_stage_at_once():
     async def run() -> None:
         engine = ScriptedEngine()
         await engine.start()
-        await Dispatcher(engine, POLICY, window=4).run(source(), keep)
+        await Dispatcher(engine, POLICY, window=4, limits=Limits()).run(source(), keep)
 
     with pytest.raises(StorageError, match="disk full"):
         asyncio.run(run())

@@ -13,7 +13,15 @@ import pytest
 
 from hqclip.annotate.engines import http_server
 from hqclip.annotate.engines.openai import OpenAIEngine, data_uri
-from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
+from hqclip.annotate.engines.protocol import (
+    Answer,
+    EngineBusy,
+    EngineDied,
+    Finish,
+    Request,
+    RequestFailed,
+    Unanswered,
+)
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.backoff import pauses
 from hqclip.config import AnnotateConfig
@@ -109,14 +117,42 @@ def test_a_server_that_says_when_to_come_back_is_obeyed(fake: FakeOpenAI):
     assert second.at - first.at >= 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [("status", "HTTP 503: told to fail"), ("cut", "."), ("junk", "cannot be read")]
-)
-def test_what_does_not_pass_is_busy(fake: FakeOpenAI, kind: str, words: str):
-    fake.fault("circle", kind, 503, times=1000)
-    with pytest.raises(EngineBusy, match=words):
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_server_with_too_much_to_do_is_busy(fake: FakeOpenAI, status: int):
+    fake.fault("circle", "status", status, times=1000)
+    with pytest.raises(EngineBusy, match=f"HTTP {status}: told to fail"):
         with_openai(fake.url, asked_about("a circle"))
     assert len(fake.asked) == http_server.TRIES
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words"),
+    [
+        *(("status", {"status": status}, f"HTTP {status}: told to fail") for status in (408, 500, 502, 504, 520)),
+        ("cut", {}, "."),
+        ("drop", {}, "."),
+        ("junk", {}, "cannot be read .*not what you think"),
+        ("choice", {"reply": {"message": None}}, "cannot be read"),
+        ("choice", {"reply": {"finish_reason": "abort"}}, "gave the answer up"),
+    ],
+)
+def test_a_request_that_always_fails_is_unanswered(fake: FakeOpenAI, kind: str, more: dict[str, Any], words: str):
+    fake.fault("circle", kind, times=1000, **more)
+    with pytest.raises(Unanswered, match=words) as caught:
+        with_openai(fake.url, asked_about("a circle"))
+    assert len(fake.asked) == http_server.TRIES
+    assert not caught.value.denied
+
+
+def test_a_server_that_wants_long_pauses_is_not_waited_for_inside_of_the_engine(
+    fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a request could take longer than an answer may, and a busy server would look like a dead engine."""
+    monkeypatch.setattr(http_server, "WAIT_S", 0.5)
+    fake.fault("circle", "status", 503, times=1000, headers={"Retry-After": "1"})
+    with pytest.raises(EngineBusy, match="HTTP 503"):
+        with_openai(fake.url, asked_about("a circle"))
+    assert len(fake.asked) == 2
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -128,11 +164,13 @@ def test_a_request_that_is_refused_is_not_sent_again(fake: FakeOpenAI, status: i
     assert len(fake.asked) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_server_that_no_longer_lets_us_in_is_a_dead_engine(fake: FakeOpenAI, status: int):
+@pytest.mark.parametrize("status", [301, 401, 403, 404])
+def test_a_server_that_denies_a_request_is_sure_of_it(fake: FakeOpenAI, status: int):
     fake.fault("circle", "status", status)
-    with pytest.raises(EngineDied, match=f"HTTP {status}: told to fail"):
+    with pytest.raises(Unanswered, match=f"HTTP {status}: told to fail") as caught:
         with_openai(fake.url, asked_about("a circle"))
+    assert caught.value.denied
+    assert len(fake.asked) == 1
 
 
 def test_a_server_that_is_gone_is_a_dead_engine(fake: FakeOpenAI):
@@ -174,10 +212,19 @@ def test_closing_does_not_wait_for_a_server_that_hangs(fake: FakeOpenAI):
 @pytest.mark.parametrize(
     ("reply", "text", "finish"),
     [
-        ({"message": {"content": None, "refusal": "I'm sorry, no."}}, "I'm sorry, no.", Finish.STOP),
+        ({"message": {"content": None, "refusal": "I'm sorry, no."}}, "I'm sorry, no.", Finish.REFUSED),
+        ({"message": {"content": [{"type": "refusal", "refusal": "No."}]}}, "No.", Finish.REFUSED),
+        ({"message": {"content": ""}, "finish_reason": "SAFETY"}, "", Finish.REFUSED),
+        ({"message": {"content": "it is", "refusal": None}, "finish_reason": "max_tokens"}, "it is", Finish.LENGTH),
         ({"message": {"content": None}}, "", Finish.STOP),
+        ({"message": {"content": [{"type": "text", "text": "a"}, "b"]}}, "ab", Finish.STOP),
+        ({"message": {"content": [{"type": "thinking", "thinking": []}, {"text": "a"}]}}, "a", Finish.STOP),
+        ({"message": {"content": {"tags": ["a"]}}}, '{"tags": ["a"]}', Finish.STOP),
+        ({"message": {"content": None, "reasoning_content": "{}"}}, "{}", Finish.STOP),
+        ({"message": {"content": "", "reasoning": "{}"}}, "{}", Finish.STOP),
+        ({"message": {"content": "a", "reasoning_content": "b"}}, "a", Finish.STOP),
         ({"message": {"content": "a a a"}, "finish_reason": "repetition"}, "a a a", Finish.REPETITION),
-        ({"message": {"content": "it is"}, "finish_reason": "content_filter"}, "it is", Finish.STOP),
+        ({"message": {"content": "it is"}, "finish_reason": "content_filter"}, "it is", Finish.REFUSED),
     ],
 )
 def test_answers_end_in_several_ways(fake: FakeOpenAI, reply: dict[str, Any], text: str, finish: Finish):
