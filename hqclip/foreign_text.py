@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 HIDDEN = "***"
 LONGEST = 100_000  # characters that are looked at
+_OBEYED = ("Cc", "Cf", "Co", "Cs")  # control, bidirectional, private and lone surrogate characters
 _SHORTEST_KEY = 8  # a shorter value of the environment would hide words
 _ESCAPES = re.compile(  # ECMA-48: sequences with parameters, strings up to their end, all others
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -20,7 +21,7 @@ _KEYS = re.compile(  # of OpenAI and its like, Hugging Face, GitHub, Google, AWS
     r"|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
 )
 _BEARER = re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{8,}", re.I)
-_USER = re.compile(r"(//)[^/\s@]+@")  # name and password before the host of an address
+_USER = re.compile(r"\b(https?://)[^/\s@]+@")  # name and password before the host of an address
 _NAMES_OF_KEYS = re.compile(r"(API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD)$")
 
 
@@ -29,13 +30,20 @@ def harmless(text: str, keys: Iterable[str] = ()) -> str:
 
     Hidden are `keys`, what the environment calls a key, token, secret or password, and what looks like one.
     """
-    text = _ESCAPES.sub(" ", text[:LONGEST])
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Co", "Cs") else c for c in text)
+    text = inert(text[:LONGEST])
     for key in sorted({*keys, *_keys_of_environment()}, key=len, reverse=True):
         text = text.replace(key, HIDDEN) if key else text
     for pattern, instead in ((_BEARER, rf"\1\2{HIDDEN}"), (_KEYS, HIDDEN), (_USER, rf"\1{HIDDEN}@")):
         text = pattern.sub(instead, text)
     return " ".join(text.split())
+
+
+def inert(text: str) -> str:
+    """The text without what a terminal obeys: lines and tabs stay, everything else of the kind becomes blank."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _ESCAPES.sub(" ", text)
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _OBEYED else " " for c in text)
 
 
 def _keys_of_environment() -> set[str]:

@@ -58,17 +58,22 @@ def _document(text: str) -> Any:
 
     If none fits, whatever JSON is there; None if there is none.
     """
-    whole = None
-    for candidate in (text, text[text.find("{") : text.rfind("}") + 1]):
-        try:
-            whole = json.loads(candidate, strict=False)
-        except (ValueError, RecursionError):
-            continue
-        break
-    if whole is None or not _fits(whole):
-        inner = _last_that_fits(text)
-        return whole if inner is None else inner
-    return whole
+    whole = _json(text)
+    if _fits(whole):
+        return whole
+    last = _last_that_fits(text)
+    if last is not None:
+        return last
+    if whole is None:
+        whole = _json(text[text.find("{") : text.rfind("}") + 1])
+    return None if _fits(whole) else whole  # it was a draft of what then cannot be read
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _last_that_fits(text: str) -> Any:
