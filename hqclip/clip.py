@@ -40,6 +40,7 @@ class ExportedClip:
                 store.download(f"{key}/{name}", Path(folder) / name)
             self.digest = model_digest((Path(folder) / CONFIG).read_bytes(), (Path(folder) / WEIGHTS).read_bytes())
             try:
+                _refuse_code(json.loads((Path(folder) / CONFIG).read_bytes()), f"{store.uri}/{key}/{CONFIG}")
                 self._model = open_clip.create_model(f"local-dir:{folder}").eval()
                 self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -67,6 +68,14 @@ class ExportedClip:
             for batch in _batches(texts, batch_size)
         ]
         return torch.cat(parts) if parts else torch.empty(0, 1)
+
+
+def _refuse_code(config: Any, where: str) -> None:
+    """Raises `ConfigError` for a config with which a tokenizer or tower would run code of its author."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if name in ("trust_remote_code", "auto_map", "code_revision") and value:
+            raise ConfigError(f"{where} asks to run code of the model's author ({name}): take that line out")
+        _refuse_code(value, where)
 
 
 def encode_text(model: Any, tokens_BL: Tensor) -> Tensor:

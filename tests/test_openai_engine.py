@@ -291,6 +291,44 @@ def test_a_server_that_is_not_there_is_unavailable(fake: FakeOpenAI):
             with_openai(url, asked_about("a circle"))
 
 
+@pytest.mark.parametrize(
+    "server", ["http://10.0.0.7:8000/v1", "http://vllm.models.svc:8000/v1", "HTTP://127.0.0.1.evil.org/v1"]
+)
+def test_a_key_goes_to_nobody_in_clear_unless_told(monkeypatch: pytest.MonkeyPatch, server: str):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY would go to .* in clear.*--plain-http true") as caught:
+        asyncio.run(engine_of(server.lower()).start())
+    assert "sk-secret" not in str(caught.value)
+    assert http_server.Server(server, 1, plain_http=True)
+    assert http_server.Server(server.lower().replace("http:", "https:"), 1)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert http_server.Server(server, 1)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "me.localhost"])
+def test_this_machine_may_hear_the_key_and_no_proxy_does(monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert not http_server.Server(f"http://{host}:8000/v1", 1)._client.trust_env
+
+
+def test_what_the_server_says_is_harmless_wherever_it_is_shown(fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k3y-of-an-odd-kind")
+    fake.fault("circle", "status", 400, message="\x1b[2Jno: k3y-of-an-odd-kind \x1b]0;x\x07\nsk-another1234")
+    with pytest.raises(RequestFailed) as caught:
+        with_openai(fake.url, asked_about("a circle"))
+    assert str(caught.value) == "HTTP 400: no: *** ***"
+    fake.models = ("\x1b[31mevil",)
+    with pytest.raises(ConfigError, match="it has evil$"):
+        with_openai(fake.url, asked_about("a circle"))
+
+
+def test_a_request_that_a_filter_stops_is_refused(fake: FakeOpenAI):
+    fake.fault("circle", "error", 400, reply={"error": {"code": "content_filter", "message": "not this"}})
+    answer = with_openai(fake.url, asked_about("a circle"))
+    assert (answer.finish, answer.text) == (Finish.REFUSED, "HTTP 400: not this")
+
+
 @pytest.mark.parametrize("server", ["http://", "http://[::1"])
 def test_a_server_that_is_no_address_is_refused(fake: FakeOpenAI, server: str):
     with pytest.raises(ConfigError, match="server is not an address"):

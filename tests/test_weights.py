@@ -17,9 +17,11 @@ from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.annotate.weights import check_weights
+from hqclip.clip import CONFIG, WEIGHTS, ExportedClip
 from hqclip.config import LOCAL_ENGINES, AnnotateConfig
 from hqclip.demo.lvlm import folder
-from hqclip.errors import ConfigError
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.store import open_store
 
 
 class Evil:
@@ -116,4 +118,29 @@ def test_code_of_the_author_is_neither_run_nor_asked_about(model: Path, tmp_path
 
     with suppress(ConfigError):  # either is right, as long as nothing runs
         asyncio.run(start_and_close(TransformersEngine(config_of(model), PROMPTS["shapes-1"], model)))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}},
+        {"model_cfg": {"vision_cfg": {"timm_kwargs": {"auto_map": {"a": "evil--b"}}}}},
+    ],
+    ids=json.dumps,
+)
+def test_an_exported_clip_brings_no_code(tmp_path: Path, config: dict[str, object]):
+    store = open_store(str(tmp_path))
+    store.write(f"m/{CONFIG}", json.dumps(config).encode())
+    store.write(f"m/{WEIGHTS}", b"never looked at")
+    with pytest.raises(ConfigError, match=f"{CONFIG} asks to run code of the model's author"):
+        ExportedClip(store, "m")
+
+
+def test_an_exported_clip_without_safetensors_is_none(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    store.write(f"m/{CONFIG}", b"{}")
+    store.write("m/open_clip_pytorch_model.bin", pickle.dumps(Evil(tmp_path / "trace")))
+    with pytest.raises(NotFoundError, match="holds no exported model"):
+        ExportedClip(store, "m")
     assert not (tmp_path / "trace").exists()
