@@ -32,14 +32,17 @@ def read_answer(text: str, finished: bool = True) -> tuple[Annotation | None, St
 
     `finished` is False when the answer was cut at its token limit.
     """
-    document = _document(text)
-    if not _fits(document) and _REFUSAL.match(text, max((mark.end() for mark in _CLOSING.finditer(text)), default=0)):
+    document = _json(text)
+    fits = _fits(document)
+    if not fits:
+        document, fits = _found(text, document)
+    if not fits and _REFUSAL.match(text, max((mark.end() for mark in _CLOSING.finditer(text)), default=0)):
         return None, Status.REFUSED
     if document is None:
         if _repeats(text):
             return None, Status.REPEATED
         return None, Status.NOT_JSON if finished else Status.TRUNCATED
-    if not _fits(document):
+    if not fits:
         return None, Status.WRONG_SHAPE
     texts = {name: tuple(" ".join(part.split()) for part in document[name]) for name in FIELDS}
     if not all(texts[name] and all(texts[name]) for name in FIELDS):
@@ -53,20 +56,17 @@ def read_answer(text: str, finished: bool = True) -> tuple[Annotation | None, St
     return Annotation(**texts), Status.OK
 
 
-def _document(text: str) -> Any:
-    """The JSON of an answer, also when the model wrote words or a code fence around it: the last that fits the schema.
+def _found(text: str, whole: Any) -> tuple[Any, bool]:
+    """The last answer of the schema among words or code fences, and True; else whatever JSON is there, and False.
 
-    If none fits, whatever JSON is there; None if there is none.
+    `whole` is the JSON of the whole text, None if it is none.
     """
-    whole = _json(text)
-    if _fits(whole):
-        return whole
     last = _last_that_fits(text)
     if last is not None:
-        return last
+        return last, True
     if whole is None:
         whole = _json(text[text.find("{") : text.rfind("}") + 1])
-    return None if _fits(whole) else whole  # it was a draft of what then cannot be read
+    return None if _fits(whole) else whole, False  # a draft of what then cannot be read is no answer
 
 
 def _json(text: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Whatever stands in angle brackets: chat tokens of most families, HTML, and the marks around the alt-text.
-IN_BRACKETS = r"<[^<>]{1,64}>|\[/?INST\]"
+BRACKETS = re.compile(r"<[^<>]{1,64}>|\[/?INST\]")
 KNOWN = (  # those in square brackets, for a model whose tokenizer nobody can look into: Mistral, Pixtral, GLM, BERT
     *("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]"),
     *("[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]"),
@@ -37,9 +37,8 @@ def control_tokens(folder: Path | None = None) -> re.Pattern[str]:
 
 def _pattern(tokens: Iterable[str]) -> re.Pattern[str]:
     """Matches all of them, the longer first; most are in brackets anyway."""
-    usual = re.compile(IN_BRACKETS)
-    own = {token for token in tokens if _is_mark(token) and not usual.fullmatch(token)}
-    return re.compile("|".join([*map(re.escape, sorted(own, key=len, reverse=True)), IN_BRACKETS]))
+    own = {token for token in tokens if _is_mark(token) and not BRACKETS.fullmatch(token)}
+    return re.compile("|".join([*map(re.escape, sorted(own, key=len, reverse=True)), BRACKETS.pattern]))
 
 
 def _is_mark(token: str) -> bool:

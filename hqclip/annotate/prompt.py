@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hqclip.annotate.control_tokens import control_tokens
+from hqclip.annotate.control_tokens import BRACKETS, control_tokens
 from hqclip.errors import ConfigError
 from hqclip.records import FIELDS
 
@@ -83,7 +83,7 @@ class Prompt:
 
     def messages(self, alt_text: str) -> list[dict[str, Any]]:
         """The chat of one request; the image takes the place of the `image` part."""
-        text = self.alt_open + clean_alt_text(alt_text) + self.alt_close
+        text = self.alt_open + clean_alt_text(alt_text, BRACKETS) + self.alt_close
         return [
             {"role": "system", "content": [{"type": "text", "text": self.system}]},
             {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]},

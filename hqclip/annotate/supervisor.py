@@ -73,17 +73,19 @@ class Supervisor:
         `UnavailableError` if the engine dies or answers nobody beyond its limits, `AccessError` if it lets nobody in
         any more, `MissingSoftwareError` if its memory does not suffice.
         """
-        tries = _Tries(since=_now())
+        tries: _Tries | None = None
+        clock = asyncio.get_running_loop().time
         while True:
             await self._started()
             await self._admission.enter(picture.strikes)
-            generation, asked = self._generation, _now()
+            generation, asked = self._generation, clock()
             try:
                 async with asyncio.timeout(self._limits.timeout_s):
                     answer = await self._engine.answer(request)
                 self._count(answer)
-                self._answered, self._known_good = _now(), request
-                self._forgive()
+                self._answered, self._known_good = clock(), request
+                if self._recent_deaths:
+                    self._forgive()
                 return answer
             except TimeoutError:
                 if await self._fault_of_all(asked) is None:
@@ -93,10 +95,11 @@ class Supervisor:
                 why = str(error) or "it stopped"
             except (EngineBusy, Unanswered) as error:
                 why = ""
+                tries = tries or _Tries(since=asked)
                 await self._blame(error, tries, asked)
             finally:
                 await self._admission.leave(picture.strikes)
-            if why:
+            if why or tries is None:
                 await self._strike(picture, generation, why)
             else:
                 await asyncio.sleep(pause_s(tries.in_vain))
@@ -169,9 +172,8 @@ class Supervisor:
 
     def _forgive(self) -> None:
         """Forget the deaths that are explained or long ago."""
-        if self._recent_deaths:
-            stable = self.counts.requests >= self._stable_at
-            self._recent_deaths = 0 if stable else max(0, self._recent_deaths - self._explained_deaths)
+        stable = self.counts.requests >= self._stable_at
+        self._recent_deaths = 0 if stable else max(0, self._recent_deaths - self._explained_deaths)
         self._explained_deaths = 0
 
     async def _started(self) -> None:
