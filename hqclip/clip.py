@@ -5,6 +5,7 @@ The folder is what `hqclip train` writes and what `open_clip.create_model_and_tr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -49,6 +50,7 @@ class ExportedClip:
             check_digest(store, key, self.digest)
             self._mean, self._std = _colours((folder / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
             try:
+                _refuse_code(json.loads((folder / CONFIG).read_bytes()), f"{self._where}/{CONFIG}")
                 with translated(self._where):  # its tokenizer may come from a hub
                     self._model = open_clip.create_model(f"local-dir:{folder}").eval()
                     self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -93,6 +95,14 @@ def _colours(config: bytes, where: str) -> list[Tensor]:
         return [torch.tensor(pixels[name], dtype=torch.float32).view(1, 3, 1, 1) for name in ("mean", "std")]
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{where} is damaged: no mean and std of three colours ({error!r}); {_AGAIN}") from error
+
+
+def _refuse_code(config: Any, where: str) -> None:
+    """Raises `ConfigError` for a config with which a tokenizer or tower would run code of its author."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if name in ("trust_remote_code", "auto_map", "code_revision") and value:
+            raise ConfigError(f"{where} asks to run code of the model's author ({name}): take that line out")
+        _refuse_code(value, where)
 
 
 def encode_text(model: Any, tokens_BL: Tensor) -> Tensor:

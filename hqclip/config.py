@@ -5,11 +5,11 @@ Flags and pipeline inputs derive from these classes.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from hqclip import engine_options
 from hqclip.errors import ConfigError
 from hqclip.settings import Settings, setting
 
@@ -43,6 +43,7 @@ class AnnotateConfig(Settings):
     model: str = setting("LVLM: a folder, a hub name with its revision (name@revision), or a server's model", "demo")
     engine: str = setting("what runs the LVLM", "transformers", choices=ENGINES)
     server: str = setting("for the openai engine: root of the server, e.g. http://host:8000/v1", "")
+    plain_http: bool = setting("send OPENAI_API_KEY also in clear (http://) to other machines", False)
     recording: str = setting("for the replay engine: file of recorded answers", "")
     prompt: str = setting("prompt: a built-in name or a text file", "web-1")
     max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
@@ -56,6 +57,7 @@ class AnnotateConfig(Settings):
     temperature: float = setting("of the first attempt; 0 is greedy", 0.0, minimum=0, maximum=2)
     attempts: int = setting("times an image is asked about before its fault counts", 3, minimum=1, maximum=8)
     timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
+    ready_s: float = setting("seconds an engine may take to be ready", 600.0, above=0)
     in_flight: int = setting("requests kept inside the engine; 0 means 1.1 times max_num_seqs", 0, minimum=0)
     decode_threads: int = setting("threads that decode and shrink images", 4, minimum=1, maximum=64)
     max_num_seqs: int = setting("for vllm: sequences the engine works on at a time", 512, minimum=1)
@@ -87,12 +89,7 @@ class AnnotateConfig(Settings):
         if self.engine == "replay" and not self.recording:
             problems.append("the replay engine needs recording, a file of recorded answers")
         problems += [f"gpu_prices: {price!r} is not like H100=3.0" for price in self.gpu_prices if not _PRICE(price)]
-        try:
-            options = json.loads(self.engine_options)
-        except json.JSONDecodeError as error:
-            return [*problems, f"engine_options is not valid JSON at character {error.pos}: {error.msg}"]
-        if not isinstance(options, dict):
-            problems.append('engine_options must be a JSON object such as {"quantization": "fp8"}')
+        problems += engine_options.refusals(self.engine_options)
         return problems
 
 
@@ -120,6 +117,7 @@ class DistillConfig(Settings):
     teacher: str = setting("LVLM that teaches: what its server calls it, a folder, or a hub name")
     teacher_engine: str = setting("what runs the teacher", "openai", choices=ENGINES)
     server: str = setting("for the openai engine: root of the teacher's server, e.g. https://host/v1", "")
+    plain_http: bool = setting("send OPENAI_API_KEY also in clear (http://) to other machines", False)
     recording: str = setting("for the replay engine: file of the teacher's recorded answers", "")
     model: str = setting("LVLM that is taught: a folder or a hub name with its revision", "Qwen/Qwen2-VL-7B-Instruct")
     engine: str = setting("what runs the pupil when it is judged", "transformers", choices=LOCAL_ENGINES)
@@ -134,7 +132,8 @@ class DistillConfig(Settings):
     held_out: int = setting("further images to judge on", 500, minimum=1, maximum=100_000)
     in_flight: int = setting("requests kept inside the teacher's engine; 0 leaves it to the engine", 16, minimum=0)
     timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
-    busy_s: float = setting("seconds to go on asking an engine that says it is busy", 600.0, minimum=0)
+    ready_s: float = setting("seconds an engine may take to be ready", 600.0, above=0)
+    busy_s: float = setting("seconds to go on asking an engine that answers nobody", 600.0, minimum=0)
     budget_usd: float = setting("what the teacher's answers may cost in all; 0 sets no limit", 0.0, minimum=0)
     usd_per_million_input: float = setting("price of the teacher: USD per million tokens read", 0.0, minimum=0)
     usd_per_million_output: float = setting("price of the teacher: USD per million tokens written", 0.0, minimum=0)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hqclip.errors import HQClipError
+from hqclip.foreign_text import inert
 
 ROOT = "hqclip"
 LEVEL, FORMAT = "HQCLIP_LOG_LEVEL", "HQCLIP_LOG_FORMAT"  # handed on to all processes that are started
@@ -83,7 +84,7 @@ class _Stderr(logging.StreamHandler[Any]):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.name.replace('.', ' ', 1)}: {record.getMessage()}"
+        return f"{record.name.replace('.', ' ', 1)}: {inert(record.getMessage())}"
 
 
 class _Json(logging.Formatter):

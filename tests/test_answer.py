@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from hqclip.annotate.answer import MAX_TEXTS, read_answer
+from hqclip.annotate.answer import MAX_TEXTS, read, read_answer
+from hqclip.annotate.engines.protocol import Answer, Finish
 from hqclip.records import FIELDS, Annotation, Status
 
 GOOD = {
@@ -17,6 +18,7 @@ GOOD = {
     "neg_desc": ["A black dog runs across the grass."],
 }
 TEXT = json.dumps(GOOD)
+DRAFT = json.dumps({**GOOD, "tags": ["wolf"]})
 LOOP = "the dog runs and " * 20
 
 
@@ -51,6 +53,19 @@ def test_a_good_answer_is_four_texts() -> None:
         TEXT.replace("runs across", "  runs\\t across "),
         other(confidence=0.9, notes=["x"]),
         TEXT[:-1] + ', "tags": ["brown dog", "grass"]}',
+        f"<think>It is a dog.</think>\n{TEXT}",
+        f'<think>They want {{"tags": [...], ...}}, as JSON {{}}.</think>{TEXT}',
+        f"<think>Draft: {DRAFT} no, it is a dog.</think>\n\n{TEXT}",
+        f"{DRAFT} or rather {TEXT}",
+        f"Here is {{the answer}}:\n{TEXT}",
+        f"{TEXT}\nNote: {{tags}} are sorted.",
+        f'{TEXT}\n{{"confidence": 0.9}}',
+        f"{TEXT}\n\n{TEXT}",
+        f"```json\n{TEXT}\n```\nor\n```json\n{TEXT}\n```",
+        f'{{"answer": {TEXT}}}',
+        f"[{TEXT}]",
+        f"I'm sorry, it is a little dark. {TEXT}",
+        f"x = \\frac{{a}}{{b}} {TEXT} }}",
     ],
 )
 def test_what_stands_around_the_answer_does_not_matter(text: str) -> None:
@@ -74,7 +89,7 @@ def test_what_stands_around_the_answer_does_not_matter(text: str) -> None:
         ('"tags"', Status.WRONG_SHAPE),
         ("{}", Status.WRONG_SHAPE),
         ("NaN", Status.WRONG_SHAPE),
-        (json.dumps([GOOD]), Status.WRONG_SHAPE),
+        (json.dumps([other(tags=3)]), Status.WRONG_SHAPE),
         *((other(**{name: None}), Status.WRONG_SHAPE) for name in FIELDS),
         (other(tags="brown dog"), Status.WRONG_SHAPE),
         (other(tags={"brown dog": 1}), Status.WRONG_SHAPE),
@@ -108,6 +123,30 @@ def test_every_fault_has_its_name(text: str, fault: Status) -> None:
 @pytest.mark.parametrize("cut", range(1, len(TEXT), 7))
 def test_an_answer_cut_at_its_token_limit_is_called_truncated(cut: int) -> None:
     assert status(TEXT[:cut], finished=False) is Status.TRUNCATED
+
+
+@pytest.mark.parametrize("ending", [TEXT[:-20], TEXT[:20], '{ "tags'])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_draft_is_not_taken_for_the_answer_that_cannot_be_read(ending: str, finished: bool) -> None:
+    wanted = Status.NOT_JSON if finished else Status.TRUNCATED
+    assert status(f"<think>Draft: {DRAFT}</think>{ending}", finished) is wanted
+
+
+def test_braces_inside_of_texts_are_no_objects() -> None:
+    odd = other(tags=["{", '{"', "a {b}", "}"], desc=['A sign says {"hello": [1, 2'])
+    assert status(odd) is status(f"<think>{{}}</think> {odd}") is Status.OK
+
+
+def test_what_the_engine_says_of_the_end_counts_where_there_is_no_answer() -> None:
+    def status_of(text: str, finish: Finish) -> Status:
+        return read(Answer(text, finish, 1, 1))[1]
+
+    assert status_of("", Finish.REFUSED) is Status.REFUSED
+    assert status_of('{"tags": ["a', Finish.REFUSED) is Status.REFUSED
+    assert status_of(TEXT, Finish.REFUSED) is Status.OK
+    assert status_of(TEXT, Finish.REPETITION) is Status.REPEATED
+    assert status_of(TEXT[:-9], Finish.LENGTH) is Status.TRUNCATED
+    assert status_of("<think>A person.</think> I cannot help with that.", Finish.STOP) is Status.REFUSED
 
 
 def test_a_complete_answer_counts_even_if_the_limit_cut_what_followed() -> None:
@@ -145,6 +184,14 @@ def test_escaped_astral_letters_are_no_lone_surrogates() -> None:
 
 def test_a_megabyte_of_anything_is_read_in_a_moment() -> None:
     start = time.perf_counter()
-    for text in ("{" * 10**6, "a " * 500_000, "x" * 10**6, '{"tags": ["' + "a" * 10**6 + '"]}', "\n" * 10**6):
+    for text in (
+        "{" * 10**6,
+        '{"a": ' * 200_000,
+        "</a" * 300_000,
+        "a " * 500_000,
+        "x" * 10**6,
+        '{"tags": ["' + "a" * 10**6 + '"]}',
+        "\n" * 10**6,
+    ):
         assert status(text) is not Status.OK
     assert time.perf_counter() - start < 3

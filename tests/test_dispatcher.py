@@ -13,12 +13,15 @@ from hqclip.annotate import supervisor
 from hqclip.annotate.admission import Admission
 from hqclip.annotate.dispatcher import Dispatcher
 from hqclip.annotate.engines.protocol import EngineBusy, EngineDied, Finish, RequestFailed
+from hqclip.annotate.engines.readiness import start_in_time
 from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
+from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.backoff import pause_s
-from hqclip.errors import StorageError, UnavailableError
+from hqclip.errors import MissingSoftwareError, StorageError, UnavailableError
 from hqclip.records import AnnotatedRow, Status
 from tests.fakes.engines import GOOD, ScriptedEngine, said
+from tests.simulated import raised, simulated
 
 POLICY = RetryPolicy(attempts=3, temperature=0.0, grammar="always")
 IMAGE = np.zeros((16, 16, 3), np.uint8)
@@ -51,7 +54,7 @@ def dispatch(
 
     async def run() -> Dispatcher:
         await engine.start()
-        dispatcher = Dispatcher(engine, retry_policy, window=window, **limits)
+        dispatcher = Dispatcher(engine, retry_policy, window=window, limits=Limits(**limits))
         await asyncio.wait_for(dispatcher.run(source(), keep), 30)
         return dispatcher
 
@@ -169,7 +172,8 @@ def test_the_image_that_kills_engines_is_found_in_three_deaths_and_alone_in_the_
     assert "died 3 times" in rows[killer].answer
     assert dispatcher.counts.restarts == 3
     assert sum(request.uid == killer for request in engine.asked) == 3
-    assert len(engine.asked) <= 100 + 16 + 4  # the first window and one small group were asked again
+    asked_again = 16 + 4  # the first window and one small group
+    assert len(engine.asked) <= 100 + asked_again + 3  # and after each start something that was answered before
 
 
 def test_several_killers_are_all_found():
@@ -209,11 +213,104 @@ def test_a_busy_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     assert rows[f"{1:032x}"].attempts == 1
 
 
-def test_an_engine_that_stays_busy_ends_the_stage(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(supervisor, "PATIENCE_S", -1.0)
-    engine = ScriptedEngine({"alt-text 0": [EngineBusy("429")]})
-    with pytest.raises(UnavailableError, match=r"too busy to answer anything .* \(429\)"):
-        dispatch(engine, pictures(1))
+def test_an_engine_that_stays_busy_ends_the_stage():
+    engine = ScriptedEngine(default=[EngineBusy("429")])
+    with pytest.raises(UnavailableError, match=r"answered nobody for 0 s \(429\)"):
+        dispatch(engine, pictures(1), busy_s=0.0)
+
+
+def test_after_ten_idle_minutes_the_first_refusal_is_no_reason_to_give_up():
+    """As of a replica that waited for shards which others held."""
+
+    async def idle_and_ask() -> None:
+        engine = ScriptedEngine({"alt-text 1": [EngineBusy("429"), said()]})
+        await engine.start()
+        supervisor = Supervisor(engine, 4, Limits())
+        first, second = pictures(2)
+        for picture, idle_s in ((first, 3600.0), (second, 0.0)):
+            assert await supervisor.answer(picture, POLICY.request(picture.uid, IMAGE, picture.alt_text)) == said()
+            await asyncio.sleep(idle_s)
+
+    _, seconds = simulated(idle_and_ask())
+    assert seconds < 3610
+
+
+def test_killers_do_not_end_a_stage_in_which_others_are_answered():
+    killers = [f"{n:032x}" for n in range(5, 120, 10)]
+    rows, dispatcher = dispatch(ScriptedEngine(killers=killers), pictures(120))
+    assert sorted(uid for uid, row in rows.items() if row.status is Status.QUARANTINED) == killers
+    assert statuses(rows).count(Status.OK) == 120 - len(killers)
+    assert dispatcher.counts.restarts > Limits().max_restarts
+
+
+def test_an_engine_that_starts_and_answers_nothing_costs_no_picture_its_place():
+    class Mute(ScriptedEngine):
+        async def _answer(self, request: Any) -> Any:
+            await asyncio.get_running_loop().create_future()
+
+    def ask() -> Any:
+        return asyncio.wait_for(_dispatched(Mute(), pictures(6), limits=Limits(max_restarts=4)), 36_000)
+
+    error, seconds = raised(ask())
+    assert isinstance(error, UnavailableError)
+    assert "died 5 times" in str(error)
+    assert seconds < 2000
+
+
+def test_out_of_memory_half_as_many_are_asked_about_and_then_it_is_said():
+    class Small(ScriptedEngine):
+        def __init__(self, room: int) -> None:
+            super().__init__(delay_s=0.001)
+            self.room = room
+
+        async def _answer(self, request: Any) -> Any:
+            if self._inside > self.room:
+                self.die()
+                raise EngineDied("vLLM's engine process is gone: CUDA out of memory. Tried to allocate 2 GiB")
+            return await super()._answer(request)
+
+        async def close(self) -> None:
+            await super().close()
+            await asyncio.sleep(0.02)  # whoever was inside leaves
+
+    rows, dispatcher = dispatch(Small(room=4), pictures(60), window=8)
+    assert statuses(rows) == [Status.OK] * 60
+    assert dispatcher.counts.restarts == 1
+    with pytest.raises(MissingSoftwareError, match="out of memory again with half as many.*lower --max-num-seqs"):
+        dispatch(Small(room=3), pictures(60), window=8)
+
+
+@pytest.mark.parametrize("when", ["at first", "again"])
+def test_an_engine_that_is_never_ready_is_not_waited_for_for_ever(when: str):
+    class Slow(ScriptedEngine):
+        async def start(self) -> Any:
+            info = await super().start()
+            if when == "at first" or self.starts > 1:
+                await asyncio.get_running_loop().create_future()
+            return info
+
+    async def run() -> None:
+        engine = Slow(killers=[f"{1:032x}"])
+        await start_in_time(engine, 600.0)
+        await _dispatched(engine, pictures(3), limits=Limits())
+
+    error, seconds = raised(run())
+    assert isinstance(error, UnavailableError)
+    assert "was not ready after 600 s" in str(error)
+    assert 600 <= seconds < 605
+
+
+async def _dispatched(engine: ScriptedEngine, given: Sequence[Picture], *, limits: Limits) -> None:
+    async def keep(_picture: Picture, row: AnnotatedRow) -> None:
+        assert row.status is Status.OK
+
+    async def source() -> AsyncIterator[Picture]:
+        for picture in given:
+            yield picture
+
+    if not engine.starts:
+        await engine.start()
+    await Dispatcher(engine, POLICY, window=4, limits=limits).run(source(), keep)
 
 
 def test_a_fault_of_the_store_ends_the_stage_at_once():
@@ -227,7 +324,7 @@ def test_a_fault_of_the_store_ends_the_stage_at_once():
     async def run() -> None:
         engine = ScriptedEngine()
         await engine.start()
-        await Dispatcher(engine, POLICY, window=4).run(source(), keep)
+        await Dispatcher(engine, POLICY, window=4, limits=Limits()).run(source(), keep)
 
     with pytest.raises(StorageError, match="disk full"):
         asyncio.run(run())

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from hqclip.annotate import supervisor
 from hqclip.annotate.annotator import Annotator
-from hqclip.annotate.engines.protocol import EngineBusy, RequestFailed
+from hqclip.annotate.engines.protocol import EngineBusy, Finish, RequestFailed, Unanswered
 from hqclip.annotate.lvlm import UNKNOWN
 from hqclip.annotate.preparation import Preparation
+from hqclip.annotate.supervisor import Limits
 from hqclip.backoff import pauses
 from hqclip.config import DistillConfig
 from hqclip.distill import query, response_log, stage
@@ -39,7 +41,7 @@ from hqclip.store import Store, open_store
 from tests.distilling import World
 from tests.fakes.engines import ScriptedEngine, said
 
-LIMITS = RequestLimits(in_flight=2, timeout_s=5.0, busy_s=0.0, max_new_tokens=10)
+LIMITS = RequestLimits(in_flight=2, patience=Limits(timeout_s=5.0, busy_s=0.0, max_restarts=0), max_new_tokens=10)
 TEXTS = Annotation(("a red ring",), ("a blue ring",), ("it is red",), ("it is blue",))
 
 
@@ -138,7 +140,7 @@ def test_what_is_on_record_is_not_asked_again(asked: Callable[..., ResponseLog])
 
 
 def test_an_answer_that_never_comes_is_counted(asked: Callable[..., ResponseLog], refs: list[ImageRef]) -> None:
-    responses = asked(ScriptedEngine(hangs=[refs[0].uid]), replace(LIMITS, timeout_s=0.05)).responses
+    responses = asked(ScriptedEngine(hangs=[refs[0].uid]), replace(LIMITS, patience=Limits(timeout_s=0.05))).responses
     assert [response.status for response in responses.values()].count(Status.TIMED_OUT) == 1
     assert len(responses) == 10
 
@@ -146,27 +148,49 @@ def test_an_answer_that_never_comes_is_counted(asked: Callable[..., ResponseLog]
 def test_an_engine_that_was_busy_is_asked_again(
     asked: Callable[..., ResponseLog], refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(supervisor, "pause_s", lambda _: 0.001)
     engine = ScriptedEngine({refs[0].text: [EngineBusy("later"), said()]})
-    assert len(asked(engine, replace(LIMITS, busy_s=0.01)).responses) == 10
+    assert len(asked(engine, replace(LIMITS, patience=Limits())).responses) == 10
     assert len(engine.asked) == 11
 
 
 def test_an_engine_that_stays_busy_ends_the_command_and_what_came_is_kept(
     asked: Callable[..., ResponseLog], refs: list[ImageRef]
 ) -> None:
-    with pytest.raises(UnavailableError, match="too busy for 0 s .* the same command goes on from here"):
-        asked(ScriptedEngine({refs[6].text: [EngineBusy("later")]}))
+    def until_there_are_enough(_: Any) -> Any:
+        return said() if len(engine.asked) < 6 else EngineBusy("later")
+
+    engine = ScriptedEngine(default=until_there_are_enough)
+    with pytest.raises(UnavailableError, match=r"answered nobody for 0 s \(later\).*the same command continues"):
+        asked(engine)
     again = ScriptedEngine()
     assert len(asked(again).responses) == 10
-    assert refs[6].text in [request.alt_text for request in again.asked]
-    assert len(again.asked) < 6
+    assert len(again.asked) < 7
+
+
+def test_an_image_at_which_the_teacher_fails_for_good_is_a_row(
+    asked: Callable[..., ResponseLog], refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "pause_s", lambda _: 0.001)
+    engine = ScriptedEngine({refs[6].text: [Unanswered("HTTP 500: no")]}, killers=[refs[2].uid])
+    responses = asked(engine, replace(LIMITS, patience=Limits())).responses
+    assert [responses[ref.sha256].status for ref in refs].count(Status.OK) == 8
+    assert responses[refs[6].sha256].answer == "this image alone is not answered: HTTP 500: no"
+    assert "died 3 times" in responses[refs[2].sha256].answer
+
+
+def test_a_teacher_that_goes_in_circles_or_refuses_is_named_as_in_annotate(
+    asked: Callable[..., ResponseLog], refs: list[ImageRef]
+) -> None:
+    scripts = {refs[0].text: [said(finish=Finish.REPETITION)], refs[1].text: [said("I", Finish.REFUSED)]}
+    responses = asked(ScriptedEngine(scripts)).responses
+    assert [responses[ref.sha256].status for ref in refs[:3]] == [Status.REPEATED, Status.REFUSED, Status.OK]
 
 
 def test_an_engine_that_dies_ends_the_command_and_what_came_is_kept(
     asked: Callable[..., ResponseLog], refs: list[ImageRef]
 ) -> None:
-    with pytest.raises(UnavailableError, match="the engine is gone"):
+    with pytest.raises(UnavailableError, match="the engine died 1 times"):
         asked(ScriptedEngine(killers=[refs[6].uid]))
     again = ScriptedEngine()
     assert len(asked(again).responses) == 10

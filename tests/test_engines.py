@@ -30,6 +30,7 @@ from tests.fakes.engines import ScriptedEngine, said
 from tests.fakes.openai_server import FakeOpenAI
 
 PROMPT = PROMPTS["shapes-1"]
+QWEN = '{"model_type": "qwen2_vl", "vision_config": {}}'
 
 
 def drawn(count: int) -> list[Request]:
@@ -176,7 +177,8 @@ def test_an_answer_that_nobody_waits_for_makes_room(endless: TransformersEngine)
     [
         ({}, NotFoundError, "holds no model: there is no config.json"),
         ({"config.json": '{"model_type": "gpt2"}'}, ConfigError, "is a gpt2 model, which sees no images"),
-        ({"config.json": '{"model_type": "qwen2_vl", "vision_config": {}}'}, ConfigError, "does not load"),
+        ({"config.json": QWEN}, ConfigError, "has no weights in safetensors"),
+        ({"config.json": QWEN, "model.safetensors": ""}, ConfigError, "does not load"),
     ],
 )
 def test_a_folder_without_an_lvlm_is_refused(tmp_path: Path, files: dict[str, str], error: type[Exception], words: str):

@@ -13,7 +13,15 @@ import pytest
 
 from hqclip.annotate.engines import http_server
 from hqclip.annotate.engines.openai import OpenAIEngine, data_uri
-from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, Finish, Request, RequestFailed
+from hqclip.annotate.engines.protocol import (
+    Answer,
+    EngineBusy,
+    EngineDied,
+    Finish,
+    Request,
+    RequestFailed,
+    Unanswered,
+)
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.backoff import pauses
 from hqclip.config import AnnotateConfig
@@ -109,14 +117,42 @@ def test_a_server_that_says_when_to_come_back_is_obeyed(fake: FakeOpenAI):
     assert second.at - first.at >= 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [("status", "HTTP 503: told to fail"), ("cut", "."), ("junk", "cannot be read")]
-)
-def test_what_does_not_pass_is_busy(fake: FakeOpenAI, kind: str, words: str):
-    fake.fault("circle", kind, 503, times=1000)
-    with pytest.raises(EngineBusy, match=words):
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_server_with_too_much_to_do_is_busy(fake: FakeOpenAI, status: int):
+    fake.fault("circle", "status", status, times=1000)
+    with pytest.raises(EngineBusy, match=f"HTTP {status}: told to fail"):
         with_openai(fake.url, asked_about("a circle"))
     assert len(fake.asked) == http_server.TRIES
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words"),
+    [
+        *(("status", {"status": status}, f"HTTP {status}: told to fail") for status in (408, 500, 502, 504, 520)),
+        ("cut", {}, "."),
+        ("drop", {}, "."),
+        ("junk", {}, "cannot be read .*not what you think"),
+        ("choice", {"reply": {"message": None}}, "cannot be read"),
+        ("choice", {"reply": {"finish_reason": "abort"}}, "gave the answer up"),
+    ],
+)
+def test_a_request_that_always_fails_is_unanswered(fake: FakeOpenAI, kind: str, more: dict[str, Any], words: str):
+    fake.fault("circle", kind, times=1000, **more)
+    with pytest.raises(Unanswered, match=words) as caught:
+        with_openai(fake.url, asked_about("a circle"))
+    assert len(fake.asked) == http_server.TRIES
+    assert not caught.value.denied
+
+
+def test_a_server_that_wants_long_pauses_is_not_waited_for_inside_of_the_engine(
+    fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a request could take longer than an answer may, and a busy server would look like a dead engine."""
+    monkeypatch.setattr(http_server, "WAIT_S", 0.5)
+    fake.fault("circle", "status", 503, times=1000, headers={"Retry-After": "1"})
+    with pytest.raises(EngineBusy, match="HTTP 503"):
+        with_openai(fake.url, asked_about("a circle"))
+    assert len(fake.asked) == 2
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -128,11 +164,13 @@ def test_a_request_that_is_refused_is_not_sent_again(fake: FakeOpenAI, status: i
     assert len(fake.asked) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_server_that_no_longer_lets_us_in_is_a_dead_engine(fake: FakeOpenAI, status: int):
+@pytest.mark.parametrize("status", [301, 401, 403, 404])
+def test_a_server_that_denies_a_request_is_sure_of_it(fake: FakeOpenAI, status: int):
     fake.fault("circle", "status", status)
-    with pytest.raises(EngineDied, match=f"HTTP {status}: told to fail"):
+    with pytest.raises(Unanswered, match=f"HTTP {status}: told to fail") as caught:
         with_openai(fake.url, asked_about("a circle"))
+    assert caught.value.denied
+    assert len(fake.asked) == 1
 
 
 def test_a_server_that_is_gone_is_a_dead_engine(fake: FakeOpenAI):
@@ -174,10 +212,19 @@ def test_closing_does_not_wait_for_a_server_that_hangs(fake: FakeOpenAI):
 @pytest.mark.parametrize(
     ("reply", "text", "finish"),
     [
-        ({"message": {"content": None, "refusal": "I'm sorry, no."}}, "I'm sorry, no.", Finish.STOP),
+        ({"message": {"content": None, "refusal": "I'm sorry, no."}}, "I'm sorry, no.", Finish.REFUSED),
+        ({"message": {"content": [{"type": "refusal", "refusal": "No."}]}}, "No.", Finish.REFUSED),
+        ({"message": {"content": ""}, "finish_reason": "SAFETY"}, "", Finish.REFUSED),
+        ({"message": {"content": "it is", "refusal": None}, "finish_reason": "max_tokens"}, "it is", Finish.LENGTH),
         ({"message": {"content": None}}, "", Finish.STOP),
+        ({"message": {"content": [{"type": "text", "text": "a"}, "b"]}}, "ab", Finish.STOP),
+        ({"message": {"content": [{"type": "thinking", "thinking": []}, {"text": "a"}]}}, "a", Finish.STOP),
+        ({"message": {"content": {"tags": ["a"]}}}, '{"tags": ["a"]}', Finish.STOP),
+        ({"message": {"content": None, "reasoning_content": "{}"}}, "{}", Finish.STOP),
+        ({"message": {"content": "", "reasoning": "{}"}}, "{}", Finish.STOP),
+        ({"message": {"content": "a", "reasoning_content": "b"}}, "a", Finish.STOP),
         ({"message": {"content": "a a a"}, "finish_reason": "repetition"}, "a a a", Finish.REPETITION),
-        ({"message": {"content": "it is"}, "finish_reason": "content_filter"}, "it is", Finish.STOP),
+        ({"message": {"content": "it is"}, "finish_reason": "content_filter"}, "it is", Finish.REFUSED),
     ],
 )
 def test_answers_end_in_several_ways(fake: FakeOpenAI, reply: dict[str, Any], text: str, finish: Finish):
@@ -242,6 +289,44 @@ def test_a_server_that_is_not_there_is_unavailable(fake: FakeOpenAI):
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(UnavailableError, match="does not answer .* is it running"):
             with_openai(url, asked_about("a circle"))
+
+
+@pytest.mark.parametrize(
+    "server", ["http://10.0.0.7:8000/v1", "http://vllm.models.svc:8000/v1", "HTTP://127.0.0.1.evil.org/v1"]
+)
+def test_a_key_goes_to_nobody_in_clear_unless_told(monkeypatch: pytest.MonkeyPatch, server: str):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY would go to .* in clear.*--plain-http true") as caught:
+        asyncio.run(engine_of(server.lower()).start())
+    assert "sk-secret" not in str(caught.value)
+    assert http_server.Server(server, 1, plain_http=True)
+    assert http_server.Server(server.lower().replace("http:", "https:"), 1)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert http_server.Server(server, 1)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "me.localhost"])
+def test_this_machine_may_hear_the_key_and_no_proxy_does(monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert not http_server.Server(f"http://{host}:8000/v1", 1)._client.trust_env
+
+
+def test_what_the_server_says_is_harmless_wherever_it_is_shown(fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k3y-of-an-odd-kind")
+    fake.fault("circle", "status", 400, message="\x1b[2Jno: k3y-of-an-odd-kind \x1b]0;x\x07\nsk-another1234")
+    with pytest.raises(RequestFailed) as caught:
+        with_openai(fake.url, asked_about("a circle"))
+    assert str(caught.value) == "HTTP 400: no: *** ***"
+    fake.models = ("\x1b[31mevil",)
+    with pytest.raises(ConfigError, match="it has evil$"):
+        with_openai(fake.url, asked_about("a circle"))
+
+
+def test_a_request_that_a_filter_stops_is_refused(fake: FakeOpenAI):
+    fake.fault("circle", "error", 400, reply={"error": {"code": "content_filter", "message": "not this"}})
+    answer = with_openai(fake.url, asked_about("a circle"))
+    assert (answer.finish, answer.text) == (Finish.REFUSED, "HTTP 400: not this")
 
 
 @pytest.mark.parametrize("server", ["http://", "http://[::1"])

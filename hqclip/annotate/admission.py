@@ -18,11 +18,15 @@ class Admission:
     """
 
     def __init__(self, window: int) -> None:
-        self._capacity = (window, math.isqrt(window), 1)
+        self._capacity = [window, math.isqrt(window), 1]
         self._suspects: Counter[int] = Counter()  # pictures not yet cleared, by strikes
         self._inside: Counter[int] = Counter()
         self._waiting = 0
         self._changed = asyncio.Condition()
+
+    def halve(self) -> None:
+        """Half as many places from now on, for pictures without strikes."""
+        self._capacity[0] = max(1, self._capacity[0] // 2)
 
     async def enter(self, strikes: int) -> None:
         """Wait for a place."""

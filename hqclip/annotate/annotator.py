@@ -10,6 +10,7 @@ from typing import Any
 from hqclip.annotate.engines.registry import model_digest
 from hqclip.annotate.lvlm import UNKNOWN, Family, family_of
 from hqclip.annotate.prompt import Prompt, check_prompt, load_prompt
+from hqclip.annotate.weights import UNREAD, check_weights
 from hqclip.config import LOCAL_ENGINES, AnnotateConfig
 from hqclip.errors import ConfigError, NotFoundError, UnavailableError
 from hqclip.records import canonical_json, digest_of
@@ -40,6 +41,8 @@ class Annotator:
         check_prompt(prompt)
         folder = model_folder(config.model) if config.engine in LOCAL_ENGINES else None
         family = family_of(folder) if folder else UNKNOWN
+        if folder:
+            check_weights(folder)
         image_tokens = config.image_tokens or family.image_tokens
         about = {
             "engine": config.engine,
@@ -90,7 +93,7 @@ def model_folder(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None))
+        return Path(snapshot_download(repository, revision=revision or None, ignore_patterns=list(UNREAD)))
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigError(f"model {name!r} is neither a folder nor on the hub: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from hqclip.annotate.admission import MAX_STRIKES
-from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engines.protocol import Answer, Engine, Finish, RequestFailed
+from hqclip.annotate.answer import read
+from hqclip.annotate.engines.protocol import Answer, Engine, RequestFailed
 from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
-from hqclip.annotate.supervisor import Supervisor
+from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.errors import HQClipError
 from hqclip.records import AnnotatedRow, Annotation, Status
 
@@ -31,17 +31,16 @@ class Dispatcher:
         retry_policy: RetryPolicy,
         *,
         window: int,
-        timeout_s: float = 300.0,
-        max_restarts: int = 10,
+        limits: Limits,
     ) -> None:
         self._window, self._retry_policy = window, retry_policy
-        self._supervisor = Supervisor(engine, window=window, timeout_s=timeout_s, max_restarts=max_restarts)
+        self._supervisor = Supervisor(engine, window, limits)
         self.counts = self._supervisor.counts
 
     async def run(self, pictures: AsyncIterator[Picture], keep: Keep) -> None:
         """Ask about every picture and hand its row to `keep`, which may wait.
 
-        Raises `UnavailableError` if the engine dies or stays busy beyond its limits, and whatever `keep` raises.
+        Raises what `Supervisor.answer` raises of the engine, and whatever `keep` raises.
         """
         room = asyncio.Semaphore(self._window)
 
@@ -77,7 +76,7 @@ class Dispatcher:
                     faults += (Status.TIMED_OUT,)
                     continue
                 answers.append(answer)
-                annotation, status = _read(answer)
+                annotation, status = read(answer)
                 faults += (status,)
                 if annotation is not None:
                     return _made(picture, status, answers, len(faults), annotation=annotation)
@@ -88,13 +87,6 @@ class Dispatcher:
             await self._supervisor.release(picture)
         said = answers[-1].text if answers and faults[-1] != Status.TIMED_OUT else ""
         return _made(picture, faults[-1], answers, len(faults), said=said)
-
-
-def _read(answer: Answer) -> tuple[Annotation | None, Status]:
-    """The four texts of an answer, or None and the fault: what `read_answer` finds, and what the engine noticed."""
-    if answer.finish is Finish.REPETITION:
-        return None, Status.REPEATED
-    return read_answer(answer.text, answer.finish is Finish.STOP)
 
 
 def _made(

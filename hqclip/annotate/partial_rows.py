@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from hqclip.data.index import ShardIndex, read_index
 from hqclip.data.sidecar import read_part, write_annotations, write_part
-from hqclip.errors import ConflictError, DataError
+from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.records import AnnotatedRow, ShardEntry
 from hqclip.store import Store
 
@@ -84,10 +84,10 @@ class ShardRows:
         return True
 
     def _read_part(self, key: str) -> list[AnnotatedRow]:
-        """A part that cannot be read is work lost, not a reason to stop."""
+        """A part that cannot be read is work lost, not a reason to stop; nor is one that another replica deletes."""
         try:
             return read_part(self._store, key, self.entry)
-        except DataError:
+        except (DataError, NotFoundError):
             return []
 
 

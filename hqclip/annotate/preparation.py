@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from hqclip.annotate.annotator import Annotator
+from hqclip.annotate.control_tokens import control_tokens
 from hqclip.annotate.lvlm import Family
-from hqclip.annotate.prompt import clean_alt_text
+from hqclip.annotate.prompt import USUAL_TOKENS, clean_alt_text
 from hqclip.data.images import Pixels, decode_picture
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How samples are made ready for one LVLM: `cut` shortens a cleaned text to the tokens it may have."""
+    """How samples are made ready for one LVLM: `cut` shortens a text, cleaned of `tokens`, to what it may have."""
 
     family: Family
     image_tokens: int
     cut: Callable[[str], str]
+    tokens: re.Pattern[str] = USUAL_TOKENS
 
     @classmethod
     def of(cls, annotator: Annotator, max_alt_tokens: int) -> Preparation:
         """As this annotator sees them."""
-        return cls(annotator.family, annotator.image_tokens, token_cutter(annotator.folder, max_alt_tokens))
+        cut, tokens = token_cutter(annotator.folder, max_alt_tokens), control_tokens(annotator.folder)
+        return cls(annotator.family, annotator.image_tokens, cut, tokens)
 
     def pixels(self, data: bytes) -> Pixels:
         """(height, width, 3) within the budget. Raises `ImageFault`."""
@@ -33,7 +37,7 @@ class Preparation:
 
     def alt_text(self, text: str) -> str:
         """Alt-text as data, no longer than allowed."""
-        return self.cut(clean_alt_text(text))
+        return self.cut(clean_alt_text(text, self.tokens))
 
 
 def token_cutter(model: Path | None, max_tokens: int) -> Callable[[str], str]:

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hqclip.annotate.control_tokens import BRACKETS, control_tokens
 from hqclip.errors import ConfigError
 from hqclip.records import FIELDS
 
 MAX_ALT_TEXT = 256  # characters; longer alt-text is nearly always shop boilerplate
+USUAL_TOKENS = control_tokens()
 IMAGE, ALT_TEXT = "{image}", "{alt_text}"  # marks in a prompt file
 _EXAMPLE = re.compile(r"\{\s*\"tags\".*?\]\s*\}", re.S)
 
@@ -81,7 +83,7 @@ class Prompt:
 
     def messages(self, alt_text: str) -> list[dict[str, Any]]:
         """The chat of one request; the image takes the place of the `image` part."""
-        text = self.alt_open + clean_alt_text(alt_text) + self.alt_close
+        text = self.alt_open + clean_alt_text(alt_text, BRACKETS) + self.alt_close
         return [
             {"role": "system", "content": [{"type": "text", "text": self.system}]},
             {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]},
@@ -158,14 +160,10 @@ def check_prompt(prompt: Prompt) -> None:
                 )
 
 
-# Whatever stands in angle brackets: chat tokens of every model family, HTML, and the marks around the alt-text.
-_CONTROL_TOKEN = re.compile(r"<[^<>]{1,64}>|\[/?INST\]")
-
-
-def clean_alt_text(text: str, max_length: int = MAX_ALT_TEXT) -> str:
+def clean_alt_text(text: str, tokens: re.Pattern[str] = USUAL_TOKENS, max_length: int = MAX_ALT_TEXT) -> str:
     """Alt-text as harmless data: NFC, one line, no control, bidi or private-use characters, no chat tokens, cut."""
     text = unicodedata.normalize("NFC", text[: max_length * 8])
     text = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn") else " " for c in text)
-    while (shorter := _CONTROL_TOKEN.sub(" ", text)) != text:  # removal may join the halves of another token
+    while (shorter := tokens.sub(" ", text)) != text:  # removal may join the halves of another token
         text = shorter
     return " ".join(text.split())[:max_length].rstrip()

@@ -32,13 +32,17 @@ class ShardQueue:
         while self._left and not self._stopped:
             self._changed.clear()
             entry = self._left.popleft()
-            if self._store.exists(f"{self._folder}/{entry.name}.parquet"):
+            if self._is_done(entry):
                 skipped = 0
                 continue
             if entry.name not in self._in_work and (self._claims is None or self._claims.take(entry.name)):
                 skipped = 0
+                rows = ShardRows(self._store, self._folder, entry)
+                if rows.left and self._is_done(entry):  # while its parts were read
+                    self.release(entry.name)
+                    continue
                 self._in_work.add(entry.name)
-                yield ShardRows(self._store, self._folder, entry)
+                yield rows
                 if self._claims is None:
                     continue
             self._left.append(entry)  # look again later: whoever has it may die
@@ -46,6 +50,9 @@ class ShardQueue:
             if skipped >= len(self._left):
                 self._changed.wait(self._poll_s)
                 skipped = 0
+
+    def _is_done(self, entry: ShardEntry) -> bool:
+        return self._store.exists(f"{self._folder}/{entry.name}.parquet")
 
     def release(self, name: str) -> None:
         """A shard is done, or was lost to another replica."""

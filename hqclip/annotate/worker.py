@@ -15,6 +15,7 @@ from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.claims import Claims
 from hqclip.annotate.dispatcher import Dispatcher
 from hqclip.annotate.engines.protocol import Engine, EngineInfo
+from hqclip.annotate.engines.readiness import start_in_time
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.gpu import busy_meter
 from hqclip.annotate.partial_rows import RowWriter, ShardRows
@@ -24,6 +25,7 @@ from hqclip.annotate.quarantine import quarantine, quarantined
 from hqclip.annotate.reader import Reader
 from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.annotate.shard_queue import ShardQueue
+from hqclip.annotate.supervisor import Limits
 from hqclip.annotate.worklog import WorkLog
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError, TerminatedError
@@ -57,7 +59,7 @@ class Worker:
         """Work until every shard is done. Raises `TerminatedError` on SIGTERM."""
         engine = make_engine(self._config, self._annotator.prompt, self._annotator.folder or self._config.model)
         try:
-            info = await engine.start()
+            info = await start_in_time(engine, self._config.ready_s)
             what = f"{info.name} {info.version} on {info.device}, {info.max_num_seqs} sequences at a time"
             log.info("annotate", f"{what}")
             me = asyncio.current_task()
@@ -78,8 +80,7 @@ class Worker:
             engine,
             RetryPolicy.of(self._config),
             window=window,
-            timeout_s=self._config.timeout_s,
-            max_restarts=self._config.max_restarts,
+            limits=Limits(self._config.timeout_s, self._config.ready_s, max_restarts=self._config.max_restarts),
         )
         self._log = WorkLog(
             self._store,

@@ -12,6 +12,7 @@ from typing import Any
 from hqclip.annotate.annotator import Annotator, model_folder
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.prompt import load_prompt
+from hqclip.annotate.supervisor import Limits
 from hqclip.config import LOCAL_ENGINES, AnnotateConfig, DistillConfig
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.query import BatchQuery, Budget, RequestLimits
@@ -23,7 +24,7 @@ from hqclip.store import Store
 
 COMMON = (
     *("store", "pool", "prompt", "max_tags", "max_sentences", "max_new_tokens", "max_alt_tokens", "image_tokens"),
-    *("timeout_s", "threads"),
+    *("timeout_s", "ready_s", "threads"),
 )
 
 
@@ -48,7 +49,7 @@ def collect(
     prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
     model = model_folder(config.teacher) if config.teacher_engine in LOCAL_ENGINES else config.teacher
     budget = Budget(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
-    limits = RequestLimits(config.in_flight, config.timeout_s, config.busy_s, config.max_new_tokens, budget)
+    limits = RequestLimits(config.in_flight, patience_of(config), config.max_new_tokens, budget)
     log = ResponseLog(store, f"{folder}/teacher")
     query = BatchQuery(make_engine(settings, prompt, model), log, images, limits, grammar=True)
     asyncio.run(query.run("collect", refs))
@@ -90,13 +91,19 @@ def teacher_settings(config: DistillConfig) -> AnnotateConfig:
     """The teacher, as its engine takes it."""
     common = {name: getattr(config, name) for name in COMMON}
     given: dict[str, Any] = {"model": config.teacher, "engine": config.teacher_engine}
-    return AnnotateConfig(**common, **given, server=config.server, recording=config.recording)
+    given |= {"server": config.server, "plain_http": config.plain_http, "recording": config.recording}
+    return AnnotateConfig(**common, **given)
 
 
 def pupil_settings(config: DistillConfig, model: Path | str) -> AnnotateConfig:
     """The model that is taught, before or after, as `hqclip annotate` would run it without grammar."""
     common = {name: getattr(config, name) for name in COMMON}
     return AnnotateConfig(**common, model=str(model), engine=config.engine, grammar="off")
+
+
+def patience_of(config: DistillConfig) -> Limits:
+    """With teacher and pupil."""
+    return Limits(config.timeout_s, config.ready_s, config.busy_s)
 
 
 def _refuse_too_many_faults(statuses: Counter[str], limit: float, folder: str) -> None:

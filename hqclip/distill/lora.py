@@ -77,8 +77,10 @@ def fine_tune(config: DistillConfig, training_set: TrainingSet, out: Path) -> di
 def _load(base: Path) -> tuple[Any, Any, torch.dtype]:
     """The model in the precision it is trained in, its processor, and the precision it is kept in."""
     try:
-        processor = AutoProcessor.from_pretrained(str(base))
-        model = AutoModelForImageTextToText.from_pretrained(str(base), dtype="auto")
+        processor = AutoProcessor.from_pretrained(str(base), trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_pretrained(
+            str(base), dtype="auto", use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model {str(base)!r} does not load as an image-text model: {error}") from error
     precision = model.dtype

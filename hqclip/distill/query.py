@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hqclip.annotate.answer import read_answer
-from hqclip.annotate.engines.protocol import Answer, Engine, EngineBusy, EngineDied, Finish, Request, RequestFailed
-from hqclip.backoff import pause_s
+from hqclip.annotate.answer import read
+from hqclip.annotate.engines.protocol import Engine, RequestFailed
+from hqclip.annotate.engines.readiness import start_in_time
+from hqclip.annotate.picture import Picture
+from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.response_log import Response, ResponseLog
-from hqclip.errors import ConfigError, TerminatedError, UnavailableError
+from hqclip.errors import ConfigError, TerminatedError
 from hqclip.progress import Progress
 from hqclip.records import Status
 from hqclip.termination import Termination
-
-LONGEST_PAUSE_S = 30.0  # between two attempts of a request that the engine was too busy for
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How much is asked of an engine. `in_flight` 0 leaves the window to the engine."""
+    """How much is asked of an engine, and how patiently. `in_flight` 0 leaves the window to the engine."""
 
     in_flight: int
-    timeout_s: float
-    busy_s: float
+    patience: Limits
     max_new_tokens: int
     budget: Budget = Budget()
 
@@ -60,15 +58,16 @@ class BatchQuery:
     async def run(self, name: str, refs: Sequence[ImageRef]) -> None:
         """Ask about every image that has no response yet; what came is written down, whatever happens.
 
-        Raises `UnavailableError` (the engine died, or was too busy for too long), `TerminatedError` and
-        `ConfigError` (the budget is used up).
+        Raises what `Supervisor.answer` raises of the engine, `TerminatedError` and `ConfigError` (the budget is used
+        up).
         """
         missing = [ref for ref in refs if ref.sha256 not in self._log.responses]
         if not missing:
             return
         try:
-            info = await self._engine.start()
+            info = await start_in_time(self._engine, self._limits.patience.ready_s)
             window = self._limits.in_flight or info.max_num_seqs
+            self._supervisor = Supervisor(self._engine, window, self._limits.patience)
             with Termination() as termination, Progress(name, len(missing), "images") as progress:
                 await self._ask_all(missing, window, progress, termination)
         finally:
@@ -119,33 +118,18 @@ class BatchQuery:
         request = await asyncio.to_thread(self._images.request, ref, grammar=self._grammar)
         if request is None:
             return Response(ref.uid, ref.sha256, Status.UNREADABLE_IMAGE)
+        picture = Picture(None, ref.uid, request.image, request.alt_text, ref.sha256)
         try:
-            answer = await asyncio.wait_for(self._answer(request), self._limits.timeout_s + self._limits.busy_s)
+            answer = await self._supervisor.answer(picture, request)
         except RequestFailed as error:
             return Response(ref.uid, ref.sha256, Status.ENGINE_ERROR, answer=str(error))
-        except TimeoutError:
+        finally:
+            await self._supervisor.release(picture)
+        if answer is None:
             return Response(ref.uid, ref.sha256, Status.TIMED_OUT)
-        except EngineDied as error:
-            raise UnavailableError(f"the engine is gone ({error}): the same command goes on from here") from error
-        annotation, status = read_answer(answer.text, answer.finish == Finish.STOP)
+        annotation, status = read(answer)
         tokens = (answer.prompt_tokens, answer.output_tokens)
         return Response(ref.uid, ref.sha256, status, annotation, *tokens, "" if annotation else answer.text)
-
-    async def _answer(self, request: Request) -> Answer:
-        """Asks again, ever more slowly, while the engine says it is busy."""
-        start, tried = time.monotonic(), 0
-        while True:
-            try:
-                return await self._engine.answer(request)
-            except EngineBusy as error:
-                left = start + self._limits.busy_s - time.monotonic()
-                if left <= 0:
-                    raise UnavailableError(
-                        f"the engine was too busy for {self._limits.busy_s:.0f} s ({error}): the same command goes on "
-                        "from here; lower --in-flight if it refuses so many requests at a time"
-                    ) from error
-                await asyncio.sleep(min(pause_s(tried, longest_s=LONGEST_PAUSE_S), left))
-                tried += 1
 
     def _refuse_to_exceed(self, refs: Sequence[ImageRef]) -> None:
         have = sum(ref.sha256 in self._log.responses for ref in refs)

@@ -14,7 +14,7 @@ from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.preparation import Preparation
 from hqclip.config import DistillConfig
 from hqclip.distill.acceptance import Agreement, compare, decide
-from hqclip.distill.collect import Collected, collect, open_folder, pupil_settings, teacher_settings
+from hqclip.distill.collect import Collected, collect, open_folder, patience_of, pupil_settings, teacher_settings
 from hqclip.distill.pool_images import PoolImages
 from hqclip.distill.query import BatchQuery, RequestLimits
 from hqclip.distill.response_log import Response, ResponseLog
@@ -134,7 +134,7 @@ def _acceptance(
 def _responses(config: DistillConfig, log: ResponseLog, held_out: TrainingSet, model: Annotator) -> list[Response]:
     assert model.folder is not None
     engine = make_engine(pupil_settings(config, model.folder), model.prompt, model.folder)
-    limits = RequestLimits(0, config.timeout_s, config.busy_s, config.max_new_tokens)
+    limits = RequestLimits(0, patience_of(config), config.max_new_tokens)
     refs = [example.image for example in held_out.examples]
     asyncio.run(BatchQuery(engine, log, held_out.images, limits, grammar=False).run("judge", refs))
     return [log.responses[ref.sha256] for ref in refs]

@@ -18,6 +18,7 @@ from kubernetes.client import ApiClient, ApiException, Configuration
 from hqclip import log
 from hqclip.backoff import pause_s
 from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.foreign_text import harmless
 from hqclip.launch.patches import Json
 
 CORE = "v1"
@@ -192,7 +193,7 @@ class Cluster:
     def _fault(self, error: Exception, method: str, path: str) -> Exception:
         if not isinstance(error, ApiException) or not error.status:
             return UnavailableError(f"the Kubernetes API cannot be reached ({method} {path}): {error}")
-        said = _message(error)
+        said = harmless(_message(error))
         # quotas, Pod Security and webhooks say 403 too, but not who cannot do what
         if error.status == 401 or (error.status == 403 and " cannot " in said):
             return AccessError(

@@ -13,6 +13,7 @@ from kfp_server_api.rest import RESTClientObject
 
 from hqclip.backoff import pause_s
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, UnavailableError
+from hqclip.foreign_text import harmless
 from pipelines.client.output import say
 
 TIMEOUT = (10, 60)  # seconds: to connect, to answer
@@ -205,6 +206,10 @@ def _never_sent(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     """What the server said, in one line."""
+    return harmless(_raw_message(error))
+
+
+def _raw_message(error: Exception) -> str:
     body = getattr(error, "body", None)
     if not isinstance(error, kfp_server_api.ApiException) or not error.status:
         return " ".join(str(getattr(error, "reason", None) or error).split())

@@ -20,7 +20,7 @@ Script = Sequence[Answer | Exception] | Callable[[Request], Answer | Exception]
 
 
 class ScriptedEngine:
-    """Answers by alt-text: one entry after the other, the last one for ever; everything else gets `GOOD`.
+    """Answers by alt-text: one entry after the other, the last one for ever; everything else gets `default`, `GOOD`.
 
     The engine dies whenever it works on a uid of `killers`, and never answers one of `hangs`.
     """
@@ -33,7 +33,9 @@ class ScriptedEngine:
         hangs: Sequence[str] = (),
         max_num_seqs: int = 8,
         delay_s: float = 0.0,
+        default: Script = (),
     ) -> None:
+        self.default = default or [said()]
         self.scripts, self.killers, self.hangs = scripts or {}, set(killers), set(hangs)
         self.max_num_seqs, self.delay_s = max_num_seqs, delay_s
         self.asked: list[Request] = []
@@ -67,7 +69,7 @@ class ScriptedEngine:
         await asyncio.wait([died], timeout=wait)
         if died.done():
             raise EngineDied("killed")
-        script = self.scripts.get(request.alt_text, [said()])
+        script = self.scripts.get(request.alt_text, self.default)
         if callable(script):
             answer = script(request)
         else:

@@ -30,11 +30,12 @@ class Fault:
     """What becomes of the next `times` requests whose alt-text or route contains `words`.
 
     status: an error of that number. hang: no answer until the client hangs up. cut: half of the body. junk: a body that
-    is not JSON. drop: the connection is closed. choice: `reply` instead of the usual choice.
+    is not JSON. drop: the connection is closed. choice: `reply` instead of the usual choice. error: `reply` alone, with
+    the status.
     """
 
     words: str
-    kind: Literal["status", "hang", "cut", "junk", "drop", "choice"]
+    kind: Literal["status", "hang", "cut", "junk", "drop", "choice", "error"]
     status: int = 200
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
@@ -152,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         if fault.kind == "status":
             self._fail(fault.status, fault.message, fault.headers)
+        elif fault.kind == "error":
+            self._say(fault.status, fault.reply)
         elif fault.kind == "junk":
             self._send(200, b"<html>not what you think</html>")
         else:

@@ -19,7 +19,7 @@ from hqclip.annotate.engines.protocol import EngineDied, Finish, Request, Reques
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.engines.vllm import engine_arguments, start_within_memory
 from hqclip.config import AnnotateConfig
-from hqclip.errors import ConfigError, MissingSoftwareError, UnavailableError
+from hqclip.errors import ConfigError, MissingSoftwareError
 from hqclip.records import Status
 from tests.engine_contract import STARTED, Check, ask, ask_all
 from tests.vllm.conftest import PROMPT, SETTINGS, Started, draw_requests, make
@@ -148,7 +148,7 @@ def test_with_nothing_left_to_give_it_says_so():
     def build(_given: Any) -> str:
         raise RuntimeError("CUDA out of memory")
 
-    with pytest.raises(UnavailableError, match="does not start with .*out of memory"):
+    with pytest.raises(MissingSoftwareError, match="does not fit into the memory here .*out of memory"):
         start_within_memory(build, arguments())
 
 

@@ -14,8 +14,18 @@ from typing import Any
 import httpx2
 from PIL import Image
 
+from hqclip.annotate.engines.chat_response import UNREADABLE, GivenUpError, read_response, refused_by_filter
 from hqclip.annotate.engines.http_server import NO_SUCH_ROUTE, WHY, Server, TryAgain
-from hqclip.annotate.engines.protocol import Answer, EngineBusy, EngineDied, EngineInfo, Finish, Request, RequestFailed
+from hqclip.annotate.engines.protocol import (
+    Answer,
+    EngineBusy,
+    EngineDied,
+    EngineInfo,
+    Finish,
+    Request,
+    RequestFailed,
+    Unanswered,
+)
 from hqclip.annotate.prompt import Prompt
 from hqclip.config import AnnotateConfig
 from hqclip.data.images import Pixels
@@ -25,8 +35,6 @@ LOOK_TIMEOUT_S = 30.0  # for the list of models
 LOSSLESS_PIXELS = 256 * 256
 REFUSED_REQUEST = (400, 413, 422)
 NO_ACCESS = (401, 403)
-FINISHES = {"length": Finish.LENGTH, "repetition": Finish.REPETITION}  # everything else ended of itself
-GIVEN_UP = ("abort", "error")  # vLLM's, when it did not finish the answer
 
 
 class OpenAIEngine:
@@ -42,7 +50,8 @@ class OpenAIEngine:
 
         Also raises `AccessError`.
         """
-        self._server = server = Server(self._config.server, keepalive=2 * self._config.max_num_seqs)
+        keepalive, plain_http = 2 * self._config.max_num_seqs, self._config.plain_http
+        self._server = server = Server(self._config.server, keepalive, plain_http=plain_http)
         try:
             await self._look(server)
         except BaseException:
@@ -95,7 +104,7 @@ class OpenAIEngine:
             )
         try:
             models = [str(model["id"]) for model in response.json()["data"]] if response.is_success else None
-        except (ValueError, KeyError, TypeError):
+        except UNREADABLE:
             models = None
         if models is None:
             raise ConfigError(
@@ -103,7 +112,7 @@ class OpenAIEngine:
                 "/chat/completions begins, e.g. http://host:8000/v1"
             )
         if models and self._model not in models:
-            known = ", ".join(models[:10]) + (", ..." if len(models) > 10 else "")
+            known = server.harmless(", ".join(models[:10])[:WHY]) + (", ..." if len(models) > 10 else "")
             raise ConfigError(f"the server {host} has no model {self._model!r}; it has {known}")
 
     async def _ask(self, server: Server, request: Request) -> Answer:
@@ -113,7 +122,8 @@ class OpenAIEngine:
                 "POST", "/chat/completions", lambda response: _read(server, response), json=body
             )
         except TryAgain as error:
-            raise (EngineDied if error.unreachable else EngineBusy)(str(error)) from error
+            kind = EngineDied if error.unreachable else EngineBusy if error.overloaded else Unanswered
+            raise kind(str(error)) from error
 
     def _body(self, request: Request) -> dict[str, Any]:
         messages = self._prompt.messages(request.alt_text)
@@ -138,30 +148,23 @@ class OpenAIEngine:
 
 
 def _read(server: Server, response: httpx2.Response) -> Answer:
-    """The answer in a response. Raises `TryAgain` if it is cut, `RequestFailed`, `EngineDied`."""
-    if response.status_code in REFUSED_REQUEST:
-        raise RequestFailed(server.said(response))
-    if not response.is_success:
-        raise EngineDied(server.said(response))
+    """The answer in a response. Raises `TryAgain` if it is cut, `RequestFailed`, `Unanswered`."""
     try:
         document = response.json()
-        choice = document["choices"][0]
-        message, finish = choice["message"], choice.get("finish_reason")
-        text = message.get("content") or message.get("refusal") or ""
-        usage = document.get("usage") or {}
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        answer = Answer(
-            str(text),
-            FINISHES.get(finish, Finish.STOP),
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-            int(cached),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise TryAgain(f"the server's answer cannot be read ({type(error).__name__}: {error})"[:WHY]) from error
-    if finish in GIVEN_UP:
-        raise TryAgain(f"the server gave the answer up ({finish})")
-    return answer
+        if response.is_success:
+            return read_response(document)
+    except GivenUpError as error:
+        raise TryAgain(str(error)) from error
+    except UNREADABLE as error:
+        if response.is_success:
+            why = f"the server's answer cannot be read ({type(error).__name__}): {server.said(response)}"
+            raise TryAgain(why[:WHY]) from error
+        document = None
+    if refused_by_filter(document):
+        return Answer(server.said(response), Finish.REFUSED, 0, 0)
+    if response.status_code in REFUSED_REQUEST:
+        raise RequestFailed(server.said(response))
+    raise Unanswered(server.said(response), denied=True)
 
 
 def model_digest(config: AnnotateConfig) -> str:

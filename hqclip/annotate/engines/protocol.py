@@ -11,11 +11,12 @@ from hqclip.data.images import Pixels
 
 
 class Finish(StrEnum):
-    """Why an answer ended: the model said so, it reached its token limit, or it went round in circles."""
+    """Why an answer ended: the model said so, its token limit, it went round in circles, or it may not be said."""
 
     STOP = "stop"
     LENGTH = "length"
     REPETITION = "repetition"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,19 @@ class RequestFailed(Exception):
 
 
 class EngineBusy(Exception):
-    """The engine cannot take this request now (rate limit, server error): asking again later may well work."""
+    """The engine takes no request now (rate limit, overload): asking again later may well work."""
+
+
+class Unanswered(Exception):
+    """This request came back without an answer, though it was sent more than once or the server is sure of itself.
+
+    Whether the request is to blame or the engine, other requests tell. `denied` is what no patience mends: no access,
+    no such route or model.
+    """
+
+    def __init__(self, why: str, *, denied: bool = False) -> None:
+        super().__init__(why)
+        self.denied = denied
 
 
 class EngineDied(Exception):
@@ -83,7 +96,7 @@ class Engine(Protocol):
         ...
 
     async def answer(self, request: Request) -> Answer:
-        """Raises `RequestFailed`, `EngineBusy` or `EngineDied`, nothing else. Cancelling it gives the request up."""
+        """Raises `RequestFailed`, `EngineBusy`, `Unanswered` or `EngineDied`. Cancelling it gives the request up."""
         ...
 
     async def close(self) -> None:

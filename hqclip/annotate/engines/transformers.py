@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
 from hqclip.annotate.lvlm import family_of
 from hqclip.annotate.prompt import Prompt
+from hqclip.annotate.weights import check_weights
 from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError
 
@@ -51,6 +52,7 @@ class TransformersEngine:
     async def start(self) -> EngineInfo:
         """See `Engine.start`. Also raises `NotFoundError` if the folder is missing or holds no model."""
         family_of(self._model)
+        check_weights(self._model)
         self._thread = ThreadPoolExecutor(1, "lvlm")
         self._stop, self._queue = threading.Event(), asyncio.Queue()
         loading = self._thread.submit(_Model, self._model, self._prompt, self._config, self._stop)
@@ -143,8 +145,10 @@ class _Model:
         self.threads = torch.get_num_threads()
         disable_progress_bar()
         try:
-            self._processor = AutoProcessor.from_pretrained(str(model))
-            self._model = AutoModelForImageTextToText.from_pretrained(str(model), dtype=torch.float32).eval()
+            self._processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=False)
+            self._model = AutoModelForImageTextToText.from_pretrained(
+                str(model), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            ).eval()
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"model {str(model)!r} does not load as an image-text model: {error}") from error
         self._prompt, self._max_new_tokens, self._stop = prompt, config.max_new_tokens, stop

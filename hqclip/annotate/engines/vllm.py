@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
+from hqclip.annotate.engines.readiness import out_of_memory
 from hqclip.annotate.lvlm import family_of
 from hqclip.annotate.prompt import Prompt
+from hqclip.annotate.weights import check_weights
 from hqclip.config import AnnotateConfig
 from hqclip.errors import ConfigError, HQClipError, MissingSoftwareError, UnavailableError
 from hqclip.settings import did_you_mean
@@ -24,7 +26,6 @@ from hqclip.settings import did_you_mean
 LEAST_MEMORY, MEMORY_STEP = 0.8, 0.05  # share of GPU memory that is tried last, and how it is approached
 LEAST_SEQS = 16
 CLOSE_S = 2.0
-OUT_OF_MEMORY = ("out of memory", "outofmemory", "no available memory for the cache blocks", "free memory on device")
 UNUSABLE = ("not supported", "unsupported", "unrecognized", "does not appear to have", "validation error", "invalid")
 QUIET = {  # results are on stdout, so what vLLM says goes to stderr
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -49,6 +50,7 @@ class VllmEngine:
     async def start(self) -> EngineInfo:
         """See `Engine.start`. Also raises `NotFoundError` if the folder holds no model."""
         family = family_of(self._model)
+        check_weights(self._model)
         vllm = _import_vllm()
         from hqclip.annotate.process_reaper import ProcessReaper
 
@@ -91,7 +93,7 @@ class VllmEngine:
         try:
             return await self._generate(request)
         except EngineDeadError as error:
-            raise EngineDied("vLLM's engine process is gone") from error
+            raise EngineDied(f"vLLM's engine process is gone: {_why(error)}") from error
         except (VLLMError, ValueError) as error:
             if self._engine is None or self._engine.errored:
                 raise EngineDied(f"{type(error).__name__}: {error}") from error
@@ -168,7 +170,8 @@ def start_within_memory(
 ) -> tuple[Any, dict[str, Any]]:
     """The engine that `build` makes, and the arguments it started with: less memory, then fewer sequences.
 
-    Raises `ConfigError` for what will never start and `UnavailableError` for what may start another time.
+    Raises `ConfigError` for what will never start, `MissingSoftwareError` for what does not fit into the memory, and
+    `UnavailableError` for what may start another time.
     """
     while True:
         try:
@@ -178,7 +181,12 @@ def start_within_memory(
         except Exception as error:  # vLLM raises whatever its parts raise
             why = _why(error)
             smaller = _smaller(arguments)
-            if any(word in why.lower() for word in OUT_OF_MEMORY) and smaller is not None:
+            if out_of_memory(why):
+                if smaller is None:
+                    raise MissingSoftwareError(
+                        f"{arguments['model']} does not fit into the memory here ({why}): take a larger GPU or more of "
+                        "them (--tensor-parallel), a smaller --max-model-len, or a quantized model"
+                    ) from error
                 arguments = smaller
                 continue
             if isinstance(error, ValueError | TypeError | KeyError) or any(word in why.lower() for word in UNUSABLE):
@@ -202,6 +210,8 @@ def engine_arguments(
     """What vLLM's engine is started with; `engine_options` come last and win."""
     arguments: dict[str, Any] = {
         "model": str(model),
+        "load_format": "safetensors",
+        "trust_remote_code": False,
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
@@ -239,9 +249,8 @@ class _Chat:
         from transformers import AutoProcessor
 
         messages = prompt.messages(self.MARK)
-        rendered = AutoProcessor.from_pretrained(str(model)).apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=False)
+        rendered = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         if rendered.count(self.MARK) != 1:
             raise ConfigError(f"the chat template of {model} drops or repeats the text after the image")
         self._before, _, self._after = rendered.partition(self.MARK)
