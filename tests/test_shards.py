@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hqclip.data.shards import CUT_OFF, MAX_ALT_TEXT, MAX_TEXT, ShardScan, scan_shard, write_shard
+from hqclip.data.captions import MAX_ALT_TEXT, MAX_TEXT
+from hqclip.data.shards import CUT_OFF, ShardScan, scan_shard, write_shard
 from hqclip.data.tar import BLOCK, members, write_tar
 from hqclip.records import Sample
 
