@@ -44,6 +44,11 @@ class Found:
         return next((self.parts[extension] for extension in extensions if extension in self.parts), None)
 
     @property
+    def pictures(self) -> set[str]:
+        """The extensions of its images."""
+        return self.parts.keys() & set(IMAGES)
+
+    @property
     def kinds(self) -> set[str]:
         """Which of image, text and json are there."""
         return {KINDS[extension] for extension in self.parts if extension in KINDS}

@@ -118,7 +118,7 @@ def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
         raise _Fault(fault.reason) from fault
     about = _document(_content(file, document, MAX_JSON, "bad_json")) if document else {}
     text = _alt_text(file, written, about.get("caption"), repairs)
-    marks = {"dotted_key": sample.dotted, "repeated_key": sample.again, "second_image": _pictures(sample) > 1}
+    marks = {"dotted_key": sample.dotted, "repeated_key": sample.again, "second_image": len(sample.pictures) > 1}
     repairs += [mark for mark, is_so in marks.items() if is_so]
     uid = _uid(about.get("uid"), sample.key, image)
     return Row(uid, picture.offset, picture.size, text, width, height, hashlib.sha256(image).digest())
@@ -126,17 +126,13 @@ def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
 
 def _check_names(sample: Found) -> None:
     """Refuse what leads elsewhere, what is no file, and what nobody can tell apart."""
-    for extension, member in sample.parts.items():
+    for kind, member in sample.parts.items():
         if not is_safe(member.name):
             raise _Fault("unsafe_name", ascii(member.name[:MAX_NAME_SHOWN]))
-        if extension in KINDS and not member.is_file:
+        if kind in KINDS and not member.is_file:
             raise _Fault("not_a_file", member.name)
     if sample.mixed:
         raise _Fault("duplicate_member")
-
-
-def _pictures(sample: Found) -> int:
-    return sum(extension in IMAGES for extension in sample.parts)
 
 
 def _content(file: BinaryIO, member: Member, limit: int, fault: str) -> bytes:
