@@ -111,7 +111,7 @@ def test_flags_keep_their_bits():
         "PERSONAL_DATA": 16777216,
         "NO_TEXT": 33554432,
     }
-    assert Flag(8 | 64 | 128 | 2048) == UNUSABLE
+    assert Flag(8 | 64 | 128 | 2048 | 33554432) == UNUSABLE
 
 
 @every_kind
