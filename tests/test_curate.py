@@ -19,8 +19,10 @@ from hqclip.curate.statistics import BINS, Statistics
 from hqclip.data.dataset import read_dataset
 from hqclip.data.download import run as download
 from hqclip.data.index import read_index
+from hqclip.data.loader import TrainingSet
 from hqclip.data.shards import write_shard
-from hqclip.data.sidecar import CuratedRow, ScoredRow, read_curated, write_annotations, write_scores
+from hqclip.data.sidecar import CuratedRow, Flag, ScoredRow, read_curated, write_annotations, write_scores
+from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, DataError
 from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
 from hqclip.store import open_store
@@ -91,6 +93,28 @@ def test_texts_that_are_worthless_are_dropped_and_the_image_keeps_its_alt_text(s
 def test_what_obeys_its_alt_text_is_not_trained_on(settings: CurateConfig):
     result = run(annotate(settings, lambda n: OBEYING if n in (2, 3, 6) else GOOD))
     assert (result["usable_rows"], result["flags"]["injection"]) == (ROWS - 2, 2)
+
+
+def test_a_sample_without_any_text_is_counted_and_not_trained_on(
+    tmp_path: Path, draw_samples: Callable[..., list[Sample]]
+):
+    """Of four kinds: with both texts, without alt-text, without description, without either."""
+    samples = [replace(one, text="" if n % 2 else one.text) for n, one in enumerate(draw_samples(8))]
+    write_shard(samples, tmp_path / "00000.tar")
+    root = str(tmp_path / "store")
+    pool = download(DownloadConfig(store=root, shards=str(tmp_path)))["pool"]
+    config = CurateConfig(store=root, pool=pool, annotations="annotations/teacher", max_drop_rate=0.5, gate="warn")
+    silent = replace(GOOD, desc=("", " "), neg_desc=("", ""))
+    result = run(annotate(config, lambda n: (GOOD, GOOD, None, None, GOOD, GOOD, silent, silent)[n]))
+    assert (result["rows"], result["usable_rows"], result["flags"]["no_text"]) == (8, 6, 2)
+    assert [bool(row.flags & Flag.NO_TEXT) for row in curated(config, result["dataset"])] == [
+        n in (3, 7) for n in range(8)
+    ]
+    store = open_store(root)
+    _, shards, _ = read_dataset(store, result["dataset"])
+    for share in (0.0, 0.5, 1.0):
+        seen = TrainingSet(store, shards, TextPolicy(share, 3, 0)).share(0, 60)
+        assert all(sample.text.strip() for sample in seen)
 
 
 def test_the_instruction_is_that_of_the_annotator(settings: CurateConfig):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +162,17 @@ def test_a_mended_shard_takes_its_place(source: Path, tmp_path: Path):
 
 def test_whole_samples_of_damaged_shards_can_be_kept(source: Path, tmp_path: Path, draw_samples: Draw):
     at = damage(source / "00001.tar")
-    summary = bring(source, tmp_path / "store", skip_damaged=True)
+    with pytest.raises(DataError, match="1 of 23 samples cannot be used, more than 1.0%: 1 cut_off"):
+        bring(source, tmp_path / "store", skip_damaged=True)
+    keep = partial(bring, source, tmp_path / "store", skip_damaged=True, max_fault_rate=0.05)
+    summary = keep()
     store = open_store(str(tmp_path / "store"))
     kept = [uid for entry in pool_in(store, summary).shards for uid in read_index(store, entry).uids]
     assert kept == [sample.uid for sample in draw_samples(12) + draw_samples(10, first=20)]
     assert summary["faults"] == {"cut_off": 1}
     assert list(summary["damaged"]) == ["00001"], "what was lost is said"
     assert read_about(store, "shards/00001.index.parquet")["damage"].startswith(f"cut at byte {at}")
-    assert bring(source, tmp_path / "store", skip_damaged=True) == {**summary, "already_done": 3}
+    assert keep() == {**summary, "already_done": 3}
     with pytest.raises(DataError, match=f"cut at byte {at}"):
         bring(source, tmp_path / "store")
 
@@ -177,6 +182,53 @@ def test_a_shard_of_which_nothing_is_whole_is_left_out(source: Path, tmp_path: P
     (source / "00001.tar").write_bytes(b"")
     summary = bring(source, tmp_path / "store", skip_damaged=True)
     assert (summary["num_shards"], summary["rows"]) == (1, 10)
+    assert summary["damaged"]["00000"].startswith("a web page")
+    assert not (tmp_path / "store/shards/00000.tar").exists(), "a mended one can take its place"
+
+
+def test_what_is_no_shard_is_called_what_it_is(source: Path, tmp_path: Path):
+    (source / "00001.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
+    with pytest.raises(DataError) as refused:
+        bring(source, tmp_path / "store")
+    assert str(refused.value).splitlines()[1] == (
+        "  00001.tar: a Git LFS pointer, not the shard that it stands for: run `git lfs pull` where it comes from"
+    )
+
+
+def test_packed_shards_make_the_same_pool_and_are_known_again(source: Path, tmp_path: Path):
+    plain = bring(source, tmp_path / "plain")
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for number, name in enumerate(("00000.tar", "00001.tar.gz", "00002.tgz")):
+        (packed / name).write_bytes(gzip.compress((source / f"{number:05d}.tar").read_bytes(), mtime=0))
+    pattern = f"{packed}/00000.tar,{packed}/00001.tar.gz,{packed}/00002.tgz"
+    assert bring(pattern, tmp_path / "store") == plain
+    assert contents(tmp_path / "store" / "shards").items() >= contents(source).items()
+    assert bring(pattern, tmp_path / "store") == {**plain, "already_done": 3}
+    assert bring(source, tmp_path / "store") == {**plain, "already_done": 3}, "unpacked, it is the same shard"
+    (packed / "00002.tgz").write_bytes((packed / "00001.tar.gz").read_bytes())
+    with pytest.raises(ConflictError, match=r"shards/00002.tar is not .*00002.tgz, but has its name"):
+        bring(pattern, tmp_path / "store")
+
+
+def test_objects_that_a_bucket_keeps_compressed_arrive_as_they_were_sent(source: Path, tmp_path: Path, fake: FakeGcs):
+    plain = bring(source, tmp_path / "plain")
+    for path in source.iterdir():
+        data = gzip.compress(path.read_bytes())
+        fake.put("bucket", f"web/{path.name}", data, {"contentEncoding": "gzip", "contentType": "application/x-tar"})
+    assert bring("gs://bucket/web", tmp_path / "store") == plain
+    assert bring("gs://bucket/web", tmp_path / "store") == {**plain, "already_done": 3}
+    fake.fault("damage", "GET alt=media", times=50)
+    with pytest.raises(StorageError, match=r"web/00000.tar: .* came through"):
+        bring("gs://bucket/web", tmp_path / "other")
+
+
+def test_a_shard_of_which_the_first_half_comes_twice_is_refused_by_the_rule(source: Path, tmp_path: Path):
+    with (source / "00000.tar").open("wb") as file:
+        write_tar(file, [(f"{n}.txt", b"x") for n in (1, 2, 1, 2)])
+    with pytest.raises(DataError) as refused:
+        bring(source, tmp_path / "store")
+    assert "2 duplicate_member, members whose names came before and that are no whole sample" in str(refused.value)
 
 
 def test_shards_without_any_sample_are_refused(tmp_path: Path):

@@ -388,6 +388,14 @@ def test_alt_text_stands_in_for_a_description_without_words(desc: tuple[str, ...
     assert set(drawn(silent, GENERATED, 50)) == {("alt", "")}
 
 
+@pytest.mark.parametrize("alt_text", ["", " ", "\n"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_description_stands_in_for_an_alt_text_that_is_empty(alt_text: str, share: float):
+    policy, rng = TextPolicy(share, 3, 0), np.random.default_rng(4)
+    seen = {choose_texts(ROW, alt_text, policy, rng.random(3)) for _ in range(500)}
+    assert seen == set(drawn(ROW, TextPolicy(1.0, 3, 0)))
+
+
 def test_a_contradiction_that_looks_true_is_withheld():
     doubtful = replace(ROW, flags=Flag.NEGATIVE_LOOKS_TRUE)
     assert {negative for _, negative in drawn(doubtful, GENERATED)} == {""}

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hqclip.data.shards import CUT_OFF, MAX_ALT_TEXT, MAX_TEXT, ShardScan, scan_shard, write_shard
+from hqclip.data.captions import MAX_ALT_TEXT, MAX_TEXT
+from hqclip.data.shards import CUT_OFF, ShardScan, scan_shard, write_shard
 from hqclip.data.tar import BLOCK, members, write_tar
 from hqclip.records import Sample
 
@@ -228,19 +229,114 @@ def test_the_first_of_two_samples_with_one_uid_is_kept(scan: Scan, whole: Whole)
     assert (found.faults, found.examples) == ({"duplicate_uid": 1}, {"duplicate_uid": "s2"})
 
 
-def test_the_first_of_two_members_with_one_name_is_kept(scan: Scan, whole: Whole):
-    found = scan([*whole("s1", b"first"), ("s1.txt", b"second"), ("s1.TXT", b"third")])
-    assert [row.text for row in found.rows] == ["first"]
-    assert found.faults == {"duplicate_member": 2}
+def test_of_two_runs_in_one_tar_every_sample_is_kept_with_its_own_text(
+    scan: Scan, whole: Whole, scene_jpeg: Callable[[int], bytes]
+):
+    first = [part for n in range(5) for part in whole(f"{n:09d}", f"first {n}".encode())]
+    second = [
+        (f"{n:09d}.{kind}", data)
+        for n in range(5)
+        for kind, data in (("jpg", scene_jpeg(4)), ("txt", f"second {n}".encode()))
+    ]
+    found = scan(first + second)
+    texts = [(row.text, row.sha256 == hashlib.sha256(scene_jpeg(4)).digest()) for row in found.rows]
+    assert texts == [(f"first {n}", False) for n in range(5)] + [(f"second {n}", True) for n in range(5)]
+    assert len({row.uid for row in found.rows}) == 10
+    assert (found.faults, found.examples) == ({"repeated_key": 5}, {"repeated_key": "000000000"})
+
+
+def test_a_picture_never_gets_the_text_of_another_that_bears_its_name(
+    scan: Scan, whole: Whole, scene_jpeg: Callable[[int], bytes]
+):
+    found = scan([("1.jpg", scene_jpeg(5)), ("1.json", b"{}"), *whole("2"), *whole("1", b"of the second")])
+    assert [(row.text, row.sha256) for row in found.rows] == [
+        (text, hashlib.sha256(scene_jpeg(3)).digest()) for text in ("a ring", "of the second")
+    ]
+    assert found.faults == {"no_text": 1, "repeated_key": 1}
+
+
+def test_a_text_that_was_added_to_the_end_is_a_loss_and_the_first_stands(scan: Scan, whole: Whole):
+    found = scan([*whole("s1", b"first"), *whole("s2"), ("s1.txt", b"second")])
+    assert [row.text for row in found.rows] == ["first", "a ring"]
+    assert (found.faults, found.examples) == ({"duplicate_member": 1}, {"duplicate_member": "s1"})
+
+
+def test_neighbours_of_one_name_that_nobody_can_tell_apart_are_one_sample_lost(scan: Scan, whole: Whole):
+    found = scan([*whole("s1", b"first"), ("s1.txt", b"second"), ("s1.TXT", b"third"), *whole("s2")])
+    assert [row.uid for row in found.rows] == [hashed("s2")]
+    assert found.faults == {"duplicate_member": 1}
+
+
+def test_the_same_run_twice_is_half_lost_by_name(scan: Scan, whole: Whole):
+    run = [part for n in range(3) for part in whole(f"{n:09d}")]
+    found = scan(run + run)
+    assert (len(found.rows), found.faults) == (3, {"duplicate_uid": 3})
+
+
+def test_keys_with_dots_are_samples_each(scan: Scan, whole: Whole):
+    found = scan([part for key in ("a", "cam1.00000", "cam1.00001", "cam2.7.8") for part in whole(key)])
+    assert [row.uid for row in found.rows] == [hashed(key) for key in ("a", "cam1.00000", "cam1.00001", "cam2.7.8")]
+    assert (found.faults, found.examples) == ({"dotted_key": 3}, {"dotted_key": "cam1.00000"})
+
+
+def test_every_sample_of_a_dotted_key_that_is_lost_counts(scan: Scan, whole: Whole):
+    found = scan([(f"cam1.{n}.jpg", b"<svg/>") for n in range(7)] + whole("cam1.7"))
+    assert (len(found.rows), found.faults) == (1, {"no_text": 7, "dotted_key": 1})
+
+
+@pytest.mark.parametrize("keys", [["../up", "/etc/a", "a\\b"], ["v1/a\x1b"]])
+def test_a_sample_of_unsafe_names_is_lost_once(scan: Scan, whole: Whole, keys: list[str]):
+    found = scan([part for key in keys for part in whole(key)])
+    assert (found.rows, found.faults) == ([], {"unsafe_name": len(keys)})
+
+
+def test_of_two_pictures_the_first_kind_is_taken_and_this_is_said(scan: Scan, whole: Whole):
+    found = scan([("s1.png", b"no picture"), *whole("s1")])
+    assert [row.sha256 for row in found.rows] == [hashlib.sha256(whole("s1")[0][1]).digest()]
+    assert found.faults == {"second_image": 1}
+
+
+@pytest.mark.parametrize("name", ["txt", "text", "caption", "cap", "CAP"])
+@pytest.mark.parametrize("image", ["jpg", "img", "jfif", "image"])
+def test_captions_and_pictures_have_more_than_one_name(scan: Scan, whole: Whole, name: str, image: str):
+    found = scan([(f"s1.{image}", whole("s1")[0][1]), (f"s1.{name}", b"a cube")])
+    assert ([row.text for row in found.rows], found.faults) == (["a cube"], {})
+
+
+def test_the_caption_of_the_json_stands_in_for_a_text(scan: Scan, whole: Whole):
+    def said(caption: object, *text: bytes) -> list[str]:
+        about = json.dumps({"caption": caption}).encode()
+        return [
+            row.text for row in scan([whole("s1")[0], ("s1.json", about), *(("s1.txt", data) for data in text)]).rows
+        ]
+
+    assert said("a\tred  cube\n") == ["a red cube"]
+    assert said("half \ud83d a letter") == ["half ? a letter"]
+    assert said("x" * 100_000) == ["x" * MAX_ALT_TEXT]
+    assert said("of the json", b"of the text") == ["of the text"]
+    assert said("of the json", b" \n") == ["of the json"]
+    assert said("") == [""]
+    assert said(None) == said(7) == said(["a"]) == []
+
+
+def test_a_caption_that_is_nowhere_is_no_text(scan: Scan, whole: Whole):
+    assert scan([whole("s1")[0], whole("s1")[2]]).faults == {"no_text": 1}
+    assert scan([whole("s1")[0], ("s1.json", b'{"caption": "\\u0000\\u0000"}')]).faults == {"text_garbled": 1}
 
 
 def test_text_in_another_encoding_is_read_and_counted(scan: Scan, whole: Whole):
-    found = scan([*whole("s1", "Café “größer”".encode("cp1252")), *whole("s2", b"\x81\x8d"), *whole("s3")])
-    assert [row.text for row in found.rows] == ["Café “größer”", "\ufffd\ufffd", "a ring"]
+    found = scan([*whole("s1", "Café “größer”".encode("cp1252")), *whole("s2", "猫".encode("utf-16")), *whole("s3")])
+    assert [row.text for row in found.rows] == ["Café “größer”", "猫", "a ring"]
     assert (found.faults, found.examples) == ({"text_not_utf8": 2}, {"text_not_utf8": "s1"})
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "語", "🙂", "\0x"])
+def test_what_is_no_text_in_any_encoding_costs_its_sample(scan: Scan, whole: Whole):
+    found = scan([*whole("s1", "a cube".encode("utf-16-le")), *whole("s2", b"\0" * 100), *whole("s3")])
+    assert [row.text for row in found.rows] == ["a ring"]
+    assert (found.faults, found.examples) == ({"text_garbled": 2}, {"text_garbled": "s1"})
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "語", "🙂", "\0xxxx"])
 def test_a_text_without_end_is_cut_and_costs_no_sample(scan: Scan, whole: Whole, letter: str):
     text = "a" + letter * MAX_TEXT
     found = scan([*whole("s1", text.encode()), *whole("s2")])

@@ -111,8 +111,9 @@ def test_flags_keep_their_bits():
         "TAG_TOO_LONG": 4194304,
         "HIDDEN_CHARACTERS": 8388608,
         "PERSONAL_DATA": 16777216,
+        "NO_TEXT": 33554432,
     }
-    assert Flag(8 | 64 | 128 | 2048) == UNUSABLE
+    assert Flag(8 | 64 | 128 | 2048 | 33554432) == UNUSABLE
 
 
 @every_kind

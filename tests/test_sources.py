@@ -77,6 +77,29 @@ def test_globs_name_what_is_there(folder: Path, glob: str, found: list[str]):
     assert names(f"{folder}/{glob}") == found
 
 
+def test_a_folder_of_packed_shards_names_them_as_they_will_be_unpacked(tmp_path: Path):
+    for name in ("0.tar.gz", "1.tgz", "2.tar.zst", "3.tar.bz2", "4.tar.xz", "notes.gz", "5.tar.part"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(f"{tmp_path}") == [f"{n}.tar" for n in range(5)]
+    assert names(f"{tmp_path}/{{0..0}}.tar.gz,{tmp_path}/*.tgz") == ["0.tar", "1.tar"]
+
+
+def test_packed_archives_beside_plain_ones_are_left_out_and_this_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    (folder / "08.tar.gz").write_bytes(b"")
+    assert [shard.uri for _, shard in list_shards(str(folder))][0] == f"{folder}/08.tar"
+    assert not caplog.messages, "the same shard, packed"
+    (folder / "texts.tar.gz").write_bytes(b"")
+    assert names(str(folder)) == ["08.tar", "09.tar", "10.tar", "11.tar"]
+    assert caplog.messages == [
+        f"{folder}/*: of the 6 archives there, 4 end in .tar and are taken; "
+        "1 are packed and are not (first: texts.tar): name them if they are shards"
+    ]
+    with pytest.raises(ConfigError, match="have the same name"):
+        list_shards(f"{folder}/08.tar,{folder}/08.tar.gz")
+
+
 def test_ranges_name_shards_that_must_exist(folder: Path):
     assert names(f"{folder}/{{08..10}}.tar") == ["08.tar", "09.tar", "10.tar"]
     with pytest.raises(NotFoundError) as missing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hqclip.curate.statistics import Count, entropy
@@ -15,6 +17,14 @@ def test_unusable_rows_and_those_without_texts_do_not_enter_the_statistics():
     count.add([CuratedRow("0" * 32, Status.OK, GOOD, flags=Flag.INJECTION), CuratedRow("1" * 32, Status.REFUSED, None)])
     found = count.statistics({})
     assert (found.rows, found.usable_rows, found.described, found.openings) == (2, 1, 0, ())
+
+
+@pytest.mark.parametrize("desc", [(), ("",), (" ", "")])
+def test_a_description_without_words_is_none(desc: tuple[str, ...]):
+    count = Count()
+    count.add([CuratedRow("0" * 32, Status.OK, replace(GOOD, desc=desc)), CuratedRow("1" * 32, Status.OK, GOOD)])
+    found = count.statistics({})
+    assert (found.usable_rows, found.described, found.sentences, len(found.openings)) == (2, 1, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
@@ -229,6 +231,30 @@ def test_a_gzipped_object_comes_as_it_is_stored(gcs: GcsStore, fake: FakeGcs, tm
     fake.put("bucket", "deep/prefix/texts.tar.gz", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
     assert gcs.download("texts.tar.gz", tmp_path / "texts.tar.gz") == gcs.stat("texts.tar.gz")
     assert (tmp_path / "texts.tar.gz").read_bytes() == b"\x1f\x8bnot really"
+
+
+def test_a_document_that_was_compressed_on_the_way_is_read_as_it_was_sent(gcs: GcsStore, fake: FakeGcs):
+    sent, stored = b'{"kind": "suite"}' * 100, gzip.compress(b'{"kind": "suite"}' * 100)
+    fake.put("bucket", "deep/prefix/suite.json", stored, {"contentEncoding": "gzip"})
+    assert gcs.read("suite.json") == sent
+    assert gcs.read("suite.json", 0, 2) == b"\x1f\x8b", "a part of what is stored"
+    fake.put("bucket", "deep/prefix/texts.json.gz", stored)
+    assert gcs.read("texts.json.gz") == stored, "a gzip file is a file"
+    fake.put("bucket", "deep/prefix/suite.json", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
+    with pytest.raises(StorageError, match="suite.json: its Content-Encoding is gzip, but its content is not"):
+        gcs.read("suite.json")
+
+
+def test_the_fake_decompresses_for_those_who_do_not_take_gzip(fake: FakeGcs):
+    """As the service does: whole, whatever range is asked for, with the checksum of what is stored."""
+    stored = fake.put("bucket", "page.html", gzip.compress(b"<html>"), {"contentEncoding": "gzip"})
+    place = f"{fake.url}/download/storage/v1/b/bucket/o/page.html?alt=media"
+    with urlopen(Request(place, headers={"Range": "bytes=0-1"})) as answer:
+        assert (answer.status, answer.read()) == (200, b"<html>")
+        assert answer.headers["Content-Encoding"] is None
+        assert stored.resource()["crc32c"] in answer.headers["X-Goog-Hash"]
+    with urlopen(Request(place, headers={"Range": "bytes=0-1", "Accept-Encoding": "gzip"})) as answer:
+        assert (answer.status, answer.read(), answer.headers["Content-Encoding"]) == (206, b"\x1f\x8b", "gzip")
 
 
 def test_a_full_disk_at_the_end_of_a_download_is_said(gcs: GcsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,7 +18,7 @@ from hqclip.store import Store
 
 LARGE, SMALL = 256, 144  # pixels a side, of a shown sample and of an example
 MAX_PICTURES = 1_900_000  # bytes of all pictures together; base64 makes a third more of them
-NOT_IN_TEXTS = Flag.WEAK_ALT_TEXT | Flag.ALT_TEXT_INSTRUCTS | Flag.DUPLICATE_UID | Flag.UNREADABLE_IMAGE
+NOT_IN_TEXTS = Flag.WEAK_ALT_TEXT | Flag.ALT_TEXT_INSTRUCTS | Flag.DUPLICATE_UID | Flag.UNREADABLE_IMAGE | Flag.NO_TEXT
 OF_PAIRS = (
     Flag.NEGATIVE_REPEATS
     | Flag.NEGATIVE_NEARLY_EQUAL

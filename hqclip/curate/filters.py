@@ -29,7 +29,7 @@ from hqclip.curate.text_checks import (
 from hqclip.data.sidecar import Flag
 from hqclip.records import Annotation
 
-VERSION = 2
+VERSION = 3
 ECHO_WORDS = 8
 TEXTS_DROPPED = Flag.REFUSAL_TEXT | Flag.REPEATS_ITSELF | Flag.PROMPT_ECHO | Flag.OTHER_SCRIPT
 

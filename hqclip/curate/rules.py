@@ -72,6 +72,7 @@ RULES = (
     Rule(Flag.WEAK_ALT_TEXT, "among the alt-texts least similar to their image", Effect.ALT_TEXT),
     Rule(Flag.DUPLICATE_UID, "the sample is in an earlier shard or row", Effect.SAMPLE, 0.2),
     Rule(Flag.UNREADABLE_IMAGE, "the image cannot be decoded", Effect.SAMPLE, 0.05),
+    Rule(Flag.NO_TEXT, "neither alt-text nor description", Effect.SAMPLE, 0.05),
 )
 
 STATUS_LIMITS = dict.fromkeys(Status, 0.05) | {

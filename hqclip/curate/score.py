@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from hqclip.config import ScoreConfig
 from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.sidecar import ScoredRow, read_annotations, write_scores
+from hqclip.data.text_choice import is_text
 from hqclip.progress import Progress
 from hqclip.records import Pool, ShardEntry
 from hqclip.store import Store, open_store
@@ -63,8 +64,8 @@ def score_shard(
             said = [texts[number].annotation for number in part]
             columns = [
                 _similarity(clip, embedded, [[index.texts[number]] for number in part]),
-                _similarity(clip, embedded, [list(one.desc) if one else [] for one in said]),
-                _similarity(clip, embedded, [[text for text in one.neg_desc if text] if one else [] for one in said]),
+                _similarity(clip, embedded, [one.desc if one else () for one in said]),
+                _similarity(clip, embedded, [one.neg_desc if one else () for one in said]),
             ]
             for number, is_readable, values in zip(part, readable, zip(*columns, strict=True), strict=True):
                 rows.append(ScoredRow(index.uids[number], *(values if is_readable else [float("nan")] * 3)))
@@ -83,11 +84,12 @@ def _pictures(images: ShardImages, part: Iterable[int], readable: list[bool]) ->
         yield pixels
 
 
-def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: list[list[str]]) -> list[float]:
-    """The mean cosine of every image with its texts; NaN for none."""
-    flat = [text for of_one in texts for text in of_one]
+def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[float]:
+    """The mean cosine of every image with its texts; NaN for none, and an empty one is none."""
+    owned = [(row, text) for row, of_one in enumerate(texts) for text in of_one if is_text(text)]
+    flat = [text for _, text in owned]
     text_ND = clip.texts(flat)
-    owner = torch.tensor([row for row, of_one in enumerate(texts) for _ in of_one], dtype=torch.long)
+    owner = torch.tensor([row for row, _ in owned], dtype=torch.long)
     cosine = (image_BD[owner] * text_ND).sum(1) if flat else torch.empty(0)
     total = torch.zeros(len(texts)).index_add_(0, owner, cosine)
     count = torch.bincount(owner, minlength=len(texts))

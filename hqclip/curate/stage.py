@@ -34,6 +34,7 @@ from hqclip.data.sidecar import (
     read_scores,
     write_curated,
 )
+from hqclip.data.text_choice import describes, is_text
 from hqclip.errors import NotFoundError
 from hqclip.progress import Progress
 from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, Status, digest_of
@@ -157,6 +158,8 @@ def curate_shard(
             flags |= Flag.DUPLICATE_UID
         if row.status is Status.UNREADABLE_IMAGE:
             flags |= Flag.UNREADABLE_IMAGE
+        if not is_text(alt_texts[number]) and not describes(annotation):
+            flags |= Flag.NO_TEXT
         curated.append(CuratedRow(**{**vars(row), "annotation": annotation, "flags": flags}))
     return curated
 

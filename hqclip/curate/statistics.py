@@ -16,6 +16,7 @@ from typing import Any
 
 from hqclip.curate.clip_length import CONTEXT, MARKS, clip_tokens
 from hqclip.data.sidecar import UNUSABLE, CuratedRow
+from hqclip.data.text_choice import describes
 from hqclip.records import Annotation, Manifest
 
 OPENING_WORDS = 5
@@ -90,7 +91,7 @@ class Count:
             if row.flags & UNUSABLE:
                 continue
             self.usable += 1
-            if row.annotation is not None:
+            if describes(row.annotation):
                 self._describe(row, row.annotation)
         if len(self.openings) > MAX_OPENINGS:
             self.openings = Counter({text: count for text, count in self.openings.items() if count > 1})

@@ -1,8 +1,8 @@
 """Shards from elsewhere in, verified and indexed shards in the store out, and a manifest that names them.
 
-A shard is copied as it is and then read from start to end: what is damaged is found here, not in the middle of
-training. Its index is written last, so a shard with an index is done. A damaged shard stays out of the store unless
-its whole samples are wanted, so that a mended one can take its place.
+A shard is copied as it is, or unpacked if it is compressed, and then read from start to end: what is damaged is found
+here, not in the middle of training. Its index is written last, so a shard with an index is done. A damaged shard stays
+out of the store unless its whole samples are wanted, so that a mended one can take its place.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hqclip import log
 from hqclip.config import DownloadConfig
 from hqclip.data.index import read_about, write_index
-from hqclip.data.shards import CUT_OFF, REPAIRS, scan_shard
+from hqclip.data.shards import REPAIRS, ShardScan, scan_shard
 from hqclip.data.sources import list_shards
 from hqclip.data.sources.protocol import RemoteShard, Source
+from hqclip.data.tar import Damage
+from hqclip.data.unpack import unpack
 from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
 from hqclip.records import Pool, ShardEntry, digest_of
 from hqclip.store import Store, open_store
 from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import checksum
+
+MEANINGS = {"duplicate_member": ", members whose names came before and that are no whole sample of their own"}
 
 
 @dataclass(frozen=True)
@@ -89,18 +94,18 @@ def fetch(store: Store, source: Source, shard: RemoteShard, *, keep_damaged: boo
     with scratch_folder() as folder:
         path = folder / "shard.tar"
         source.download(shard, path)
-        scan = scan_shard(path)
+        scan, unpacked = _scan(path)
         with path.open("rb") as file:
             entry = ShardEntry(key, index, *checksum(file), len(scan.rows))
         fetched = Fetched(entry, scan.faults, scan.examples, scan.damage)
-        if scan.damage and not keep_damaged:
+        if scan.damage and not (keep_damaged and scan.rows):
             return fetched
         stored = store.write(key, path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     about = {"faults": json.dumps(scan.faults), "examples": json.dumps(scan.examples), "damage": scan.damage}
-    if isinstance(shard.identity, str):
-        about["identity"] = shard.identity  # what a later run can compare without a crc32c
+    if unpacked or isinstance(shard.identity, str):
+        about["identity"] = str(shard.identity)  # what a later run compares: it is not the crc32c of what is stored
     write_index(store, index, scan.rows, stored, {**about, "sha256": sha256})
     return fetched
 
@@ -116,11 +121,19 @@ def _fetched_before(key: str, index: str, about: Mapping[str, str]) -> Fetched:
         raise DataError(f"{index}: its footer is damaged ({error!r}); delete it and run the stage again") from error
 
 
+def _scan(path: Path) -> tuple[ShardScan, bool]:
+    """What is in the tar, and whether it came compressed; it lies at `path` afterwards."""
+    try:
+        unpacked = unpack(path)
+    except Damage as damage:
+        return ShardScan(damage=str(damage)), False
+    return scan_shard(path), unpacked
+
+
 def _refuse_damage(fetched: Sequence[Fetched]) -> None:
     damaged = [one for one in fetched if one.damage]
-    named = "\n".join(
-        f"  {one.entry.name}.tar: {one.damage}; {one.entry.rows} samples before that are whole" for one in damaged
-    )
+    whole = {one.entry.key: f"; {one.entry.rows} samples before that are whole" for one in damaged if one.entry.rows}
+    named = "\n".join(f"  {one.entry.name}.tar: {one.damage}{whole.get(one.entry.key, '')}" for one in damaged)
     raise DataError(
         f"{len(damaged)} of {len(fetched)} shards are damaged, the others are done:\n{named}\n"
         "fetch them again, or go on with what is whole: --skip-damaged true"
@@ -128,7 +141,7 @@ def _refuse_damage(fetched: Sequence[Fetched]) -> None:
 
 
 def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit: float) -> None:
-    faults = Counter({fault: number for fault, number in faults.items() if fault not in (*REPAIRS, CUT_OFF)})
+    faults = Counter({fault: number for fault, number in faults.items() if fault not in REPAIRS})
     refused = faults.total()
     total = refused + sum(one.entry.rows for one in fetched)
     if not total:
@@ -137,7 +150,10 @@ def _refuse_many_faults(fetched: Sequence[Fetched], faults: Counter[str], limit:
         first = {
             fault: f"{one.entry.key}: {one.examples[fault]}" for one in reversed(fetched) for fault in one.examples
         }
-        reasons = "; ".join(f"{number} {fault} (first: {first[fault]})" for fault, number in faults.most_common(5))
+        reasons = "; ".join(
+            f"{number} {fault}{MEANINGS.get(fault, '')} (first: {first[fault]})"
+            for fault, number in faults.most_common(5)
+        )
         raise DataError(
             f"{refused} of {total} samples cannot be used, more than {limit:.1%}: {reasons}; "
             "mend the shards, or allow more with --max-fault-rate"

@@ -1,33 +1,32 @@
-"""A shard as people find it in, one row a usable sample out, with every fault counted by name.
+"""A shard as people find it in, one row a usable sample out, with every lost sample counted by name.
 
-A sample is an image, its alt-text and a JSON document under one key: `{key}.jpg`, `{key}.txt`, `{key}.json`. The uid
-comes from the JSON, else from the key; what is not 32 hexadecimal digits is hashed into that form.
+A sample is an image, its alt-text and a JSON document under one key: `{key}.jpg`, `{key}.txt`, `{key}.json`; the
+alt-text may also be the caption in the JSON. The uid comes from the JSON, else from the key; what is not 32
+hexadecimal digits is hashed into that form.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from hqclip.data.captions import MAX_TEXT, Garbled, one_line, read_caption
 from hqclip.data.images import ImageFault, check_header, extension
+from hqclip.data.keys import IMAGES, KINDS, TEXTS, Found, samples
 from hqclip.data.tar import Damage, Member, is_safe, members, write_tar
 from hqclip.records import Sample, canonical_json
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE, MAX_JSON = 32 << 20, 1 << 20  # bytes of a member
-MAX_TEXT = 64 << 10  # bytes of a text that are read
-MAX_ALT_TEXT = 4096  # characters of it that are kept
 MAX_NAME_SHOWN = 80
-REPAIRS = ("text_not_utf8", "text_too_long", "duplicate_member")  # counted like faults, but the sample is kept
+# Counted like faults, but the sample is kept.
+REPAIRS = ("text_not_utf8", "text_too_long", "dotted_key", "repeated_key", "second_image")
 CUT_OFF = "cut_off"  # a sample that lost members to the damage of its shard
 
 
@@ -53,88 +52,87 @@ class ShardScan:
     examples: dict[str, str] = field(default_factory=dict)
     damage: str = ""
 
-    def refuse(self, fault: str, key: str) -> None:
+    def refuse(self, fault: str, example: str) -> None:
         """Count a fault and remember where it was met first."""
         self.faults[fault] += 1
-        self.examples.setdefault(fault, key)
+        self.examples.setdefault(fault, example)
 
 
 class _Fault(Exception):
-    """Why one sample is refused."""
+    """Why one sample is refused; `example` is what to look at, if it is not the key."""
+
+    def __init__(self, reason: str, example: str = "") -> None:
+        super().__init__(reason)
+        self.example = example
 
 
 def scan_shard(path: Path) -> ShardScan:
     """Read a shard from start to end. A bad sample is counted and costs no other one; damage ends the reading."""
     scan = ShardScan()
-    samples: dict[str, dict[str, Member]] = {}
+    whole: list[Member] = []
     seen: set[str] = set()
     with path.open("rb") as file:
         try:
             for member in members(file, path.stat().st_size):
-                _sort_in(samples, member, scan)
+                whole.append(member)  # not `extend`: what stands before the damage is kept
         except Damage as damage:
             scan.damage = str(damage)
-            _refuse_cut_off(samples, scan)
-        for key, parts in sorted(samples.items(), key=lambda sample: _place(sample[1])):
+        found = samples(whole)
+        for sample in _without_cut_off(found, scan) if scan.damage else found:
+            repairs: list[str] = []
             try:
-                row = _row(file, key, parts, scan)
+                row = _row(file, sample, repairs)
+                if row.uid in seen:
+                    raise _Fault("duplicate_uid")
             except _Fault as fault:
-                scan.refuse(str(fault), key)
+                scan.refuse(str(fault), fault.example or sample.key)
                 continue
-            if row.uid in seen:
-                scan.refuse("duplicate_uid", key)
-                continue
+            for repair in repairs:
+                scan.refuse(repair, sample.key)
             seen.add(row.uid)
             scan.rows.append(row)
     return scan
 
 
-def _sort_in(samples: dict[str, dict[str, Member]], member: Member, scan: ShardScan) -> None:
-    """The key ends at the first dot of the file name, as in webdataset; hidden files belong to no sample."""
-    if not is_safe(member.name):
-        scan.refuse("unsafe_name", ascii(member.name[:MAX_NAME_SHOWN]))
-        return
-    if not member.is_file:
-        scan.refuse("not_a_file", member.name)
-        return
-    folder, slash, name = member.name.rpartition("/")
-    stem, _, extension = name.partition(".")
-    if stem and samples.setdefault(folder + slash + stem, {}).setdefault(extension.lower(), member) is not member:
-        scan.refuse("duplicate_member", member.name)
+def _without_cut_off(found: Sequence[Found], scan: ShardScan) -> list[Found]:
+    """Without the samples that lack a member which others have: it may have come behind the damage."""
+    usual = set[str]().union(*(sample.kinds for sample in found))
+    for sample in found:
+        if usual - sample.kinds:
+            scan.refuse(CUT_OFF, sample.key)
+    return [sample for sample in found if not usual - sample.kinds]
 
 
-def _refuse_cut_off(samples: dict[str, dict[str, Member]], scan: ShardScan) -> None:
-    """Leave out the samples that lack a member which others have: it may have come behind the damage."""
-    kinds = {key: {"image" if part in IMAGES else part for part in parts} for key, parts in samples.items()}
-    usual = {"image", "txt", "json"} & set().union(*kinds.values())
-    for key in [key for key, found in kinds.items() if usual - found]:
-        del samples[key]
-        scan.refuse(CUT_OFF, key)
-
-
-def _picture(parts: dict[str, Member]) -> Member | None:
-    return next((parts[extension] for extension in IMAGES if extension in parts), None)
-
-
-def _place(parts: dict[str, Member]) -> int:
-    """Where a sample stands among the others: at its image, wherever its other members lie."""
-    return (_picture(parts) or next(iter(parts.values()))).offset
-
-
-def _row(file: BinaryIO, key: str, parts: dict[str, Member], scan: ShardScan) -> Row:
-    picture = _picture(parts)
+def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
+    _check_names(sample)
+    picture = sample.member(IMAGES)
+    written, document = sample.member(TEXTS), sample.parts.get("json")
     if picture is None:
-        raise _Fault("no_image")
-    if "txt" not in parts:
+        raise _Fault("duplicate_member" if sample.again else "no_image")
+    if written is None and document is None:
         raise _Fault("no_text")
     image = _content(file, picture, MAX_IMAGE, "image_too_large")
     try:
         width, height = check_header(image)
     except ImageFault as fault:
         raise _Fault(fault.reason) from fault
-    uid = _uid(_content(file, parts["json"], MAX_JSON, "bad_json") if "json" in parts else b"{}", key, image)
-    text = _text(file, parts["txt"], key, scan)
+    about = _document(_content(file, document, MAX_JSON, "bad_json")) if document else {}
+    text = _alt_text(file, written, about.get("caption"), repairs)
+    marks = {"dotted_key": sample.dotted, "repeated_key": sample.again, "second_image": len(sample.pictures) > 1}
+    repairs += [mark for mark, is_so in marks.items() if is_so]
+    uid = _uid(about.get("uid"), sample.key, image)
     return Row(uid, picture.offset, picture.size, text, width, height, hashlib.sha256(image).digest())
+
+
+def _check_names(sample: Found) -> None:
+    """Refuse what leads elsewhere, what is no file, and what nobody can tell apart."""
+    for kind, member in sample.parts.items():
+        if not is_safe(member.name):
+            raise _Fault("unsafe_name", ascii(member.name[:MAX_NAME_SHOWN]))
+        if kind in KINDS and not member.is_file:
+            raise _Fault("not_a_file", member.name)
+    if sample.mixed:
+        raise _Fault("duplicate_member")
 
 
 def _content(file: BinaryIO, member: Member, limit: int, fault: str) -> bytes:
@@ -144,28 +142,40 @@ def _content(file: BinaryIO, member: Member, limit: int, fault: str) -> bytes:
     return file.read(member.size)
 
 
-def _text(file: BinaryIO, member: Member, key: str, scan: ShardScan) -> str:
-    """Alt-text as UTF-8, NFC, without control characters. Other encodings are read as Windows-1252 and counted."""
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _Fault("bad_json") from error
+    if not isinstance(document, dict):
+        raise _Fault("bad_json")
+    return document
+
+
+def _alt_text(file: BinaryIO, member: Member | None, caption: object, repairs: list[str]) -> str:
+    """What the text member says, else the caption of the JSON; "" if there is one, but nothing in it."""
+    try:
+        said = _written(file, member, repairs) if member else ""
+        if isinstance(caption, str) and not said:  # which can hold half a letter
+            return one_line(caption[:MAX_TEXT].encode(errors="replace").decode())
+    except Garbled as error:
+        raise _Fault("text_garbled") from error
+    if member is None and not isinstance(caption, str):
+        raise _Fault("no_text")
+    return said
+
+
+def _written(file: BinaryIO, member: Member, repairs: list[str]) -> str:
     file.seek(member.offset)
     data = file.read(min(member.size, MAX_TEXT))
-    if len(data) < member.size:
-        scan.refuse("text_too_long", key)
-    try:  # where the text was cut, its last letter may be half a letter
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=len(data) == member.size)
-    except UnicodeDecodeError:
-        scan.refuse("text_not_utf8", key)
-        text = data.decode("cp1252", "replace")
-    text = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
-    text = " ".join(text.split())[: 4 * MAX_ALT_TEXT]  # NFC: one letter of four at most, slow if hostile
-    return unicodedata.normalize("NFC", text)[:MAX_ALT_TEXT]
+    text, is_utf8 = read_caption(data, whole=len(data) == member.size)
+    marks = {"text_too_long": len(data) < member.size, "text_not_utf8": not is_utf8}
+    repairs += [mark for mark, is_so in marks.items() if is_so]
+    return text
 
 
-def _uid(document: bytes, key: str, image: bytes) -> str:
+def _uid(stated: object, key: str, image: bytes) -> str:
     """The uid of the JSON, else the key. Running numbers begin anew in every run of img2dataset: see the image too."""
-    try:
-        stated = json.loads(document).get("uid")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise _Fault("bad_json") from error
     name = stated if isinstance(stated, str) else key
     if match := re.fullmatch(r"(?:.*/)?([0-9a-fA-F]{32})", name):
         return match[1].lower()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from hqclip.data.sidecar import CuratedRow, Flag
+from hqclip.records import Annotation
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,27 @@ class TextPolicy:
     seed: int
 
 
+def is_text(text: str) -> bool:
+    """Whether there is anything in it: an empty text is none, and is neither trained on nor scored."""
+    return bool(text) and not text.isspace()
+
+
+def describes(annotation: Annotation | None) -> TypeGuard[Annotation]:
+    """Whether there is a description with any words."""
+    return annotation is not None and any(map(is_text, annotation.desc))
+
+
 def choose_texts(row: CuratedRow, alt_text: str, policy: TextPolicy, draws: Any) -> tuple[str, str]:
     """The text of an image for one step, and its contradiction or "" where there is none to be trusted.
 
     A generated text begins at a sentence drawn in proportion to its words, since longer ones say more, and is never
     cut in the middle; its contradiction is the same run of sentences, each contradicted. Alt-text has none: the
-    annotator's style would give the true text away. `draws` are three uniform numbers.
+    annotator's style would give the true text away. An empty alt-text is none: the description stands in for it
+    whatever the policy. `draws` are three uniform numbers.
     """
     annotation = row.annotation
     wanted = draws[0] < policy.generated_share or bool(row.flags & Flag.WEAK_ALT_TEXT and policy.generated_share)
-    if annotation is None or not wanted or not any(sentence.split() for sentence in annotation.desc):
+    if not describes(annotation) or not (wanted or not is_text(alt_text)):
         return alt_text, ""
     words = np.cumsum([len(sentence.split()) for sentence in annotation.desc])
     start = int(np.searchsorted(words, draws[1] * words[-1], side="right"))

@@ -7,11 +7,13 @@ goes on in the generation it began with.
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import mimetypes
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -107,7 +109,16 @@ class GcsStore:
         with faults_of(self._object(key), "storage.objects.get"):
             data = bytes(blob.download_as_bytes(**self._as_stored))
         self._verified(key, blob, len(data), google_crc32c.value(data))
-        return data
+        return self._plain(key, data) if blob.content_encoding == "gzip" else data
+
+    def _plain(self, key: str, data: bytes) -> bytes:
+        """What `gsutil cp -z` or the like has compressed on the way: whoever reads a document wants what was sent."""
+        try:
+            return gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise StorageError(
+                f"{self._object(key)}: its Content-Encoding is gzip, but its content is not ({error}); store it again"
+            ) from error
 
     def read_range(self, key: str, start: int, length: int | None, generation: str | None = None) -> bytes:
         """As `read`, of one generation if it is given. A part cannot be checked against the checksum of the whole."""

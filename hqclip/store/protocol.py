@@ -50,7 +50,10 @@ class Store(Protocol):
         ...
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Bytes `start` to `start + length`; the whole object, checked against its crc32c, by default."""
+        """Bytes `start` to `start + length`; the whole object, checked against its crc32c, by default.
+
+        A whole object that a bucket keeps with Content-Encoding gzip (`gsutil cp -z`) is unpacked.
+        """
         ...
 
     def stat(self, key: str) -> ObjectInfo | None:

@@ -16,7 +16,8 @@ def list_shards(pattern: str) -> list[tuple[Source, RemoteShard]]:
     """The shards that exist, in the order the pattern gives, each with its source.
 
     `a/{00000..00099}.tar` names a range, every one of which must exist; `a/*.tar` and `a` (a folder) name what is
-    there; commas join patterns, and a shard that is named twice counts once. Raises `ConfigError` for an impossible
+    there; names may also end in `.tar.gz`, `.tgz`, `.tar.zst`, `.tar.bz2` or `.tar.xz`; commas join patterns, and a
+    shard that is named twice counts once. Raises `ConfigError` for an impossible
     range, `NotFoundError` if a shard is missing.
     """
     found: dict[str, tuple[Source, RemoteShard]] = {}

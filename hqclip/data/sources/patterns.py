@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from hqclip.data.sources.protocol import ENDINGS
 from hqclip.errors import ConfigError
 from hqclip.store import split_uri
 
@@ -14,11 +15,11 @@ _RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 
 
 def split_patterns(pattern: str) -> list[str]:
-    """Split at commas; a folder stands for the `*.tar` in it. Raises `ConfigError` if nothing is left."""
+    """Split at commas; a folder stands for what is in it. Raises `ConfigError` if nothing is left."""
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     if not parts:
         raise ConfigError("no shards are named; give a folder, a range such as a/{00000..00099}.tar, or a glob")
-    return [part if part.endswith(".tar") else part.rstrip("/") + "/*.tar" for part in parts]
+    return [part if part.endswith(ENDINGS) else part.rstrip("/") + "/*" for part in parts]
 
 
 def split_pattern(pattern: str) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from hqclip import log
 from hqclip.data.sources.patterns import WILD, expand, split_pattern
-from hqclip.data.sources.protocol import RemoteShard
+from hqclip.data.sources.protocol import RemoteShard, tar_name
 from hqclip.errors import NotFoundError
 from hqclip.store import open_store, split_uri
 
@@ -20,12 +21,13 @@ class StoreSource:
         self._open = cache(open_store)  # one connection a folder
 
     def list(self, pattern: str) -> Iterator[RemoteShard]:
-        """Ranges, every one of which must exist, and globs."""
+        """Ranges, every one of which must exist, and globs; where there are plain shards, they name no packed ones."""
         folder, name = split_pattern(pattern)
         store = self._open(folder)
         if wild := WILD.search(name):
             there = store.list(name[: wild.start()])
-            names = [key for key in there if "/" not in key and fnmatch.fnmatchcase(key, name)]
+            found = [key for key in there if "/" not in key and tar_name(key) and fnmatch.fnmatchcase(key, name)]
+            names = _plain(found, pattern)
             if not names:
                 raise NotFoundError(f"no shards match {pattern}; look at what is in {folder}")
         else:
@@ -42,3 +44,16 @@ class StoreSource:
         """Verified by size and crc32c."""
         folder, name = split_uri(shard.uri)
         self._open(folder).download(name, path)
+
+
+def _plain(found: list[str], pattern: str) -> list[str]:
+    """Those that are not packed, if there are any: what is packed beside them may be anything, and is named."""
+    plain = [key for key in found if key == tar_name(key)]
+    left_out = set(map(tar_name, found)) - set(plain)
+    if plain and left_out:
+        log.warning(
+            "download",
+            f"{pattern}: of the {len(found)} archives there, {len(plain)} end in .tar and are taken; "
+            f"{len(left_out)} are packed and are not (first: {min(left_out)}): name them if they are shards",
+        )
+    return plain or found

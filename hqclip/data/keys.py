@@ -1,0 +1,156 @@
+"""The members of a tar in, the samples that they make up out.
+
+The key of a member ends at the first dot of its file name, as in webdataset. Two things are told apart that
+webdataset mixes up: keys that share what stands before the first dot (`cam1.00000.jpg`, `cam1.00001.jpg`) end at the
+known extension; and a name that comes twice is of another sample, so members pair with their neighbours only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from hqclip.data.tar import Member
+
+# In the order in which they are looked for; pictures are known by their content, whatever they are called.
+IMAGES = ("jpg", "jpeg", "png", "webp", "jpe", "jfif", "img", "image")
+TEXTS = ("txt", "text", "caption", "cap")
+KINDS = {**dict.fromkeys(IMAGES, "image"), **dict.fromkeys(TEXTS, "text"), "json": "json"}
+
+Parts = dict[str, Member]  # by extension, in small letters
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands under one key. `again`: the key stood for an earlier sample as well.
+
+    `mixed`: members of one name stand together, and nothing tells which of them belongs to which sample.
+    """
+
+    key: str
+    parts: Parts
+    again: bool = False
+    mixed: bool = False
+
+    @property
+    def dotted(self) -> bool:
+        """Whether the key goes on behind the first dot of the file name."""
+        return "." in self.key.rpartition("/")[2]
+
+    def member(self, extensions: Iterable[str]) -> Member | None:
+        """The first of these that is there."""
+        return next((self.parts[extension] for extension in extensions if extension in self.parts), None)
+
+    @property
+    def pictures(self) -> set[str]:
+        """The extensions of its images."""
+        return self.parts.keys() & set(IMAGES)
+
+    @property
+    def kinds(self) -> set[str]:
+        """Which of image, text and json are there."""
+        return {KINDS[extension] for extension in self.parts if extension in KINDS}
+
+    @property
+    def place(self) -> int:
+        """Where it stands among the others: at its image, wherever its other members lie."""
+        return (self.member(IMAGES) or next(iter(self.parts.values()))).offset
+
+
+class _Named(NamedTuple):
+    key: str
+    extension: str
+    member: Member
+
+
+def samples(members: Iterable[Member]) -> list[Found]:
+    """In the order of their images. Hidden files belong to no sample.
+
+    Where every name is there once, as in a folder, members may lie apart and in any order; otherwise those of a
+    sample stand together.
+    """
+    named = [one for member in members if (one := _named(member)).key.rpartition("/")[2]]
+    dotted = _dotted(named)
+    if dotted:
+        named = [_at_known_extension(one, dotted.get(one.key, set())) for one in named]
+    once = len({(one.key, one.extension) for one in named}) == len(named)
+    found = _by_key(named) if once else list(_by_neighbours(named))
+    if dotted:
+        # what is said of all of them, as in cam1.json, is no sample
+        found = [one for one in found if one.key not in dotted or one.kinds - {"json"}]
+    return sorted(found, key=lambda one: one.place)
+
+
+def _named(member: Member) -> _Named:
+    folder, slash, name = member.name.rpartition("/")
+    stem, _, extension = name.partition(".")
+    return _Named(folder + slash + stem, extension.lower(), member)
+
+
+def _dotted(named: Sequence[_Named]) -> dict[str, set[str]]:
+    """Where keys have dots of their own: what stands before the first dot, and what may follow it in a key.
+
+    `1.jpg, 1.txt, 1.seg.png` is one sample with a further member, as nothing says what `1.seg.png` shows; so is
+    `1.0.jpg, 1.1.jpg, 1.txt`, in which no picture is that of the text.
+    """
+    rests: dict[str, dict[str, set[str]]] = {}
+    for one in named:
+        rest, dot, last = one.extension.rpartition(".")
+        if dot and last in KINDS:
+            rests.setdefault(one.key, {}).setdefault(rest, set()).add(KINDS[last])
+    if not rests:
+        return {}
+    bare: dict[str, set[str]] = {stem: set() for stem in rests}
+    for one in named:
+        if one.key in bare and one.extension in KINDS:
+            bare[one.key].add(KINDS[one.extension])
+    return {stem: keys for stem, found in rests.items() if (keys := _own_keys(found, bare[stem]))}
+
+
+def _own_keys(rests: dict[str, set[str]], bare: set[str]) -> set[str]:
+    """Which of `rests` stand for samples of their own beside members of the kinds `bare`, which have no rest."""
+    pictured = {rest for rest, kinds in rests.items() if "image" in kinds}
+    said = {"text"} if "image" in bare else {"text", "json"}
+    if not any(rests[rest] & said for rest in pictured) and (bare or not pictured):
+        return set()
+    return {rest for rest in rests if not any(rest.startswith(f"{other}.") for other in pictured)}
+
+
+def _at_known_extension(one: _Named, rests: set[str]) -> _Named:
+    """The same member under a longer key, if its name begins with one."""
+    rest = one.extension
+    while "." in rest:
+        rest = rest.rpartition(".")[0]
+        if rest in rests:
+            return _Named(f"{one.key}.{rest}", one.extension[len(rest) + 1 :], one.member)
+    return one
+
+
+def _by_key(named: Iterable[_Named]) -> list[Found]:
+    parts: dict[str, Parts] = {}
+    for one in named:
+        parts.setdefault(one.key, {})[one.extension] = one.member
+    return [Found(key, members) for key, members in parts.items()]
+
+
+def _by_neighbours(named: Iterable[_Named]) -> Iterator[Found]:
+    seen = set()
+    for key, run in groupby(named, lambda one: one.key):
+        pieces = _pieces(run)
+        alike = all(piece.keys() == pieces[0].keys() for piece in pieces)
+        pictured = [piece for piece in pieces if any(extension in IMAGES for extension in piece)]
+        for number, piece in enumerate(pieces if alike else pictured or pieces[:1]):
+            yield Found(key, piece, key in seen or number > 0, mixed=not alike)
+        seen.add(key)
+
+
+def _pieces(run: Iterable[_Named]) -> list[Parts]:
+    """Neighbours of one key; where a name comes again, the next sample begins."""
+    pieces: list[Parts] = [{}]
+    for one in run:
+        if one.extension in pieces[-1]:
+            pieces.append({})
+        pieces[-1][one.extension] = one.member
+    return pieces

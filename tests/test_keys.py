@@ -1,0 +1,90 @@
+"""Which members make up a sample: keys with dots, names that come twice, and files that belong to none."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from hqclip.data.keys import samples
+from hqclip.data.tar import Member
+
+
+def told(names: str) -> dict[str, str]:
+    """What these members, told apart by blanks, make up: keys with their extensions and the places of these."""
+    place = count()
+    found = samples([Member(name, next(place), 1) for name in names.split()])
+    assert len({(one.key, one.place) for one in found}) == len(found)
+    return {
+        f"{one.key}{'+' * one.again}{'?' * one.mixed}": " ".join(f"{e}:{m.offset}" for e, m in one.parts.items())
+        for one in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("1.jpg 1.txt 2.jpg 2.txt", {"1": "jpg:0 txt:1", "2": "jpg:2 txt:3"}),
+        ("1.jpg 2.jpg 2.txt 1.txt", {"1": "jpg:0 txt:3", "2": "jpg:1 txt:2"}),
+        ("a.b/1.jpg a.c/1.jpg", {"a.b/1": "jpg:0", "a.c/1": "jpg:1"}),
+        ("1.JPG 1.Txt", {"1": "jpg:0 txt:1"}),
+        (".1.jpg a/.DS_Store ._1.txt 1.jpg", {"1": "jpg:3"}),
+        ("1.jpg 1.txt 1.seg.png 1.url.txt 1.npy", {"1": "jpg:0 txt:1 seg.png:2 url.txt:3 npy:4"}),
+        ("1.url.txt 1.syn.json 1.paug.json 1.json", {"1": "url.txt:0 syn.json:1 paug.json:2 json:3"}),
+        ("1.0.jpg 1.1.jpg 1.txt", {"1": "0.jpg:0 1.jpg:1 txt:2"}),
+        ("1.small.jpg 1.small.json 1.jpg 1.txt", {"1": "small.jpg:0 small.json:1 jpg:2 txt:3"}),
+    ],
+)
+def test_a_key_ends_at_the_first_dot(names: str, found: dict[str, str]):
+    assert told(names) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("c.0.jpg c.0.txt c.1.jpg c.1.txt", {"c.0": "jpg:0 txt:1", "c.1": "jpg:2 txt:3"}),
+        ("c.0.jpg c.0.txt", {"c.0": "jpg:0 txt:1"}),
+        ("c.0.jpg c.1.jpg", {"c.0": "jpg:0", "c.1": "jpg:1"}),
+        ("c.0.jpg c.0.json c.json", {"c.0": "jpg:0 json:1"}),
+        ("c.0.jpg c.0.txt c.1.txt", {"c.0": "jpg:0 txt:1", "c.1": "txt:2"}),
+        ("c.jpg c.txt c.0.jpg c.0.txt", {"c": "jpg:0 txt:1", "c.0": "jpg:2 txt:3"}),
+        ("2024.01.02.jpg 2024.01.02.cap", {"2024.01.02": "jpg:0 cap:1"}),
+        ("d/c.0.PNG d/c.0.TXT e/c.0.png", {"d/c.0": "png:0 txt:1", "e/c.0": "png:2"}),
+        ("c.0.jpg c.0.txt c.0.seg.png c.0.npy", {"c.0": "jpg:0 txt:1 seg.png:2 npy:3"}),
+        ("c.0.jpg c.1.jpg c.0.txt c.1.txt", {"c.0": "jpg:0 txt:2", "c.1": "jpg:1 txt:3"}),
+    ],
+)
+def test_keys_that_share_what_stands_before_the_first_dot_are_told_apart(names: str, found: dict[str, str]):
+    assert told(names) == found
+
+
+def test_only_keys_that_go_on_behind_the_first_dot_have_dots():
+    found = samples([Member(name, n, 1) for n, name in enumerate(("v1.0/a.jpg", "c.0.jpg", "c.0.txt"))])
+    assert [(one.key, one.dotted) for one in found] == [("v1.0/a", False), ("c.0", True)]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("1.jpg 1.txt 2.jpg 2.txt 1.jpg 1.txt", {"1": "jpg:0 txt:1", "2": "jpg:2 txt:3", "1+": "jpg:4 txt:5"}),
+        ("1.jpg 1.txt 1.jpg 1.txt", {"1": "jpg:0 txt:1", "1+": "jpg:2 txt:3"}),
+        ("1.jpg 1.txt 2.jpg 1.txt", {"1": "jpg:0 txt:1", "2": "jpg:2", "1+": "txt:3"}),
+        ("1.jpg 2.jpg 2.txt 1.jpg 1.txt", {"1": "jpg:0", "2": "jpg:1 txt:2", "1+": "jpg:3 txt:4"}),
+        ("c.0.jpg c.0.txt c.1.jpg c.0.jpg c.0.txt", {"c.0": "jpg:0 txt:1", "c.1": "jpg:2", "c.0+": "jpg:3 txt:4"}),
+        ("1.jpg 1.txt 1.TXT", {"1?": "jpg:0 txt:1"}),
+        ("1.txt 1.txt", {"1": "txt:0", "1+": "txt:1"}),
+        ("1.jpg 1.json 1.txt 1.jpg 1.json", {"1?": "jpg:0 json:1 txt:2", "1+?": "jpg:3 json:4"}),
+    ],
+)
+def test_where_a_name_comes_twice_members_pair_with_their_neighbours(names: str, found: dict[str, str]):
+    assert told(names) == found
+
+
+def test_one_name_that_comes_twice_says_that_this_is_no_folder():
+    """The picture of one run and the text of another bear the same number, and belong to nothing in common."""
+    assert told("1.jpg 2.jpg 2.txt 2.jpg 2.txt 1.txt") == {
+        "1": "jpg:0",
+        "2": "jpg:1 txt:2",
+        "2+": "jpg:3 txt:4",
+        "1+": "txt:5",
+    }
