@@ -108,7 +108,7 @@ def test_what_was_fetched_is_known_by_its_identity(site: str, folder: Path, tmp_
 
 def test_other_content_of_a_new_source_is_another_cycle(site: str, folder: Path, tmp_path: Path):
     def planned() -> dict[str, Any]:
-        given = {"store": str(tmp_path / "store"), "shards": f"{site}/{{0..1}}.tar", "trials": "", "suite": ""}
+        given = {"store": str(tmp_path / "store"), "shards": f"{site}/{{0..1}}.tar", "trials": "", "data_only": True}
         return plan.run(PlanConfig.from_mapping({**given, "preset": "demo-quick"}))
 
     assert [planned()["cycle"], planned()["cycle"]] == [1, 1]
