@@ -20,6 +20,7 @@ MARKS = {  # the longer first: that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _BROKEN = re.compile("[\0-\x08\x0e-\x1f\ufffd]")  # letters that no text is made of: control characters, U+FFFD
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")  # category Cc
 _INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 
@@ -32,9 +33,9 @@ def read_caption(data: bytes, *, whole: bool = True) -> tuple[str, bool]:
 
     Where the text is not `whole`, its last letter may be half a letter.
     """
-    mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
+    mark = next(filter(data.startswith, MARKS), b"")
+    encoding = MARKS.get(mark, "utf-8")
     try:
-        encoding = MARKS.get(mark, "utf-8")
         return one_line(_decoded(data[len(mark) :], encoding, "strict", whole)), encoding == "utf-8"
     except UnicodeDecodeError:
         return one_line(_decoded(data[len(mark) :], encoding, "replace", whole) if mark else _guessed(data)), False
@@ -44,8 +45,8 @@ def one_line(text: str) -> str:
     """Without control characters, in NFC, cut to its limit; "" if nothing of it can be seen. Raises `Garbled`."""
     if len(_BROKEN.findall(text)) > MAX_BROKEN * len(text):
         raise Garbled
-    text = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
-    text = " ".join(text.split())[: 4 * MAX_ALT_TEXT]  # NFC: one letter of four at most, slow if hostile
+    text = " ".join(_CONTROL.sub(" ", text).split())
+    text = text[: 4 * MAX_ALT_TEXT]  # NFC: one letter of four at most, slow if hostile
     text = unicodedata.normalize("NFC", text)[:MAX_ALT_TEXT]
     return "" if all(unicodedata.category(letter) in _INVISIBLE for letter in text) else text
 

@@ -22,7 +22,7 @@ KINDS = {**dict.fromkeys(IMAGES, "image"), **dict.fromkeys(TEXTS, "text"), "json
 Parts = dict[str, Member]  # by extension, in small letters
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Found:
     """What stands under one key. `again`: the key stood for an earlier sample as well.
 
@@ -37,16 +37,19 @@ class Found:
     @property
     def dotted(self) -> bool:
         """Whether the key goes on behind the first dot of the file name."""
-        return "." in self.key.rpartition("/")[2]
+        return "." in self.key and "." in self.key.rpartition("/")[2]
 
     def member(self, extensions: Iterable[str]) -> Member | None:
         """The first of these that is there."""
-        return next((self.parts[extension] for extension in extensions if extension in self.parts), None)
+        for extension in extensions:
+            if extension in self.parts:
+                return self.parts[extension]
+        return None
 
     @property
     def pictures(self) -> set[str]:
         """The extensions of its images."""
-        return self.parts.keys() & set(IMAGES)
+        return {extension for extension in self.parts if KINDS.get(extension) == "image"}
 
     @property
     def kinds(self) -> set[str]:
@@ -75,8 +78,7 @@ def samples(members: Iterable[Member]) -> list[Found]:
     dotted = _dotted(named)
     if dotted:
         named = [_at_known_extension(one, dotted.get(one.key, set())) for one in named]
-    once = len({(one.key, one.extension) for one in named}) == len(named)
-    found = _by_key(named) if once else list(_by_neighbours(named))
+    found = _by_key(named) or list(_by_neighbours(named))
     if dotted:
         # what is said of all of them, as in cam1.json, is no sample
         found = [one for one in found if one.key not in dotted or one.kinds - {"json"}]
@@ -97,8 +99,10 @@ def _dotted(named: Sequence[_Named]) -> dict[str, set[str]]:
     """
     rests: dict[str, dict[str, set[str]]] = {}
     for one in named:
-        rest, dot, last = one.extension.rpartition(".")
-        if dot and last in KINDS:
+        if "." not in one.extension:
+            continue
+        rest, _, last = one.extension.rpartition(".")
+        if last in KINDS:
             rests.setdefault(one.key, {}).setdefault(rest, set()).add(KINDS[last])
     if not rests:
         return {}
@@ -129,10 +133,14 @@ def _at_known_extension(one: _Named, rests: set[str]) -> _Named:
 
 
 def _by_key(named: Iterable[_Named]) -> list[Found]:
-    parts: dict[str, Parts] = {}
-    for one in named:
-        parts.setdefault(one.key, {})[one.extension] = one.member
-    return [Found(key, members) for key, members in parts.items()]
+    """Nothing where a name comes twice."""
+    groups: dict[str, Parts] = {}
+    for key, extension, member in named:
+        parts = groups.setdefault(key, {})
+        if extension in parts:
+            return []
+        parts[extension] = member
+    return [Found(key, parts) for key, parts in groups.items()]
 
 
 def _by_neighbours(named: Iterable[_Named]) -> Iterator[Found]:

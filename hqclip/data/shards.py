@@ -169,8 +169,10 @@ def _written(file: BinaryIO, member: Member, repairs: list[str]) -> str:
     file.seek(member.offset)
     data = file.read(min(member.size, MAX_TEXT))
     text, is_utf8 = read_caption(data, whole=len(data) == member.size)
-    marks = {"text_too_long": len(data) < member.size, "text_not_utf8": not is_utf8}
-    repairs += [mark for mark, is_so in marks.items() if is_so]
+    if len(data) < member.size:
+        repairs.append("text_too_long")
+    if not is_utf8:
+        repairs.append("text_not_utf8")
     return text
 
 
