@@ -5,7 +5,6 @@ The folder is what `hqclip train` writes and what `open_clip.create_model_and_tr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -48,16 +47,17 @@ class ExportedClip:
             with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
                 self.digest = model_digest(config, weights)
             check_digest(store, key, self.digest)
-            self._mean, self._std = _colours((folder / CONFIG).read_bytes(), f"{store.uri}/{key}/{CONFIG}")
-            try:
-                _refuse_code(json.loads((folder / CONFIG).read_bytes()), f"{self._where}/{CONFIG}")
-                with translated(self._where):  # its tokenizer may come from a hub
+            told = parse_json((folder / CONFIG).read_bytes(), f"{self._where}/{CONFIG}", _AGAIN)
+            _refuse_code(told, f"{self._where}/{CONFIG}")
+            self._mean, self._std = _colours(told, f"{self._where}/{CONFIG}")
+            with translated(self._where):  # its tokenizer may come from a hub
+                try:
                     self._model = open_clip.create_model(f"local-dir:{folder}").eval()
                     self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-            except SafetensorError as error:
-                raise DataError(f"{self._where}/{WEIGHTS} is damaged ({error}); {_AGAIN}") from error
-            except (RuntimeError, KeyError, ValueError, TypeError) as error:
-                raise ConfigError(f"{self._where} does not load in open_clip: {error}") from error
+                except SafetensorError as error:
+                    raise DataError(f"{self._where}/{WEIGHTS} is damaged ({error}); {_AGAIN}") from error
+                except (RuntimeError, KeyError, ValueError, TypeError) as error:
+                    raise ConfigError(f"{self._where} does not load in open_clip: {error}") from error
         size = self._model.visual.image_size
         self._size: tuple[int, int] = size if isinstance(size, tuple) else (size, size)
 
@@ -88,9 +88,9 @@ class ExportedClip:
         return joined
 
 
-def _colours(config: bytes, where: str) -> list[Tensor]:
+def _colours(config: dict[str, Any], where: str) -> list[Tensor]:
     """Mean and standard deviation of the colours that the model was trained on, (1, 3, 1, 1). Raises `DataError`."""
-    pixels = parse_json(config, where, _AGAIN).get("preprocess_cfg", {})
+    pixels = config.get("preprocess_cfg", {})
     try:
         return [torch.tensor(pixels[name], dtype=torch.float32).view(1, 3, 1, 1) for name in ("mean", "std")]
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
