@@ -23,7 +23,7 @@ from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.store.local import LocalStore
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 KEY = "j/1"
 
 

@@ -239,7 +239,7 @@ def test_sigterm_keeps_what_is_finished(tmp_path: Path, draw_samples: Draw):
     wait_for(lambda: len(list(parts_of.rglob("parts/00000/*.parquet"))) >= 3)
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert time.monotonic() - asked < 10
     assert "what was finished is kept" in errors
@@ -279,7 +279,7 @@ def test_a_full_disk_stops_the_stage_and_loses_nothing_that_was_stored(
 def annotating(config: AnnotateConfig, kill_at: int = 0) -> Any:
     """What `tests.annotating` says, or the exit code if it dies."""
     process = start_annotating(config, kill_at)
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=600)
     if process.returncode:
         assert kill_at, errors
         return process.returncode
@@ -311,7 +311,7 @@ def test_replicas_share_the_shards(tmp_path: Path, draw_samples: Draw):
     processes = [start_annotating(config, delay_s=0.02) for _ in range(3)]
     results = []
     for process in processes:
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
         results.append(json.loads(out))
     assert sum(result["asked"] for result in results) == 120
@@ -349,7 +349,7 @@ def test_two_replicas_that_race_on_one_shard_both_end_well(tmp_path: Path, draw_
     config = pool_of(tmp_path, draw_samples(40))
     processes = [start_annotating(config, delay_s=0.005) for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     assert len(sidecars(config)) == 1
     (annotations,) = (Path(config.store) / "annotations").iterdir()

@@ -27,7 +27,7 @@ NEEDED = {  # the least that a verb must be told
 def hqclip(*words: str) -> subprocess.CompletedProcess[str]:
     """The program itself, as a shell would start it."""
     command = [sys.executable, "-m", "hqclip.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=600)
 
 
 @pytest.fixture

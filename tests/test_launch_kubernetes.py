@@ -143,7 +143,7 @@ def test_a_launcher_that_detaches_leaves_the_job_alone(cluster: FakeCluster, sch
         before = len(cluster.requests)
         cluster.until(lambda: len(cluster.requests) > before + 2)
         launcher.send_signal(signal.SIGTERM)
-        _, said = launcher.communicate(timeout=60)
+        _, said = launcher.communicate(timeout=600)
         assert launcher.returncode == 143
         assert "goes on by itself" in said
     assert len(cluster.names(PLURAL[scheduler])) == 1
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(cluster: FakeCluster, schedule
         before = len(cluster.requests)
         cluster.until(lambda: len(cluster.requests) > before + 2)
         launcher.send_signal(signal.SIGINT)
-        _, said = launcher.communicate(timeout=60)
+        _, said = launcher.communicate(timeout=600)
     assert launcher.returncode == 130
     assert "goes on by itself, for 1800 s; the same command follows it again, `hqclip jobs cancel` ends it" in said
     assert len(cluster.names(PLURAL[scheduler])) == 1
@@ -170,7 +170,7 @@ def test_sigterm_while_the_server_does_not_answer_says_what_goes_on(
         cluster.until(lambda: len(cluster.requests) > before + 2)
         cluster.fail("DELETE", JOBS, 503, times=5)
         launcher.send_signal(signal.SIGTERM)
-        _, said = launcher.communicate(timeout=60)
+        _, said = launcher.communicate(timeout=600)
     assert launcher.returncode == 143
     assert "could not be deleted" in said and "goes on by itself, for 1800 s" in said
 

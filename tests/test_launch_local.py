@@ -128,7 +128,7 @@ def test_sigterm_ends_with_a_checkpoint_and_the_same_command_goes_on(tiny: Train
     with start(config) as launcher:
         wait_for(lambda: checkpoints(config))
         launcher.send_signal(signal.SIGTERM)
-        _, said = launcher.communicate(timeout=60)
+        _, said = launcher.communicate(timeout=600)
     assert launcher.returncode == 143
     assert "stopped, and hqclip-train-stopped-" in said
     done = run(config)
@@ -149,7 +149,7 @@ def test_a_rank_that_is_killed_is_started_again_and_goes_on(tiny: TrainConfig) -
     with start(config) as launcher:
         wait_for(lambda: checkpoints(config))
         os.kill(max(processes(tiny.store, "hqclip.agent.rank")), signal.SIGKILL)
-        out, said = launcher.communicate(timeout=120)
+        out, said = launcher.communicate(timeout=600)
     assert launcher.returncode == 0, said
     launched = json.loads(out)["launch"]
     assert (launched["attempts"], launched["restarts"]) == (2, 1)

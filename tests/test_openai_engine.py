@@ -190,7 +190,7 @@ def test_giving_up_hangs_up(fake: FakeOpenAI):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await asked_about("a circle")(engine)
-        assert await asyncio.to_thread(fake.hung_up.acquire, timeout=30)
+        assert await asyncio.to_thread(fake.hung_up.acquire, timeout=600)
         assert (await asked_about("a square")(engine)).finish is Finish.STOP
 
     with_openai(fake.url, give_up)

@@ -157,7 +157,7 @@ def test_the_side_car_as_it_is_deployed_is_ready_alive_and_ends_when_told(tmp_pa
     wait_for(lambda: (folder / DONE).exists())
     assert probe("readinessProbe") == probe("livenessProbe") == 0
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0 and said == "hqclip sync: files that have grown: 1\n"
     os.utime(folder / DONE, (time.time() - 3600,) * 2)
     assert probe("livenessProbe")

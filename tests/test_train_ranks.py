@@ -77,7 +77,7 @@ def start_ranks(*configs: TrainConfig) -> list[subprocess.Popen[str]]:
 
 def ends(ranks: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
     """Exit codes, and what was said on stderr."""
-    said = [process.communicate(timeout=120)[1] for process in ranks]
+    said = [process.communicate(timeout=600)[1] for process in ranks]
     return [process.returncode for process in ranks], said
 
 
@@ -110,7 +110,7 @@ def assert_same_model(one: TrainConfig, other: TrainConfig) -> None:
 def test_two_ranks_learn_what_one_learns(config: TrainConfig) -> None:
     alone, shared = replace(config, run="alone"), replace(config, run="shared")
     expected = stage.run(alone)
-    done = subprocess.run([*TORCHRUN, *words(shared)[1:]], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*TORCHRUN, *words(shared)[1:]], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "strides" not in done.stderr, "a gradient is not laid out as its parameter"
     for line, other in zip(lines(alone), lines(shared), strict=True):
@@ -135,7 +135,7 @@ def test_ranks_that_are_told_to_stop_leave_a_checkpoint_for_one_rank_to_go_on_fr
     torchrun = subprocess.Popen([*TORCHRUN, *words(stopped)[1:]], stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(stopped)
     torchrun.send_signal(signal.SIGTERM)
-    said = torchrun.communicate(timeout=120)[1]
+    said = torchrun.communicate(timeout=600)[1]
     assert said.count("with a checkpoint; the same command continues") == 2, said
     stage.run(stopped)
     assert_same_model(undisturbed, stopped)
@@ -221,7 +221,7 @@ def meet(rank: int, port: int) -> list[Any]:
 def test_what_goes_wrong_on_one_rank_is_raised_on_all() -> None:
     port = free_port()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        heard = [future.result(timeout=120) for future in [pool.submit(meet, rank, port) for rank in (0, 1)]]
+        heard = [future.result(timeout=600) for future in [pool.submit(meet, rank, port) for rank in (0, 1)]]
     for rank, told in enumerate(heard):
         prefix = ["" if rank == culprit else f"rank {culprit}: " for culprit in (1, 0, 0)]
         assert told == [
