@@ -12,10 +12,16 @@ from pathlib import Path
 EVERY_S = 1.0
 
 
+def when_parent_is_gone(parent: str | None, then: Callable[[], None]) -> None:
+    """Call `then` from a thread once this process is no longer a child of `parent`; never if that is not given."""
+    if parent:
+        _watch(lambda: os.getppid() == int(parent), then)
+
+
 def when_gone(pid: int, then: Callable[[], None]) -> None:
-    """Call `then` from a thread once the process of that number, on this machine, has ended."""
+    """Call `then` from a thread once the process of that number on this machine has ended, whoever's child this is."""
     started = started_at(pid)
-    threading.Thread(target=_watch, args=(pid, started, then), name="orphan", daemon=True).start()
+    _watch(lambda: bool(started) and started_at(pid) == started, then)
 
 
 def end_this_process(grace_s: float) -> None:
@@ -35,7 +41,10 @@ def started_at(pid: int) -> str:
     return "" if state in "ZX" else fields[18]
 
 
-def _watch(pid: int, started: str, then: Callable[[], None]) -> None:
-    while started and started_at(pid) == started:
-        time.sleep(EVERY_S)
-    then()
+def _watch(is_there: Callable[[], bool], then: Callable[[], None]) -> None:
+    def watch() -> None:
+        while is_there():
+            time.sleep(EVERY_S)
+        then()
+
+    threading.Thread(target=watch, name="orphan", daemon=True).start()

@@ -148,6 +148,15 @@ def test_a_promotion_in_a_bucket_that_was_refused_the_crown_is_finished_by_the_n
         assert_whole("gs://bucket/store", world)
 
 
+def test_a_promotion_by_hand_has_no_notes_and_is_finished_from_its_record(root: str, world: dict[str, Any]):
+    config, store = promoting.config_of(root), open_store(root)
+    for key in list(store.list(notes_prefix(1))):
+        store.delete(key)
+    promote.run(config)
+    store.delete("champion.json")
+    assert_whole(root, world)
+
+
 def old_order(root: str) -> None:
     """What version 0.1 left when it was killed behind the crown: a champion without a record."""
     promote.run(promoting.config_of(root))

@@ -24,7 +24,7 @@ from hqclip.launch import attempts
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
 from hqclip.launch.job import GANG, Job, read_job
 from hqclip.launch.lease import LeaseWatch
-from hqclip.process_watch import when_gone
+from hqclip.process_watch import when_parent_is_gone
 from hqclip.store import Store, open_store
 
 PARENT = "HQCLIP_PARENT"  # process id of a launcher on this machine, which started this agent
@@ -50,8 +50,7 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
             stop.lose_launcher("the launcher has not renewed its lease")
 
         with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=lost):
-            if launcher := os.environ.get(PARENT):
-                when_gone(int(launcher), lambda: stop.lose_launcher("the launcher has ended"))
+            when_parent_is_gone(os.environ.get(PARENT), lambda: stop.lose_launcher("the launcher has ended"))
             agents.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
             return agents[0].run()
 

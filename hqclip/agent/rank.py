@@ -20,7 +20,7 @@ from hqclip.agent.exit_agreement import publish
 from hqclip.errors import ConfigError, HQClipError
 from hqclip.launch.exit_status import ExitStatus, write_error_file
 from hqclip.launch.job import Job, folder, read_job
-from hqclip.process_watch import end_this_process, when_gone
+from hqclip.process_watch import end_this_process, when_parent_is_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import open_store
 
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the agent passes it on as SIGTERM
     try:
         job = read_job(open_store(store_uri), key)
-        if agent := os.environ.get(AGENT_PID):  # left alone, this rank would keep its GPU
-            when_gone(int(agent), functools.partial(end_this_process, job.shutdown_s))
+        # left alone, this rank would keep its GPU
+        when_parent_is_gone(os.environ.get(AGENT_PID), functools.partial(end_this_process, job.shutdown_s))
         _run(job, store_uri, key)
     except HQClipError as error:
         if _write_exit_status(error).is_permanent:

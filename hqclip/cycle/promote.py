@@ -48,10 +48,13 @@ def finish(store: Store, cycle: int) -> None:
     if not store.exists(key):
         raise NotFoundError(f"{KEY} names a model of cycle {cycle}, but {store.uri} has no {key}: bring it back")
     plan = CyclePlan.from_json(store.read(key), key)
+    if store.exists(record_key(cycle)):
+        put_in_force(store, plan, CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle)))
+        return
     notes = read_notes(store, cycle)
     dataset = notes.get("curate", {}).get("dataset", "")
     evaluations = [notes.get(f"evaluate-{trial['name']}", {}).get("evaluation", "") for trial in plan.trials]
-    if not store.exists(record_key(cycle)) and not (dataset and evaluations and all(evaluations)):
+    if not (dataset and evaluations and all(evaluations)):
         raise NotFoundError(
             f"the promotion of cycle {cycle} was cut short: {KEY} names its model, but {record_key(cycle)} is missing; "
             f"finish it with `hqclip promote --store {store.uri} --plan {key} --dataset ... --evaluations ...`"
