@@ -6,13 +6,13 @@ A checkpoint is a folder; `receipt.json` with sizes and checksums is written las
 from __future__ import annotations
 
 import json
-import logging
 import re
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from hqclip import log
 from hqclip.errors import NotFoundError, StorageError
 from hqclip.records import canonical_json
 from hqclip.store import Store
@@ -21,14 +21,18 @@ PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 KEPT = 2
 
 
-def save_checkpoint(store: Store, run: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write the state after `step` steps under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
-    folder = f"runs/{run}/checkpoints/step-{step:09d}"
-    contents = {  # by the names of PARTS
+def snapshot(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
+    """The state after `step` steps, by the names of `PARTS`; training may go on, it stays as it is."""
+    return {
         "model.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
         "optimizer.safetensors": save(_optimizer_tensors(optimizer)),
         "state.json": canonical_json({"step": step, "torch_rng": torch.get_rng_state().tolist()}),
     }
+
+
+def write_checkpoint(store: Store, run: str, step: int, contents: dict[str, bytes]) -> None:
+    """Write a `snapshot` under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
+    folder = f"runs/{run}/checkpoints/step-{step:09d}"
     receipt = {}
     for name, data in contents.items():
         info = store.write(f"{folder}/{name}", data, create_only=False)
@@ -50,7 +54,7 @@ def load_checkpoint(store: Store, run: str, model: nn.Module, optimizer: torch.o
         try:
             contents = _read_verified(store, folder)
         except (NotFoundError, StorageError, ValueError, KeyError) as error:
-            logging.getLogger(__name__).warning("checkpoint passed over, an older one is used: %s", error)
+            log.warning("train", f"checkpoint passed over, an older one is used: {error}")
             continue
         return _restore(contents, model, optimizer)
     return 0
