@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from hqclip.config import EvaluateConfig, SweepConfig, TrainConfig
-from hqclip.cycle.plan import MAX_TRIALS, complete, newest_cycle, read_overrides, record_key, suite_digest
+from hqclip.cycle.plan import MAX_TRIALS, complete, known_to, newest_cycle, read_overrides, record_key, suite_digest
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.resolve import check_launched, plan_machines
 from hqclip.presets import find_preset
@@ -38,9 +38,10 @@ def run(config: SweepConfig) -> dict[str, Any]:
     check_launched(machines, config.launched)
     check_models(settings["train"], trials, here="train" not in machines)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
-    digest = digest_of(plan)
+    digest = _planned_before(store, plan) or digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
-    store.write(key, canonical_json(plan))
+    if not store.exists(key):
+        store.write(key, canonical_json(plan))
     done = store.exists(f"sweeps/{digest}.json")
     runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
     runnable["train"]["dataset"] = dataset
@@ -57,6 +58,16 @@ def run(config: SweepConfig) -> dict[str, Any]:
         "runs": runs_of(digest),
         "notes": f"sweeps/{digest}.stages/",
     }
+
+
+def _planned_before(store: Store, plan: dict[str, Any]) -> str:
+    """The digest under which an older version, which knew fewer settings, planned the same; "" if none did."""
+    for key in store.list("sweeps/"):
+        if match := re.fullmatch(r"sweeps/(\w+)\.plan\.json", key):
+            known = known_to(json.loads(store.read(key))["settings"], plan["settings"])
+            if digest_of({**plan, "settings": known}) == match[1]:
+                return match[1]
+    return ""
 
 
 def runs_of(digest: str) -> str:
