@@ -256,6 +256,12 @@ class TrainConfig(Settings):
     precision: str = setting("arithmetic of the towers", "bf16", choices=("bf16", "fp32"))
     checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1)
     log_every: int = setting("steps between log lines", 50, minimum=1)
+    max_skipped_steps: int = setting(
+        "steps in a row, and at most 1 % of all, that are left out because loss or gradient is not finite, before the "
+        "run goes back to its last checkpoint, once, and then stops; 0 stops at the first",
+        10,
+        minimum=0,
+    )
     threads: int = setting(THREADS, 0, minimum=0)
     decode_threads: int = setting("threads of each rank that decode and shrink images", 8, minimum=1, maximum=64)
 
@@ -269,8 +275,8 @@ class TrainConfig(Settings):
             )
 
     def lasting(self) -> dict[str, Any]:
-        """What decides the result: a run may continue with other threads, and its store may move."""
-        passing = ("store", "threads", "decode_threads")
+        """What decides the result: a run may continue with other threads or limits, and its store may move."""
+        passing = ("store", "threads", "decode_threads", "max_skipped_steps")
         return {name: value for name, value in self.to_mapping().items() if name not in passing}
 
 

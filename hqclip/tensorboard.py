@@ -36,7 +36,7 @@ class SummaryWriter:
         """Replace the file in the store by all that was added so far."""
         self._writer.flush()
         for path in self._local.iterdir():
-            self._store.write(f"{self._folder}/{path.name}", path, create_only=False)
+            self._store.write(f"{self._folder}/{path.name}", path.read_bytes(), create_only=False)  # it may grow
 
     def close(self) -> None:
         """Give the local file back."""

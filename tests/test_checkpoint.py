@@ -11,7 +11,15 @@ from torch import nn
 
 from hqclip.errors import StorageError, UnavailableError
 from hqclip.store.local import LocalStore
-from hqclip.train.checkpoint import KEPT, PARTS, complete_steps, load_checkpoint, load_step, save_checkpoint
+from hqclip.train.checkpoint import (
+    KEPT,
+    PARTS,
+    complete_steps,
+    load_checkpoint,
+    load_step,
+    snapshot,
+    write_checkpoint,
+)
 
 RUN = "000001-hqclip"
 
@@ -37,7 +45,7 @@ class Run:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def save(self, store: LocalStore, step: int) -> None:
-        save_checkpoint(store, RUN, step, self.model, self.optimizer)
+        write_checkpoint(store, RUN, step, snapshot(step, self.model, self.optimizer))
 
     def load(self, store: LocalStore) -> int:
         return load_checkpoint(store, RUN, self.model, self.optimizer)
@@ -82,7 +90,7 @@ def test_the_checkpoints_of_another_run_are_not_looked_at(store: LocalStore) -> 
     run = Run(0)
     run.train(0, 1)
     for name in (f"{RUN}-2", f"x{RUN}"):
-        save_checkpoint(store, name, 1, run.model, run.optimizer)
+        write_checkpoint(store, name, 1, snapshot(1, run.model, run.optimizer))
     assert run.load(store) == 0
 
 
@@ -110,7 +118,7 @@ def two_checkpoints(store: LocalStore) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("part", [*PARTS, "receipt.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
 def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
-    store: LocalStore, caplog: pytest.LogCaptureFixture, part: str, damage: str
+    store: LocalStore, capsys: pytest.CaptureFixture[str], part: str, damage: str
 ) -> None:
     early = two_checkpoints(store)
     path = folder(store, 6) / part
@@ -124,7 +132,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
     run = Run(1)
     assert run.load(store) == 3
     assert same(early, run.model.state_dict())
-    assert ("passed over" in caplog.text) == ((part, damage) != ("receipt.json", "gone"))
+    assert ("passed over" in capsys.readouterr().err) == ((part, damage) != ("receipt.json", "gone"))
 
 
 @pytest.mark.parametrize("receipt", [b"[]", b"null", b"7", b'"x"', b"{}", b'{"model.safetensors": 7}', b"\xff"])

@@ -174,13 +174,14 @@ def test_a_model_whose_tokenizer_is_on_a_hub_is_refused_offline_with_what_to_do(
         HQClip(name, [0.5])
 
 
-def test_before_a_gpu_is_taken_the_tokenizer_is_asked_for(caplog: pytest.LogCaptureFixture):
+def test_before_a_gpu_is_taken_the_tokenizer_is_asked_for(capsys: pytest.CaptureFixture[str]):
     train = {"model": "ViT-B-32"}
     trials = [{"settings": {}}, {"settings": {"model": "roberta-ViT-B-32"}}]
     check_models(train, trials[:1], here=True)
     with pytest.raises(NotFoundError, match="model roberta-ViT-B-32 needs roberta-base of a hub: .*no copy: fetch it"):
         check_models(train, trials, here=True)
     check_models(train, trials, here=False)  # other machines may have it
+    assert "model roberta-ViT-B-32 needs roberta-base of a hub: the machines of train must" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"):
         check_models({"model": "ViT-B-23"}, trials, here=False)
     check_models({"model": "ViT-B-23"}, [], here=True)  # nothing is trained

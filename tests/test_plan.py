@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import record_key
-from hqclip.cycle.plan import run
+from hqclip.cycle.plan import resolve, run, suite_digest
+from hqclip.data.sources import list_shards
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
-from hqclip.records import Champion, CycleRecord
+from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import open_store
 
 
@@ -85,6 +87,21 @@ def test_a_cycle_keeps_the_settings_it_was_opened_with(tmp_path: Path, world: di
         plan(tmp_path, world, cycle=1, train_seed=7)
 
 
+def test_a_cycle_of_an_older_version_goes_on_though_it_knew_fewer_settings(tmp_path: Path, world: dict[str, Any]):
+    first = plan(tmp_path, world)
+    path = tmp_path / "store" / first["plan"]
+    planned = CyclePlan.from_json(path.read_bytes(), "")
+    given = {name: world[name] for name in ("shards", "suite")}
+    known, trials = resolve(PlanConfig(store="s", preset="demo-quick", **given))
+    del known["train"]["max_skipped_steps"], known["curate"]["limits"]
+    source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(world["shards"])]
+    fingerprint = digest_of([source, suite_digest(world["suite"]), known, trials, None])
+    path.write_bytes(replace(planned, settings=known, fingerprint=fingerprint).to_json())
+    assert plan(tmp_path, world)["cycle"] == 1
+    with pytest.raises(ConflictError, match="was planned with other settings"):
+        plan(tmp_path, world, cycle=1, overrides='{"train.max_skipped_steps": 3}')
+
+
 def test_what_is_no_suite_is_said(tmp_path: Path, world: dict[str, Any]):
     folder = world["suite"].removesuffix("suite.json")
     for name in ("retrieval.json", "images.tar"):
@@ -108,6 +125,16 @@ def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tm
     assert (planned["train"]["nproc"], planned["train"]["retries"], planned["train"]["env"]) == (2, 1, ["A=b"])
     assert (planned["annotate"]["nodes"], planned["annotate"]["retries"]) == (4, 5)
     assert plan(tmp_path, world)["machines"] == {}  # the same cycle goes on without them
+
+
+def test_a_model_that_cannot_be_made_is_refused_before_a_gpu_is_asked_for(tmp_path: Path, world: dict[str, Any]):
+    for model, kind, said in (
+        ("ViT-B-23", ConfigError, "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"),
+        ("roberta-ViT-B-32", NotFoundError, "needs roberta-base of a hub: .*fetch it once where there is a network"),
+    ):
+        with pytest.raises(kind, match=said):
+            plan(tmp_path, world, overrides=f'{{"train.model": "{model}"}}')
+    assert not (tmp_path / "store" / "cycles").exists()
 
 
 def test_machines_that_do_not_fit_are_refused_all_at_once(tmp_path: Path, world: dict[str, Any]):

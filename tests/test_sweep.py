@@ -13,7 +13,7 @@ from hqclip.cycle import plan_evaluation, select, sweep
 from hqclip.cycle.sweep import read_trials
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, DataError, NotFoundError
-from hqclip.records import Champion, Evaluation
+from hqclip.records import Champion, Evaluation, canonical_json, digest_of
 from hqclip.store import open_store
 
 
@@ -26,6 +26,19 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
 def given(tmp_path: Path, suite: str, trials: Any, **more: Any) -> SweepConfig:
     fixed = {"preset": "demo-quick", "dataset": "datasets/abc/dataset.json"}
     return SweepConfig(store=str(tmp_path), suite=suite, trials=json.dumps(trials), **{**fixed, **more})
+
+
+def test_a_sweep_of_an_older_version_goes_on_though_it_knew_fewer_settings(tmp_path: Path, suite: str) -> None:
+    config = given(tmp_path, suite, {"train.seed": [1, 2]})
+    path = tmp_path / sweep.run(config)["plan"]
+    planned = json.loads(path.read_text())
+    path.unlink()
+    del planned["settings"]["train"]["max_skipped_steps"]
+    older = f"sweeps/{digest_of(planned)}.plan.json"
+    (tmp_path / older).write_bytes(canonical_json(planned))
+    assert sweep.run(config)["plan"] == older
+    other = given(tmp_path, suite, {"train.seed": [1, 2]}, overrides='{"train.max_skipped_steps": 3}')
+    assert sweep.run(other)["plan"] != older
 
 
 def test_a_grid_is_every_combination_with_names_that_say_it() -> None:

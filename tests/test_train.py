@@ -21,10 +21,11 @@ import torch
 
 from hqclip.clip import ExportedClip, encode_text
 from hqclip.config import TrainConfig
-from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from hqclip.errors import ConfigError, ConflictError, DataError, MissingSoftwareError, NotFoundError
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
+from hqclip.train.losses import FUNCTIONS
 from hqclip.train.model import HQClip
 from tests.training import tiny_run, words
 
@@ -112,9 +113,24 @@ def test_a_batch_larger_than_the_data_set_is_refused(config: TrainConfig):
         stage.run(replace(config, run="greedy", batch_size=32))
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(config: TrainConfig):
-    with pytest.raises(DataError, match="the gradient is not finite"):
-        stage.run(replace(config, run="exploding", learning_rate=1e30, grad_clip=0.0))
+def test_a_run_of_an_older_version_goes_on_though_it_knew_fewer_settings(config: TrainConfig):
+    run, store = replace(config, run="older"), open_store(config.store)
+    known = {name: value for name, value in run.lasting().items() if name not in ("beta2", "negative_ramp")}
+    store.write("runs/older/config.json", json.dumps(known).encode())
+    with pytest.raises(ConflictError, match=r"exists with other settings \(negative_ramp\); give another --run"):
+        stage.run(replace(run, negative_ramp=0.5))
+    assert stage.run(run)["model_digest"] == stage.run(replace(config, run="newer"))["model_digest"]
+    assert json.loads(store.read("runs/older/config.json")) == known
+
+
+def test_a_batch_that_does_not_fit_is_said_with_what_to_do(config: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    def exhaust(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setitem(FUNCTIONS, "contrastive", exhaust)
+    said = r"run large, 8 samples a step on 1 rank\(s\): CUDA out of memory.*; give a smaller batch_size, more ranks to"
+    with pytest.raises(MissingSoftwareError, match=said):
+        stage.run(replace(config, run="large"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ finished first.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hqclip import log
@@ -22,7 +22,7 @@ from hqclip.evaluate.suite import read_suite
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE
+from hqclip.stages import CYCLE, STAGES
 from hqclip.store import Store, open_store
 from hqclip.train.architecture import check_models
 
@@ -39,8 +39,9 @@ def run(config: PlanConfig) -> dict[str, Any]:
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
     suite = suite_digest(config.suite) if config.suite else ""
 
-    def fingerprint(champion: dict[str, Any] | None) -> str:
-        return digest_of([source, suite, settings, trials, champion and champion["model_digest"]])
+    def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan | None = None) -> str:
+        known = known_to(planned.settings, settings) if planned else settings
+        return digest_of([source, suite, known, trials, champion and champion["model_digest"]])
 
     _finish_promotion(store)
     number = config.cycle or _open_cycle(store, fingerprint)
@@ -56,7 +57,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
             trials=tuple(trials),
         )
         store.write(key, plan.to_json())
-    elif plan.fingerprint != fingerprint(plan.champion):
+    elif plan.fingerprint != fingerprint(plan.champion, plan):
         raise ConflictError(
             f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
             "plan_cycle=0) to open the next one, or another store"
@@ -142,14 +143,31 @@ def _trial(name: str, problems: list[str]) -> dict[str, Any]:
     return {"name": name, "settings": RECIPES[name].settings if name in RECIPES else {}}
 
 
-def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None], str]) -> int:
+def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None, CyclePlan], str]) -> int:
     """The newest cycle if it is the same work, done or not; else the next number."""
     newest = newest_cycle(store)
     plan = _read_plan(store, plan_key(newest))
     if plan is None:
         return newest + 1
     champion = _champion(store) if store.exists(record_key(newest)) else plan.champion
-    return newest if plan.fingerprint == fingerprint(champion) else newest + 1
+    return newest if plan.fingerprint == fingerprint(champion, plan) else newest + 1
+
+
+def known_to(planned: Mapping[str, Any], settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The settings without those that the version which planned did not know, if they have their defaults."""
+
+    def is_default(stage: str, name: str, value: Any) -> bool:
+        fields = {field.name: field.default for field in dataclasses.fields(STAGES[stage].settings)}
+        return bool(fields[name] == (tuple(value) if isinstance(value, list) else value))
+
+    return {
+        stage: {
+            name: value
+            for name, value in values.items()
+            if name in planned.get(stage, {}) or not is_default(stage, name, value)
+        }
+        for stage, values in settings.items()
+    }
 
 
 def _read_plan(store: Store, key: str) -> CyclePlan | None:

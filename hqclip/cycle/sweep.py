@@ -9,12 +9,13 @@ from typing import Any
 
 from hqclip.config import SweepConfig
 from hqclip.cycle.keys import newest_cycle, record_key
-from hqclip.cycle.plan import MAX_TRIALS, suite_digest
+from hqclip.cycle.plan import MAX_TRIALS, known_to, suite_digest
 from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.recipes import LOSSES
 from hqclip.records import CycleRecord, canonical_json, digest_of
 from hqclip.store import Store, open_store
+from hqclip.store.documents import read_json_or_warn
 from hqclip.train.architecture import check_models
 
 SHORT = {
@@ -35,9 +36,10 @@ def run(config: SweepConfig) -> dict[str, Any]:
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
     plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
-    digest = digest_of(plan)
+    digest = _planned_before(store, plan) or digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
-    store.write(key, canonical_json(plan))
+    if not store.exists(key):
+        store.write(key, canonical_json(plan))
     done = store.exists(f"sweeps/{digest}.json")
     runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
     runnable["train"]["dataset"] = dataset
@@ -54,6 +56,17 @@ def run(config: SweepConfig) -> dict[str, Any]:
         "runs": runs_of(digest),
         "notes": f"sweeps/{digest}.stages/",
     }
+
+
+def _planned_before(store: Store, plan: dict[str, Any]) -> str:
+    """The digest under which an older version, which knew fewer settings, planned the same; "" if none did."""
+    for key in store.list("sweeps/"):
+        if match := re.fullmatch(r"sweeps/(\w+)\.plan\.json", key):
+            planned = read_json_or_warn(store, key, "sweep") or {}
+            known = known_to(planned.get("settings", {}), plan["settings"])
+            if digest_of({**plan, "settings": known}) == match[1]:
+                return match[1]
+    return ""
 
 
 def runs_of(digest: str) -> str:

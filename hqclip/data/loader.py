@@ -43,14 +43,19 @@ class TrainingSample:
     shard: OpenShard
     row: int
 
+    @property
+    def uid(self) -> str:
+        """What names the image."""
+        return self.shard.index.uids[self.row]
+
     def pixels(self) -> Pixels:
         """(height, width, 3) uint8, read and decoded now, in any thread. Raises `DataError` if the image is damaged."""
         try:
             return decode(self.shard.images.read(self.row))
         except ImageFault as fault:
             raise DataError(
-                f"{self.shard.where}, sample {self.shard.index.uids[self.row]}: {fault}, though `annotate` could read "
-                "it; delete what an older version wrote of this shard below annotations/, and run it and `curate` again"
+                f"{self.shard.where}, sample {self.uid}: {fault}, though `annotate` could read it; delete what an "
+                "older version wrote of this shard below annotations/, and run it and `curate` again"
             ) from fault
 
 

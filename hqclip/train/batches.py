@@ -38,6 +38,7 @@ class Batch:
     weight_BT: Tensor
     num_negatives: float
     num_tags: float
+    uids: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The batch on the device of the model."""
@@ -105,6 +106,7 @@ class Batches:
             weight,
             len(negatives),
             float(target.sum()),
+            tuple(sample.uid for sample in samples),
         )
 
     def _preprocess(self, sample: TrainingSample) -> Tensor:

@@ -22,14 +22,18 @@ PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 KEPT = 2
 
 
-def save_checkpoint(store: Store, run: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write the state after `step` steps under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
-    folder = f"runs/{run}/checkpoints/step-{step:09d}"
-    contents = {  # by the names of PARTS
+def snapshot(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
+    """The state after `step` steps, by the names of `PARTS`; training may go on, it stays as it is."""
+    return {
         "model.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
         "optimizer.safetensors": save(_optimizer_tensors(optimizer)),
         "state.json": canonical_json({"step": step, "torch_rng": torch.get_rng_state().tolist()}),
     }
+
+
+def write_checkpoint(store: Store, run: str, step: int, contents: dict[str, bytes]) -> None:
+    """Write a `snapshot` under `runs/{run}/checkpoints/`; delete all but the newest `KEPT`."""
+    folder = f"runs/{run}/checkpoints/step-{step:09d}"
     receipt = {}
     for name, data in contents.items():
         info = store.write(f"{folder}/{name}", data, create_only=False)

@@ -22,7 +22,8 @@ from hqclip.errors import HQClipError, MissingSoftwareError, UnavailableError
 from hqclip.foreign import translated
 
 T = TypeVar("T")
-TIMEOUT = timedelta(seconds=600)  # for the slowest rank to arrive, and for rank 0 to bring a checkpoint to the store
+TIMEOUT = timedelta(seconds=600)  # for the slowest rank to arrive
+STORE_TIMEOUT = timedelta(seconds=1800)  # for rank 0 to bring the last checkpoint to a store that is away, or to fail
 
 
 class GlooGroup:
@@ -30,7 +31,7 @@ class GlooGroup:
 
     def __init__(self, world_size: int) -> None:
         self._world_size = world_size
-        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if world_size > 1 else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=STORE_TIMEOUT) if world_size > 1 else None
 
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """What `action` gives on this rank. What went wrong on one rank is raised on all, as the same kind of error."""
@@ -51,6 +52,10 @@ class GlooGroup:
         given = self.on_all_ranks(action if rank == 0 else lambda: None)
         told: T = self._all_gather_object(given)[0]
         return told
+
+    def gather(self, own: Any) -> list[Any]:
+        """What each rank gives, as JSON, in the order of ranks."""
+        return self._all_gather_object(own)
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the ranks."""

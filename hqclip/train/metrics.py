@@ -18,7 +18,9 @@ class MetricsLog:
         self._folder = f"runs/{run}"
         self._lines: list[dict[str, float]] = []
         self._pending: list[dict[str, float]] = []
+        self._skipped = 0  # since the last line
         self._step = 0
+        self.unsaved_since: int | None = None  # the step of the last checkpoint in the store, if newer ones are missing
         self._writer = SummaryWriter(store, f"{self._folder}/tensorboard")
 
     def __enter__(self) -> MetricsLog:
@@ -34,25 +36,44 @@ class MetricsLog:
         """The newest line."""
         return self._lines[-1] if self._lines else {}
 
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps were left out so far."""
+        return self._skipped + sum(int(line.get("skipped_steps", 0)) for line in self._lines)
+
     def resume(self, step: int) -> None:
         """Take up the lines of the steps before `step`; later ones were lost with the process and come again."""
         key = f"{self._folder}/metrics.jsonl"
-        if step and self._store.exists(key):
-            self._lines = [line for line in read_curve(self._store, key, "train") if line["step"] <= step]
+        lines = self._lines
+        if step and not lines and self._store.exists(key):
+            lines = read_curve(self._store, key, "train")
+        self._lines = [line for line in lines if line["step"] <= step]
+        self._pending.clear()
+        self._skipped = 0
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """What one step measured."""
         self._pending.append(values)
         self._step = step + 1
 
+    def skip(self, step: int) -> None:
+        """A step measured nothing that is a number."""
+        self._skipped += 1
+        self._step = step + 1
+
     def flush(self) -> None:
-        """Close a line over the steps added since the last."""
+        """Close a line over the steps added since the last; steps that were skipped alone make none."""
         if not self._pending:
             return
-        means = {name: sum(v[name] for v in self._pending) / len(self._pending) for name in self._pending[0]}
-        self._lines.append({"step": self._step, **means})
-        self._writer.add(self._step, {f"train/{name}": value for name, value in means.items()})
+        line = {name: sum(v[name] for v in self._pending) / len(self._pending) for name in self._pending[0]}
+        if self._skipped:
+            line["skipped_steps"] = self._skipped
+        if self.unsaved_since is not None:
+            line["unsaved_steps"] = self._step - self.unsaved_since
+        self._lines.append({"step": self._step, **line})
+        self._writer.add(self._step, {f"train/{name}": value for name, value in line.items()})
         self._pending.clear()
+        self._skipped = 0
 
     def upload(self) -> None:
         """Bring lines and events to the store."""

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -22,19 +22,24 @@ from hqclip.data.loader import TrainingSet
 from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
 from hqclip.exported import CONFIG, WEIGHTS, model_digest
+from hqclip.foreign import translated
 from hqclip.progress import Progress
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
 from hqclip.store.leftovers import scratch_folder
 from hqclip.termination import Termination
-from hqclip.train.batches import Batches
+from hqclip.train.batches import Batch, Batches
 from hqclip.train.card import model_card
-from hqclip.train.checkpoint import load_checkpoint, load_step, save_checkpoint
+from hqclip.train.checkpoint import load_checkpoint, load_step
 from hqclip.train.distributed import Ranks, process_group, world_size
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.model import HQClip
-from hqclip.train.step import Step, adamw, check_batch_norm, learning_rate
+from hqclip.train.saving import PATIENCE_S, Saving
+from hqclip.train.skips import Skips
+from hqclip.train.step import Step, adamw, check_batch_norm, is_finite, learning_rate
+
+MORE_MEMORY = "give a smaller batch_size, more ranks to share it, or precision bf16"
 
 _TRAINED_ANEW = "bring it back, or give another --run, which is trained anew"
 
@@ -67,7 +72,9 @@ def run(config: TrainConfig) -> dict[str, Any]:
     """
     start = time.monotonic()
     config.check_ranks(world_size())
-    with process_group() as ranks:
+    where = f"run {config.run}, {config.batch_size} samples a step on {world_size()} rank(s)"
+    # outside of the process group: what a library raises on one rank, the others do not know of
+    with translated(where, memory=MORE_MEMORY), process_group() as ranks:
         store = ranks.on_all_ranks(lambda: open_store(config.store))
         done = ranks.on_rank_zero(lambda: _result_so_far(store, config))
         if done:
@@ -78,7 +85,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
         ranks.on_rank_zero(lambda: _reserve_name(store, config))
         with ranks.on_all_ranks(lambda: MetricsLog(store, config.run)) as metrics:
             _train(work, metrics)
-            result = ranks.on_rank_zero(lambda: _finish(work, metrics.last))
+            result = ranks.on_rank_zero(lambda: _finish(work, metrics))
         return {**result, "already_done": False, "seconds": ranks.on_rank_zero(lambda: time.monotonic() - start)}
 
 
@@ -91,22 +98,28 @@ def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
 
 def _reserve_name(store: Store, config: TrainConfig) -> None:
     """From here on the name stands for these settings."""
-    store.write(f"runs/{config.run}/config.json", _settings(store, config))
+    settings = _settings(store, config)
+    if not store.exists(f"runs/{config.run}/config.json"):
+        store.write(f"runs/{config.run}/config.json", canonical_json(settings))
 
 
-def _settings(store: Store, config: TrainConfig) -> bytes:
-    """What the name of a run stands for. Raises `ConfigError` for a bad name, `ConflictError` for one that is taken."""
+def _settings(store: Store, config: TrainConfig) -> dict[str, Any]:
+    """What the name of a run stands for. Raises `ConfigError` for a bad name, `ConflictError` for one that is taken.
+
+    A run of a version that did not know a setting did what is now its default.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", config.run):
         raise ConfigError(f"run {config.run!r}: give 1 to 63 of a-z, 0-9, dots and dashes")
     key = f"runs/{config.run}/config.json"
     settings = config.lasting()
-    taken = read_json(store, key, _TRAINED_ANEW) if store.exists(key) else settings
-    differing = sorted(name for name in settings if taken.get(name) != settings[name])
+    defaults = {field.name: field.default for field in fields(config)}
+    taken = {**defaults, **(read_json(store, key, _TRAINED_ANEW) if store.exists(key) else settings)}
+    differing = sorted(name for name in settings if taken[name] != settings[name])
     if differing:
         raise ConflictError(
             f"run {config.run!r} exists with other settings ({', '.join(differing)}); give another --run"
         )
-    return canonical_json(settings)
+    return settings
 
 
 def _prepare(store: Store, config: TrainConfig, ranks: Ranks) -> _Work:
@@ -122,42 +135,99 @@ def _prepare(store: Store, config: TrainConfig, ranks: Ranks) -> _Work:
 
 
 def _train(work: _Work, metrics: MetricsLog) -> None:
-    config, ranks, steps = work.config, work.ranks, work.steps
+    config, ranks = work.config, work.ranks
     optimizer = adamw(work.model, config)
-    first = _resume(work, optimizer, metrics)
+    saving = Saving(work.store, config.run, work.model, optimizer, metrics)
+    first = _resume(work, optimizer, metrics, saving)
     work.model.train()
-    train_step = Step(work.model, optimizer, config, ranks)
-    batches = Batches(work.data, work.model, list(work.vocabulary), config, ranks)
-
-    def save(done: int) -> None:
-        metrics.upload()
-        save_checkpoint(work.store, config.run, done, work.model, optimizer)
-
+    skips = Skips(config.max_skipped_steps, work.steps, metrics.skipped_steps)
+    loop = _Loop(
+        work,
+        Step(work.model, optimizer, config, ranks),
+        Batches(work.data, work.model, list(work.vocabulary), config, ranks),
+        metrics,
+        saving,
+        skips,
+    )
     with (
         Termination() as termination,
-        Progress(f"train {config.run}", steps - first, "steps") if ranks.rank == 0 else nullcontext() as progress,
-        closing(batches.prefetch(first, steps)) as prefetched,
+        Progress(f"train {config.run}", work.steps - first, "steps") if ranks.rank == 0 else nullcontext() as progress,
     ):
-        for step, batch in enumerate(prefetched, start=first):
-            rate = learning_rate(step, steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            losses, stop = train_step(batch, step / steps, termination.asked)
-            if progress:
-                progress.advance()
-            metrics.add(step, {**losses, "learning_rate": rate})
-            done = step + 1
-            if (done % config.log_every == 0) or done == steps:
-                metrics.flush()
-            if done % config.checkpoint_every == 0 or done == steps or stop:
-                ranks.on_rank_zero(partial(save, done))
-            if stop and done < steps:
-                raise TerminatedError(
-                    f"stopped at step {done} of {steps} with a checkpoint; the same command continues"
-                )
+        try:
+            while not loop.run(first, termination, progress):
+                first = _go_back(work, optimizer, metrics, saving, skips)
+        finally:
+            saving.settled(PATIENCE_S)
 
 
-def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog) -> int:
+@dataclass(frozen=True)
+class _Loop:
+    """The steps of a run, one after the other, and what is kept of them."""
+
+    work: _Work
+    step: Step
+    batches: Batches
+    metrics: MetricsLog
+    saving: Saving
+    skips: Skips
+
+    def run(self, first: int, termination: Termination, progress: Progress | None) -> bool:
+        """From step `first` to the last; False if too many were skipped. Raises `TerminatedError` after SIGTERM."""
+        config, steps = self.work.config, self.work.steps
+        due = False
+        with closing(self.batches.prefetch(first, steps)) as prefetched:
+            for number, batch in enumerate(prefetched, start=first):
+                rate = self.step.set_learning_rate(learning_rate(number, steps, config))
+                losses, stop, skipped = self.step(batch, number / steps, termination.asked)
+                if progress:
+                    progress.advance()
+                if not self._note(number, batch, {**losses, "learning_rate": rate}, skipped):
+                    return False
+                done = number + 1
+                if (done % config.log_every == 0) or done == steps:
+                    self.metrics.flush()
+                due = due or done % config.checkpoint_every == 0
+                # a state between skipped steps is no place to go back to: it is kept after the next good one
+                if (due and not skipped) or done == steps or (stop and not skipped):
+                    if not is_finite(self.work.model):
+                        return False
+                    due = False
+                    save = self.saving.finish if stop or done == steps else self.saving.begin
+                    self.work.ranks.on_rank_zero(partial(save, done))
+                if stop and done < steps:
+                    kept = "among skipped steps" if skipped else "with a checkpoint"
+                    raise TerminatedError(f"stopped at step {done} of {steps} {kept}; the same command continues")
+        return True
+
+    def _note(self, number: int, batch: Batch, values: dict[str, float], skipped: bool) -> bool:
+        """Keep what a step measured, or that it was skipped; False if that is once too often."""
+        if not skipped:
+            self.skips.good()
+            self.metrics.add(number, values)
+            return True
+        uids = [uid for share in self.work.ranks.group.gather(list(batch.uids)) for uid in share]
+        self.metrics.skip(number)
+        if self.work.ranks.rank == 0:
+            log.warning(
+                "train",
+                f"{self.work.config.run}: step {number} is skipped: loss {values['loss']}, gradient "
+                f"{values['gradient_norm']}; the first of its {len(uids)} samples is {uids[0]}",
+            )
+        return not self.skips.skipped(number, uids)
+
+
+def _go_back(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog, saving: Saving, skips: Skips) -> int:
+    """Take up the last checkpoint, once; the steps that were done. Raises `DataError` on all ranks after that."""
+    ranks = work.ranks
+    ranks.on_rank_zero(lambda: saving.settled() and None)
+    first = 0 if skips.gone_back_to is not None else _resume(work, optimizer, metrics, saving)
+    if not first:
+        raise DataError(ranks.on_rank_zero(lambda: skips.write(work.store, work.folder)))
+    skips.go_back(first, metrics.skipped_steps)
+    return first
+
+
+def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog, saving: Saving) -> int:
     """Take up the newest checkpoint that verifies on rank 0; the steps that were done."""
     store, name, ranks, model = work.store, work.config.run, work.ranks, work.model
     first = ranks.on_rank_zero(lambda: load_checkpoint(store, name, model, optimizer))
@@ -168,6 +238,7 @@ def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog) 
         if first and ranks.rank:
             load_step(store, name, first, model, optimizer)
         metrics.resume(first)
+        saving.resume(first)
 
     ranks.on_all_ranks(take_up)
     if ranks.rank:  # what is random in the towers must not be the same for every rank's samples
@@ -175,9 +246,9 @@ def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog) 
     return first
 
 
-def _finish(work: _Work, losses: dict[str, float]) -> dict[str, Any]:
+def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
     """Export the model and write what there is to say about the run."""
-    config, steps = work.config, work.steps
+    config, steps, losses = work.config, work.steps, metrics.last
     card = model_card(config, work.version, steps, losses)
     result = {
         "model": f"{work.folder}/model",
@@ -187,6 +258,7 @@ def _finish(work: _Work, losses: dict[str, float]) -> dict[str, Any]:
         "samples_seen": steps * config.batch_size,
         "usable_samples": work.data.num_samples,
         "losses": losses,
+        **({"skipped_steps": metrics.skipped_steps} if metrics.skipped_steps else {}),
     }
     work.store.write(f"{work.folder}/result.json", canonical_json(result))
     return result

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hqclip.config import TrainConfig
-from hqclip.errors import ConfigError, DataError
+from hqclip.errors import ConfigError
 from hqclip.recipes import LOSSES
 from hqclip.train.batches import Batch
 from hqclip.train.distributed import Ranks
@@ -18,6 +18,16 @@ from hqclip.train.losses import FUNCTIONS, Outputs
 from hqclip.train.model import Embeddings, HQClip
 
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al., 2021
+
+
+class Stepped(NamedTuple):
+    """What became of a step, the same on all ranks."""
+
+    losses: dict[str, float]
+    stop: bool
+    """Whether any rank wants to stop."""
+    skipped: bool
+    """Whether loss or gradient was not finite, so that nothing was learned."""
 
 
 class Step:
@@ -28,15 +38,18 @@ class Step:
         self._losses = {
             name: loss for name, loss in LOSSES.items() if loss.always_measured or loss.weight_at(vars(config))
         }
+        self._running = running_statistics(model)
         self._forward: nn.Module = model if ranks.world_size == 1 else data_parallel(model)
 
-    def __call__(self, batch: Batch, done: float, stop_requested: bool) -> tuple[dict[str, float], bool]:
-        """Forward, backward, update; the losses of the whole step, and whether any rank wants to stop.
+    def __call__(self, batch: Batch, done: float, stop_requested: bool) -> Stepped:
+        """Forward, backward, update; the losses of the whole step. `done` is the share of the budget spent.
 
-        `done` is the share of the budget spent. Raises `DataError`, on all ranks, if the gradient is not finite.
+        Where loss or gradient is not finite, the model stays as it was. The loss alone does not tell: it can be finite
+        where its gradient is not.
         """
         config = self._config
         batch = batch.to(self._ranks.device)
+        before = [statistic.clone() for statistic in self._running]
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             embeddings = self._forward(batch.pixels_B3HW, batch.text_BL, batch.negative_PL)
         losses = self._measure(self._outputs(embeddings), batch, done)
@@ -47,14 +60,21 @@ class Step:
         measured = torch.stack([*values.values(), norm.new_tensor(float(stop_requested))])
         *means, num_stopping = self._ranks.mean(measured).tolist()
         named = dict(zip(values, means, strict=True))
-        if not math.isfinite(named["gradient_norm"]):
-            raise DataError(
-                f"the gradient is not finite (loss {named['loss']}); lower learning_rate or set precision fp32"
-            )
-        self._optimizer.step()
+        skipped = not (math.isfinite(named["loss"]) and math.isfinite(named["gradient_norm"]))
         with torch.no_grad():
-            self._model.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-        return named, num_stopping > 0
+            if skipped:
+                for statistic, value in zip(self._running, before, strict=True):
+                    statistic.copy_(value)
+            else:
+                self._optimizer.step()
+                self._model.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        return Stepped(named, num_stopping > 0, skipped)
+
+    def set_learning_rate(self, rate: float) -> float:
+        """For the steps that follow; `rate`."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _outputs(self, own: Embeddings) -> Outputs:
         """What the losses see: the embeddings of this rank, and those of all ranks beside them."""
@@ -86,6 +106,17 @@ def data_parallel(model: HQClip) -> DistributedDataParallel:
             parameter.register_hook(lambda gradient: gradient.reshape(-1).view(gradient.shape))
     # a static graph, for some models have parameters that none of the losses asks for
     return DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """What the forward pass changes by itself: means and variances of BatchNorm, in models that have it."""
+    parts = (part for part in model.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d))
+    return [statistic for part in parts for statistic in part.buffers(recurse=False)]
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all that it has learned are numbers: an update can overflow though its gradient was finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in (*model.parameters(), *running_statistics(model)))
 
 
 def check_batch_norm(model: HQClip, ranks: Ranks) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
 from hqclip.cycle.keys import newest_cycle, notes_prefix
-from hqclip.cycle.plan import suite_digest
+from hqclip.cycle.plan import known_to, suite_digest
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.records import canonical_json
@@ -106,12 +106,15 @@ def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
     """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
     config = settings_of("sweep", inputs)
     settings, trials = resolve(config)
-    planned = {"settings": settings, "points": trials, "suite": suite_digest(config.suite)}
+    planned = {"points": trials, "suite": suite_digest(config.suite)}
     if config.dataset:  # else that of the newest cycle there was
         planned["dataset"] = config.dataset
-    wanted = json.loads(canonical_json(planned))
     plans = {key: read_json_or_warn(store, key, "compare") or {} for key in store.list("sweeps/") if _PLAN(key)}
-    fitting = [key for key, plan in plans.items() if all(plan.get(name) == value for name, value in wanted.items())]
+    fitting = []
+    for key, plan in plans.items():
+        wanted = {**planned, "settings": known_to(plan.get("settings", {}), settings)}
+        if all(plan.get(name) == value for name, value in json.loads(canonical_json(wanted)).items()):
+            fitting.append(key)
     found = [key.removesuffix(".plan.json") for key in fitting]
     done = [sweep for sweep in found if store.exists(f"{sweep}.json")]
     if len(found) != 1 or not done:
