@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hqclip {name}: interrupted; the same command continues", file=sys.stderr)
         return 130
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1) + "\n", end="")  # at one go: several ranks may share a pipe
     return 0
 
 

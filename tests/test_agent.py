@@ -183,12 +183,12 @@ def test_a_gang_whose_launcher_is_gone_stops_and_can_be_continued(tmp_path: Path
 
 @pytest.mark.slow
 def test_nodes_whose_ranks_stop_with_those_of_another_that_lost_the_launcher_end_as_it_does(tmp_path: Path):
-    job(tmp_path, "wait", nodes=2, nproc=1, lease_stale_s=10.0)
+    job(tmp_path, "wait", nodes=2, nproc=1, lease_stale_s=60.0)  # by then the ranks have met, on a busy machine too
     with socket.create_server(("127.0.0.1", 0)) as free:
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     first = start(tmp_path, "0", HQCLIP_RENDEZVOUS=endpoint)
     until(tmp_path, "launch/j/1/attempts/0-0001.json")
-    time.sleep(5)
+    time.sleep(10)
     second = start(tmp_path, "1", HQCLIP_RENDEZVOUS=endpoint)  # it would notice so much later
     until(tmp_path, "launch/j/1/verdicts/0-0001.json")
     for rank in until(tmp_path, "waiting/*"):
