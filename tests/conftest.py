@@ -15,6 +15,12 @@ from hqclip.records import Sample
 from tests.alone import be_alone
 
 be_alone()  # before any test module is read
+pytest_plugins = [  # a module stands before those that import it
+    "tests.annotated_pools",
+    "tests.buckets",
+    "tests.launching",
+    "tests.kubeflow_runs",
+]
 GOLDEN = Path(__file__).parent / "golden"
 
 

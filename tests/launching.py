@@ -1,21 +1,78 @@
-"""What launcher tests share: a fake cluster that a kubeconfig names, and the pods' part played by hand."""
+"""What launcher tests share: a fake cluster that a kubeconfig names, and the pods' part played by hand.
+
+A plugin of pytest (see `conftest.py`), so that its fixtures are everywhere.
+"""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hqclip.launch import attempts
 from hqclip.launch.exit_status import ExitStatus
 from hqclip.launch.job import folder
 from hqclip.launch.naming import KEY
+from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
 from tests.fakes.kubernetes import FakeCluster
 
 SETTINGS = {"dataset": "datasets/0123456789abcdef/dataset.json", "run": "000001-hqclip", "batch_size": 64}
 IMAGE = "registry.example/hqclip/train@sha256:0123"
 PLURAL = {"volcano": "jobs", "jobset": "jobsets"}
+JOBS = r"/jobs(ets)?"  # of either kind
+CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
+PODS = r"/pods\?"
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """Nothing points to it yet: that is `at_once`."""
+    with FakeCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def at_once(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubeconfig names the fake cluster, and nobody waits between two looks."""
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
+    monkeypatch.setattr("hqclip.launch.watch.POLL_S", 0.01)
+    monkeypatch.setattr("hqclip.launch.kube.Cluster.wait", lambda *_: time.sleep(0.01))
+
+
+@pytest.fixture(params=PLURAL)
+def scheduler(request: pytest.FixtureRequest) -> str:
+    """Each one in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def pods(cluster: FakeCluster, tmp_path: Path, scheduler: str) -> Pods:
+    """Those of the job that a test launches."""
+    return Pods(cluster, str(tmp_path / "store"), scheduler)
+
+
+def spec(tmp_path: Path, scheduler: str, **given: Any) -> LaunchSpec:
+    fixed = {
+        "image": IMAGE,
+        "nodes": 2,
+        "cpus": "1",
+        "volumes": (f"claim:shared:{tmp_path}",),
+        "pending_timeout_s": 60.0,
+    }
+    return LaunchSpec(scheduler=scheduler, **{**fixed, **given})
+
+
+def settings(tmp_path: Path, **given: Any) -> dict[str, Any]:
+    return {"store": str(tmp_path / "store"), **SETTINGS, **given}
+
+
+def posts(cluster: FakeCluster) -> int:
+    return sum(request.method == "POST" for request in cluster.requests)
 
 
 def write_kubeconfig(path: Path, url: str, namespace: str = "training") -> Path:

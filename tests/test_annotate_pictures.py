@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from hqclip.annotate import stage, worker
+from hqclip.annotate import stage
 from hqclip.annotate.preparation import Preparation
 from hqclip.annotate.reader import CHUNK
 from hqclip.records import Sample
+from tests.annotated_pools import Draw, pool_of, rows_of
 from tests.fakes.engines import ScriptedEngine
 from tests.odd_pictures import chunk, encoded
-from tests.test_annotate_stage import pool_of, rows_of
-
-Draw = Callable[..., list[Sample]]
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    scripted = ScriptedEngine()
-    monkeypatch.setattr(worker, "make_engine", lambda *_: scripted)
-    return scripted
 
 
 def test_pictures_that_no_decoder_expects_are_rows_like_others(

@@ -8,69 +8,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, UnavailableError
+from hqclip.errors import ConflictError
 from hqclip.launch import watch
 from hqclip.launch.exit_status import ExitStatus
 from hqclip.launch.follow import follow_pod
-from hqclip.launch.kube import Cluster, connect
+from hqclip.launch.kube import connect
 from hqclip.launch.run import LaunchError, launch
 from hqclip.launch.spec import LaunchSpec
 from tests.fakes.kubernetes import FakeCluster
-from tests.launching import IMAGE, PLURAL, SETTINGS, Pods, write_kubeconfig
+from tests.launching import CREATE, IMAGE, JOBS, LOOK, PLURAL, PODS, Pods, posts, settings, spec
 
 ROOT = Path(__file__).parents[1]
-JOBS = r"/jobs(ets)?"  # of either kind
-CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
-PODS = r"/pods\?"
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    with FakeCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture(autouse=True)
-def at_once(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kubeconfig names the fake cluster, and nobody waits between two looks."""
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
-    monkeypatch.setattr(watch, "POLL_S", 0.01)
-    monkeypatch.setattr(Cluster, "wait", lambda *_: time.sleep(0.01))
-
-
-@pytest.fixture(params=PLURAL)
-def scheduler(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def pods(cluster: FakeCluster, tmp_path: Path, scheduler: str) -> Pods:
-    return Pods(cluster, str(tmp_path / "store"), scheduler)
-
-
-def spec(tmp_path: Path, scheduler: str, **given: Any) -> LaunchSpec:
-    fixed = {
-        "image": IMAGE,
-        "nodes": 2,
-        "cpus": "1",
-        "volumes": (f"claim:shared:{tmp_path}",),
-        "pending_timeout_s": 60.0,
-    }
-    return LaunchSpec(scheduler=scheduler, **{**fixed, **given})
-
-
-def settings(tmp_path: Path, **given: Any) -> dict[str, Any]:
-    return {"store": str(tmp_path / "store"), **SETTINGS, **given}
-
-
-def posts(cluster: FakeCluster) -> int:
-    return sum(request.method == "POST" for request in cluster.requests)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def test_a_job_is_created_followed_and_its_result_is_the_stages(
@@ -320,142 +275,6 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(cluster: FakeCluster, po
     lines = list(follow_pod(connect(), cluster.get("pods", name), lambda _: None))
     assert lines == [f"line {n}" for n in range(9)]
     cluster.assert_all_faults_fired()
-
-
-def test_a_job_that_gets_no_machines_is_given_up_with_the_reason(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
-) -> None:
-    def wait() -> None:
-        reason = {"reason": "NotEnoughResources", "message": "16 GPUs short"}
-        if scheduler == "volcano":
-            cluster.podgroup(pods.name, "Pending", [{"type": "Unschedulable", "status": "True", **reason}])
-        else:
-            cluster.workload(pods.name, [{"type": "QuotaReserved", "status": "False", **reason}])
-
-    cluster.then("POST", CREATE, wait)
-    queue = {} if scheduler == "volcano" else {"queue": "research"}
-    with pytest.raises(UnavailableError, match=r"got no machines in .*pending_timeout_s.*16 GPUs short"):
-        launch(spec(tmp_path, scheduler, pending_timeout_s=0.2, **queue), "train", settings(tmp_path))
-    assert cluster.names(PLURAL[scheduler]) == []
-
-
-def test_an_image_that_cannot_be_pulled_ends_the_wait(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "HOPELESS_S", 0.1)
-
-    def wait() -> None:
-        for name in cluster.start_pods(pods.name, phase="Pending"):
-            cluster.pod_phase(name, "Pending", "ImagePullBackOff", 'Back-off pulling image "hqclip/trian"')
-
-    cluster.then("POST", CREATE, wait)
-    with pytest.raises(ConfigError, match=r"cannot start: ImagePullBackOff: .*hqclip/trian"):
-        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-    assert cluster.names(PLURAL[scheduler]) == []
-
-
-def test_a_pod_that_cannot_pull_once_others_have_run_is_waited_for(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "HOPELESS_S", 0.1)
-
-    def replace() -> None:
-        cluster.pod_phase(cluster.names("pods")[0], "Pending", "ErrImagePull", "429 toomanyrequests")
-
-    cluster.then("POST", CREATE, pods.start)
-    cluster.then("GET", PODS, replace)
-    threading.Timer(1.5, lambda: pods.succeed(model="m")).start()
-    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
-
-
-def test_a_kill_that_left_no_word_is_told_by_the_pod(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
-) -> None:
-    def run_out_of_memory() -> None:
-        names = pods.start()
-        cluster.end_pod(names[1], 137, reason="OOMKilled")
-        pods.phase("Failed", 0, "FailedJobs", "a pod failed")
-
-    cluster.then("POST", CREATE, run_out_of_memory)
-    with pytest.raises(LaunchError, match=r"was killed: [\w-]+: OOMKilled.*more memory") as refusal:
-        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-    assert refusal.value.exit_code == 137
-
-
-def test_a_job_that_writes_nothing_for_too_long_is_given_up(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
-) -> None:
-    cluster.then("POST", CREATE, pods.start)
-    with pytest.raises(UnavailableError, match="has written nothing below runs/000001-hqclip/checkpoints/"):
-        launch(spec(tmp_path, scheduler, stall_timeout_s=0.2), "train", settings(tmp_path))
-    assert cluster.names(PLURAL[scheduler]) == []
-
-
-def test_a_job_that_runs_for_too_long_is_given_up(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
-) -> None:
-    cluster.then("POST", CREATE, pods.start)
-    with pytest.raises(UnavailableError, match="running_timeout_s"):
-        launch(spec(tmp_path, scheduler, running_timeout_s=1.0), "train", settings(tmp_path))
-    assert cluster.names(PLURAL[scheduler]) == []
-
-
-def test_a_job_that_somebody_deletes_is_said_to_be_gone(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
-) -> None:
-    cluster.then("POST", CREATE, pods.start)
-    cluster.then("GET", LOOK, lambda: cluster.delete(PLURAL[scheduler], pods.name), skip=3)
-    with pytest.raises(LaunchError, match="was deleted by somebody else"):
-        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-
-
-@pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_server_that_is_busy_is_asked_again(
-    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, code: int
-) -> None:
-    cluster.fail("POST", CREATE, code, times=2, retry_after=0 if code == 429 else None)
-    cluster.drop("GET", LOOK, times=2, skip=1)
-    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
-    assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
-    cluster.assert_all_faults_fired()
-
-
-def test_a_missing_operator_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
-    other = {"volcano": "jobsets", "jobset": "jobs.batch.volcano.sh"}[scheduler]
-    with FakeCluster(installed=[other, "queues"]) as bare:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "bare", bare.url)))
-        with pytest.raises(HQClipError, match="this cluster serves no .*install (Volcano|JobSet)") as refusal:
-            launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-    assert refusal.value.exit_code == 64
-
-
-def test_a_missing_right_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
-    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
-    with FakeCluster(rules=rules) as strict:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "strict", strict.url)))
-        with pytest.raises(AccessError, match="serviceaccount:training:launcher.* cannot create resource"):
-            launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-
-
-def test_a_queue_that_does_not_exist_is_named(cluster: FakeCluster, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="reserach"):
-        launch(spec(tmp_path, "volcano", queue="reserach"), "train", settings(tmp_path))
-    assert cluster.names("jobs") == []
-
-
-def test_a_namespace_that_does_not_exist_is_named(cluster: FakeCluster, scheduler: str, tmp_path: Path) -> None:
-    with pytest.raises(HQClipError, match="there is no namespace 'elsewhere'") as refusal:
-        launch(spec(tmp_path, scheduler, namespace="elsewhere"), "train", settings(tmp_path))
-    assert refusal.value.exit_code == 64
-
-
-def test_without_a_cluster_it_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
-    with pytest.raises(HQClipError, match="no Kubernetes cluster.*KUBECONFIG .*nothing") as refusal:
-        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-    assert refusal.value.exit_code == 78
 
 
 def test_inside_kubeflow_the_job_belongs_to_the_workflow_and_its_run(

@@ -1,31 +1,25 @@
-"""Schedules: when they fire, and how Kubeflow is brought into line with a file."""
+"""How Kubeflow's recurring runs are brought into line with a file of schedules, paused, listed and deleted."""
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.flags import Parser
 from pipelines.client import schedules
 from pipelines.client.connect import connect
-from pipelines.client.cron import fire_times, parse_cron, parse_interval
-from pipelines.client.schedule_file import read_file
 from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import look_at_once
 
-NOON = datetime(2026, 11, 25, 12, 0, 0, 500_000, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
 NIGHTLY: dict[str, Any] = {
     "name": "nightly",
@@ -33,110 +27,6 @@ NIGHTLY: dict[str, Any] = {
     "cron": "0 0 2 * * *",
     "inputs": {"store": "gs://b/s", "cycles": 2},
 }
-
-
-# When
-
-
-def said(cron: str, count: int = 3, after: datetime = NOON) -> list[str]:
-    return [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in fire_times(parse_cron(cron), after, count)]
-
-
-@pytest.mark.parametrize(
-    ("cron", "first", "second"),
-    [
-        ("0 0 2 * * *", "2026-11-26 02:00:00", "2026-11-27 02:00:00"),
-        ("*/20 * * * * *", "2026-11-25 12:00:20", "2026-11-25 12:00:40"),
-        ("5/20 0 * * * ?", "2026-11-25 12:00:05", "2026-11-25 12:00:25"),
-        ("0 0 9-17/4 * * MON-fri", "2026-11-25 13:00:00", "2026-11-25 17:00:00"),
-        ("0 0 0 29 feb *", "2028-02-29 00:00:00", "2032-02-29 00:00:00"),
-        ("0 0 0 1 jan,jul *", "2027-01-01 00:00:00", "2027-07-01 00:00:00"),
-        ("0 0 0 1 * sun", "2026-11-29 00:00:00", "2026-12-01 00:00:00"),  # either day will do
-        ("0 0 0 31 feb sun", "2027-02-07 00:00:00", "2027-02-14 00:00:00"),  # also where one of them never comes
-        ("0 0 0 */10 * sun", "2027-01-31 00:00:00", "2027-02-21 00:00:00"),  # a star asks for both
-        ("@daily", "2026-11-26 00:00:00", "2026-11-27 00:00:00"),
-        ("@weekly", "2026-11-29 00:00:00", "2026-12-06 00:00:00"),
-        ("@every 90m", "2026-11-25 13:30:00", "2026-11-25 15:00:00"),
-    ],
-)
-def test_the_next_times_are_those_of_kubeflow(cron: str, first: str, second: str):
-    assert said(cron, 2) == [first, second]
-
-
-@pytest.mark.parametrize(
-    ("cron", "complaint"),
-    [
-        ("0 2 * * *", r"has five fields; KFP wants six, seconds first: '0 0 2 \* \* \*'"),
-        ("0 0 2 * *  * *", "has 7 fields"),
-        ("", "has 0 fields"),
-        ("0 0 24 * * *", "hour is '24'; give 0 to 23"),
-        ("0 0 2 * * 7", "weekday is '7'; give 0 to 6, or sun to sat; Sunday is 0"),
-        ("0 0 2 0 * *", "day is '0'; give 1 to 31"),
-        ("0 0 2 * foo *", "month is 'foo'; give 1 to 12, or jan to dec"),
-        ("0 0 5-2 * * *", "hour '5-2' ends before it begins"),
-        ("0 */0 * * * *", r"minute '\*/0' has a step of 0"),
-        ("0 0 2 L * *", "day is 'L'"),
-        ("0 0 1, * * *", "hour is ''; give a number"),
-        ("0 0 2 30 2 *", "never fires: there is no such day"),
-        ("@nightly", "is not known; one of @yearly"),
-        ("@every 1d", "interval '1d': give hours, minutes and seconds"),
-        ("@every 0s", "interval '0s'"),
-    ],
-)
-def test_what_kubeflow_would_refuse_or_misread_is_refused(cron: str, complaint: str):
-    with pytest.raises(ConfigError, match=complaint):
-        parse_cron(cron)
-
-
-def test_intervals_are_seconds():
-    assert [parse_interval(text) for text in ("24h", "1h30m", "45s")] == [86_400, 5_400, 45]
-
-
-Field = tuple[str, set[int]]
-
-
-def field(first: int, last: int) -> st.SearchStrategy[Field]:
-    """A field as it is written, and what it means."""
-    numbers = st.integers(first, last)
-    single = st.lists(numbers, min_size=1, max_size=3).map(lambda n: (",".join(map(str, n)), set(n)))
-    ranged = st.tuples(numbers, numbers, st.integers(1, 9)).map(
-        lambda t: (f"{min(t[:2])}-{max(t[:2])}/{t[2]}", set(range(min(t[:2]), max(t[:2]) + 1, t[2])))
-    )
-    return st.one_of(st.just(("*", set(range(first, last + 1)))), single, ranged)
-
-
-few = [st.lists(st.integers(0, n), min_size=1, max_size=3, unique=True) for n in (59, 59, 23)]
-DECADE = [date(2024, 1, 1) + timedelta(days=n) for n in range(2190)]
-DAYS = [date(2026, 2, 20) + timedelta(days=n) for n in range(800)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(*few, field(1, 31), field(1, 12), field(0, 6), st.integers(0, 40 * 86_400))
-def test_every_time_is_the_first_that_all_fields_allow(
-    second: list[int], minute: list[int], hour: list[int], day: Field, month: Field, weekday: Field, offset: int
-):
-    clock = [time(h, m, s) for h, m, s in itertools.product(hour, minute, second)]
-    after = datetime(2026, 2, 20, tzinfo=UTC) + timedelta(seconds=offset)
-
-    def allowed(one: date) -> bool:
-        both = one.day in day[1], one.isoweekday() % 7 in weekday[1]
-        is_day = all(both) if "*" in (day[0], weekday[0]) else any(both)
-        return one.month in month[1] and is_day
-
-    every = sorted(datetime.combine(one, at, UTC) for one in DAYS if allowed(one) for at in clock)
-    expected = [moment for moment in every if moment > after][:3]
-    fields = [",".join(map(str, part)) for part in (second, minute, hour)] + [day[0], month[0], weekday[0]]
-    text = " ".join(fields)
-    if not every and not any(allowed(one) for one in DECADE):
-        with pytest.raises(ConfigError, match="never fires"):
-            parse_cron(text)
-        return
-    assert fire_times(parse_cron(text), after, 3)[: len(expected)] == expected
-
-
-# What
-
-
 SPEC = {
     "pipelineInfo": {"name": "hqclip-try"},
     "schemaVersion": "2.1.0",
@@ -465,65 +355,6 @@ def test_an_end_that_has_passed_is_said(kubeflow: FakeKubeflow, shell: Shell):
     assert [row["next"] for row in shell("apply")] == [[], []]
     assert "schedule nightly: its end, 2025-01-02T00:00:00Z, has passed; it fires no more" in shell.said
     assert "schedule off" not in shell.said, "nobody expects it to"
-
-
-def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path):
-    file = tmp_path / "schedule.yaml"
-    file.write_text(
-        "schedules:\n"
-        "- {name: a, pipeline: p, cron: 0 2 * * *}\n"
-        "- {name: a, pipeline: p, cron: '@daily', every: 1h}\n"
-        "- {name: B, pipeline: p, every: 1h}\n"
-        "- {name: c, pipeline: p, every: 1h, start: 2027-01-01}\n"
-        "- {name: d, pipeline: p, every: 1h, enabled: maybe}\n"
-        "- {name: e, every: 1h, verion: x}\n"
-        "- {name: f, pipeline: [p], every: 1h}\n"
-        "- {name: g, pipeline: p, cron: '* 0 2 * * *'}\n"
-        "- {name: h, pipeline: p, cron: '0,1 0 0 * * *'}\n"
-        "- {name: i, pipeline: p, every: 45s}\n"
-        "- {name: j, pipeline: p, every: 1h, on: [1]}\n"
-        "- {name: k, pipeline: p, every: 1h, inputs: [1]}\n"
-        "- {name: l, pipeline: p, every: 1h, inputs: {on: 1, yes: 2}}\n"
-    )
-    with pytest.raises(ConfigError) as refusal:
-        read_file(file)
-    for part in (
-        "schedule a: cron '0 2 * * *' has five fields",
-        "schedule a: give one of cron and every",
-        "schedule B: name: give up to 63 of a-z",
-        "schedule c: start is '2027-01-01'; give a time with its zone",
-        "schedule d: enabled is 'maybe'",
-        "schedule e: unknown 'verion'; did you mean 'version'?; pipeline is missing",
-        "schedule f: pipeline is ['p']; give a single value",
-        "schedule g: '* 0 2 * * *' fires every 1 s; seconds come first: give 0",
-        "schedule h: '0,1 0 0 * * *' fires every 1 s",
-        "schedule i: '@every 45s' fires every 45 s; give 60s or more",
-        "; on is ['1']; give a single value",
-        "schedule k: inputs: give a mapping of inputs to values",
-        "schedule l: inputs: some of on, yes are one and the same in YAML",
-    ):
-        assert part in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("schedules: [{name: a, name: b}]", "'name' is given twice"),
-        ("schedules: {a: b}", "`schedules` must be a list"),
-        ("- a", "give `schedules:` with a list"),
-        ("schedules: [", "schedule.yaml: while parsing"),
-        ("schedules: [{name: a, inputs: &i {b: c}}, {name: d, inputs: {<<: *i}}]", "write out what `<<` stands for"),
-        ("schedules: [{name: a, start: 2026-02-30T00:00:00Z}]", "day is out of range for month"),
-        ("schedules: []\ngroup: A B", "group is 'A B'"),
-    ],
-)
-def test_what_is_no_schedule_file_is_refused(tmp_path: Path, text: str, complaint: str):
-    file = tmp_path / "schedule.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=complaint):
-        read_file(file)
-    with pytest.raises(NotFoundError, match="docs/examples/schedule.yaml is one"):
-        read_file(tmp_path / "nowhere.yaml")
 
 
 def test_the_example_can_be_applied_as_it_is(

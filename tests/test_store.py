@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +17,11 @@ import pytest
 
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.store import ObjectInfo, Store, open_store, read_uri
-from hqclip.store.gcs import RETRY, GcsStore
+from hqclip.store.gcs import GcsStore
 from hqclip.store.local import LocalStore
+from tests.buckets import quick_store
 from tests.fakes.gcs import FakeGcs
 
-QUICK = RETRY.with_timeout(30).with_delay(initial=0.001, maximum=0.01)
 BIG = bytes(range(256)) * (36 * 1024)  # 9 MiB: above the limit for uploads in one request
 ODD_KEYS = [
     "a b.txt",
@@ -32,20 +32,6 @@ ODD_KEYS = [
     "c:\\d'\"<e>",
     "~x/.hidden/-",
 ]
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    """The service; every fault a test scripts must have happened by its end."""
-    with FakeGcs("bucket", "elsewhere") as fake:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        yield fake
-        assert not fake.unfired()
-
-
-@pytest.fixture
-def gcs(fake: FakeGcs) -> GcsStore:
-    return GcsStore("gs://bucket/deep/prefix", QUICK)
 
 
 @pytest.fixture
@@ -74,7 +60,7 @@ def neighbour(store: Store) -> Store:
     """Another store of the same kind."""
     if isinstance(store, LocalStore):
         return LocalStore(store.root.with_name("neighbour"))
-    return GcsStore("gs://elsewhere", QUICK)
+    return quick_store("gs://elsewhere")
 
 
 def names_in(folder: Path) -> list[str]:
@@ -300,7 +286,7 @@ def test_a_store_travels_to_worker_processes(store: Store):
     assert twin.read("key") == b"x"
 
 
-def test_a_uri_says_which_store(tmp_path: Path, fake: FakeGcs):
+def test_a_uri_says_which_store(tmp_path: Path, fake_gcs: FakeGcs):
     open_store(f"file://{tmp_path}").write("a/b", b"x")
     assert read_uri(f"{tmp_path}/a/b") == read_uri(f"file://{tmp_path}/a/b") == b"x"
     assert isinstance(open_store("gs://bucket"), GcsStore)
@@ -314,7 +300,7 @@ def test_a_uri_says_which_store(tmp_path: Path, fake: FakeGcs):
     ]:
         with pytest.raises(ConfigError):
             open_store(wrong)
-    assert fake.requests == []
+    assert fake_gcs.requests == []
 
 
 def test_when_an_object_changed_is_told_by_one_clock_for_all_of_a_store(store: Store):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -15,25 +14,11 @@ from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
 from hqclip.errors import AccessError, ConflictError, NotFoundError, StorageError, UnavailableError
-from hqclip.store.gcs import CHUNK_BYTES, RETRY, GcsStore
+from hqclip.store.gcs import CHUNK_BYTES, GcsStore
+from tests.buckets import quick_store
 from tests.fakes.gcs import FakeGcs
 
-QUICK = RETRY.with_timeout(30).with_delay(initial=0.001, maximum=0.01)
 BIG = bytes(range(256)) * (36 * 1024)  # 9 MiB: above the limit for uploads in one request
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    """The service; every fault a test scripts must have happened by its end."""
-    with FakeGcs("bucket", "elsewhere") as fake:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
-        yield fake
-        assert not fake.unfired()
-
-
-@pytest.fixture
-def gcs(fake: FakeGcs) -> GcsStore:
-    return GcsStore("gs://bucket/deep/prefix", QUICK)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -45,18 +30,18 @@ def names_in(folder: Path) -> list[str]:
     [(b"small", "POST uploadType=multipart"), (BIG, "PUT upload_id")],
     ids=["one request", "resumable"],
 )
-def test_a_lost_acknowledgement_is_a_success(gcs: GcsStore, fake: FakeGcs, data: bytes, request_of: str):
-    fake.fault("lose", request_of)
+def test_a_lost_acknowledgement_is_a_success(gcs: GcsStore, fake_gcs: FakeGcs, data: bytes, request_of: str):
+    fake_gcs.fault("lose", request_of)
     info = gcs.write("key", data)
     assert info == gcs.stat("key")
     assert gcs.read("key") == data
 
 
-def test_a_swap_whose_acknowledgement_was_lost_is_a_success(gcs: GcsStore, fake: FakeGcs):
-    fake.fault("lose", "POST upload", times=2)
+def test_a_swap_whose_acknowledgement_was_lost_is_a_success(gcs: GcsStore, fake_gcs: FakeGcs):
+    fake_gcs.fault("lose", "POST upload", times=2)
     first = gcs.swap("pointer", b"1", expected=None)
     assert gcs.swap("pointer", b"2", expected=first) == gcs.stat("pointer")
-    assert len([line for line in fake.requests if line.startswith("POST")]) == 4
+    assert len([line for line in fake_gcs.requests if line.startswith("POST")]) == 4
 
 
 def test_a_swap_to_the_bytes_that_another_has_put_there_is_still_a_conflict(gcs: GcsStore):
@@ -67,9 +52,9 @@ def test_a_swap_to_the_bytes_that_another_has_put_there_is_still_a_conflict(gcs:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_burst_of_busy_answers_is_outlived(gcs: GcsStore, fake: FakeGcs, tmp_path: Path, status: int):
+def test_a_burst_of_busy_answers_is_outlived(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path, status: int):
     for request_of in ("POST upload", "GET alt=media", "GET prefix=", "POST rewriteTo", "DELETE"):
-        fake.fault("refuse", request_of, status, times=2)
+        fake_gcs.fault("refuse", request_of, status, times=2)
     gcs.write("key", b"x")
     gcs.download("key", tmp_path / "copy")
     gcs.copy("gs://bucket/deep/prefix/key", "copy")
@@ -78,45 +63,44 @@ def test_a_burst_of_busy_answers_is_outlived(gcs: GcsStore, fake: FakeGcs, tmp_p
     assert list(gcs.list()) == ["copy"]
 
 
-def test_a_service_that_never_answers_is_unavailable(fake: FakeGcs, monkeypatch: pytest.MonkeyPatch):
-    impatient = QUICK.with_timeout(0.2)
-    fault = fake.fault("refuse", "", 503, times=10_000)
+def test_a_service_that_never_answers_is_unavailable(fake_gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch):
+    fault = fake_gcs.fault("refuse", "", 503, times=10_000)
     with pytest.raises(UnavailableError, match=r"gs://bucket/key: .*503.*; run again"):
-        GcsStore("gs://bucket", impatient).read("key")
+        quick_store("gs://bucket", timeout_s=0.2).read("key")
     assert fault.fired > 3
     fault.times = fault.fired
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(UnavailableError, match="gs://bucket/key"):
-        GcsStore("gs://bucket", impatient).write("key", b"x")
+        quick_store("gs://bucket", timeout_s=0.2).write("key", b"x")
 
 
-def test_a_download_that_breaks_off_goes_on_in_the_same_generation(gcs: GcsStore, fake: FakeGcs, tmp_path: Path):
+def test_a_download_that_breaks_off_goes_on_in_the_same_generation(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path):
     info = gcs.write("key", BIG)
-    fake.fault("cut", "GET alt=media", 3_000_000)
-    fake.fault("cut", "GET alt=media", 1_000_000)
+    fake_gcs.fault("cut", "GET alt=media", 3_000_000)
+    fake_gcs.fault("cut", "GET alt=media", 1_000_000)
     assert gcs.download("key", tmp_path / "copy") == info
     assert (tmp_path / "copy").read_bytes() == BIG
-    media = [line for line in fake.requests if "alt=media" in line]
+    media = [line for line in fake_gcs.requests if "alt=media" in line]
     assert [f"generation={info.generation}" in line for line in media] == [False, True, True]
-    fake.fault("cut", "GET alt=media", 12_345)
+    fake_gcs.fault("cut", "GET alt=media", 12_345)
     assert gcs.read("key") == BIG
 
 
-def test_a_download_of_an_object_that_is_replaced_never_mixes(gcs: GcsStore, fake: FakeGcs, tmp_path: Path):
+def test_a_download_of_an_object_that_is_replaced_never_mixes(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path):
     gcs.write("key", BIG)
-    fake.fault("cut", "GET alt=media", 100, then=lambda: fake.put("bucket", "deep/prefix/key", BIG[::-1]))
+    fake_gcs.fault("cut", "GET alt=media", 100, then=lambda: fake_gcs.put("bucket", "deep/prefix/key", BIG[::-1]))
     with pytest.raises(NotFoundError, match="replaced while it was read"):
         gcs.download("key", tmp_path / "copy")
     assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("broken_off", [False, True], ids=["in one piece", "after a break"])
-def test_damaged_bytes_never_become_a_file(gcs: GcsStore, fake: FakeGcs, tmp_path: Path, broken_off: bool):
+def test_damaged_bytes_never_become_a_file(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path, broken_off: bool):
     gcs.write("key", BIG)
     for _ in range(2):
         if broken_off:
-            fake.fault("cut", "GET alt=media", 1_000_000)
-        fake.fault("damage", "GET alt=media")
+            fake_gcs.fault("cut", "GET alt=media", 1_000_000)
+        fake_gcs.fault("damage", "GET alt=media")
     (tmp_path / "copy").write_bytes(b"older")
     with pytest.raises(StorageError, match=r"gs://bucket/deep/prefix/key: 9437184 bytes with crc32c \w+ came through"):
         gcs.download("key", tmp_path / "copy")
@@ -131,34 +115,34 @@ def test_damaged_bytes_never_become_a_file(gcs: GcsStore, fake: FakeGcs, tmp_pat
     [(b"small", "POST uploadType=multipart"), (BIG, "PUT upload_id")],
     ids=["one request", "resumable"],
 )
-def test_an_upload_damaged_on_its_way_is_not_stored(gcs: GcsStore, fake: FakeGcs, data: bytes, request_of: str):
-    fake.fault("damage", request_of)
+def test_an_upload_damaged_on_its_way_is_not_stored(gcs: GcsStore, fake_gcs: FakeGcs, data: bytes, request_of: str):
+    fake_gcs.fault("damage", request_of)
     with pytest.raises(StorageError, match="doesn't match calculated CRC32C"):
         gcs.write("key", data)
-    assert fake.objects == {}
+    assert fake_gcs.objects == {}
 
 
-def test_an_upload_in_several_chunks_outlives_lost_and_refused_chunks(gcs: GcsStore, fake: FakeGcs, tmp_path: Path):
+def test_an_upload_in_several_chunks_outlives_lost_and_refused_chunks(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path):
     (tmp_path / "huge").write_bytes(os.urandom(1 << 20) * 33)
     assert (tmp_path / "huge").stat().st_size > CHUNK_BYTES
-    fake.fault("refuse", "PUT upload_id")
-    fake.fault("lose", "PUT upload_id", times=2)
+    fake_gcs.fault("refuse", "PUT upload_id")
+    fake_gcs.fault("lose", "PUT upload_id", times=2)
     gcs.write("huge", tmp_path / "huge")
-    assert fake.objects["bucket", "deep/prefix/huge"].data == (tmp_path / "huge").read_bytes()
+    assert fake_gcs.objects["bucket", "deep/prefix/huge"].data == (tmp_path / "huge").read_bytes()
 
 
-def test_an_upload_of_which_less_was_kept_is_tried_again_by_the_scheduler(gcs: GcsStore, fake: FakeGcs):
-    fake.fault("keep", "PUT upload_id", 1 << 20)
+def test_an_upload_of_which_less_was_kept_is_tried_again_by_the_scheduler(gcs: GcsStore, fake_gcs: FakeGcs):
+    fake_gcs.fault("keep", "PUT upload_id", 1 << 20)
     with pytest.raises(UnavailableError, match="the upload broke off"):
         gcs.write("key", BIG)
-    assert fake.objects == {}
+    assert fake_gcs.objects == {}
 
 
-def test_a_big_object_that_exists_is_not_sent_at_all(gcs: GcsStore, fake: FakeGcs):
+def test_a_big_object_that_exists_is_not_sent_at_all(gcs: GcsStore, fake_gcs: FakeGcs):
     gcs.write("key", BIG)
-    fake.requests.clear()
+    fake_gcs.requests.clear()
     gcs.write("key", BIG)
-    assert [line.split()[0] for line in fake.requests] == ["POST", "GET"]
+    assert [line.split()[0] for line in fake_gcs.requests] == ["POST", "GET"]
 
 
 @pytest.mark.parametrize(
@@ -172,23 +156,23 @@ def test_a_big_object_that_exists_is_not_sent_at_all(gcs: GcsStore, fake: FakeGc
     ],
 )
 def test_a_missing_permission_is_named_after_one_request(
-    gcs: GcsStore, fake: FakeGcs, method: str, arguments: list[bytes], permission: str
+    gcs: GcsStore, fake_gcs: FakeGcs, method: str, arguments: list[bytes], permission: str
 ):
-    fake.fault("refuse", "", 403)
+    fake_gcs.fault("refuse", "", 403)
     with pytest.raises(AccessError, match=f"gs://bucket/deep/prefix/some/key: permission {permission} is missing"):
         getattr(gcs, method)("some/key", *arguments)
-    assert len(fake.requests) == 1
+    assert len(fake_gcs.requests) == 1
 
 
-def test_a_listing_without_permission_names_it(gcs: GcsStore, fake: FakeGcs):
-    fake.fault("refuse", "", 403)
+def test_a_listing_without_permission_names_it(gcs: GcsStore, fake_gcs: FakeGcs):
+    fake_gcs.fault("refuse", "", 403)
     with pytest.raises(AccessError, match=r"gs://bucket/deep/prefix/a: permission storage.objects.list is missing"):
         list(gcs.list("a"))
-    assert len(fake.requests) == 1
+    assert len(fake_gcs.requests) == 1
 
 
-def test_missing_credentials_are_an_access_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: FakeGcs):
-    fake.fault("refuse", "", 401)
+def test_missing_credentials_are_an_access_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_gcs: FakeGcs):
+    fake_gcs.fault("refuse", "", 401)
     with pytest.raises(AccessError, match="no valid credentials; run `gcloud auth"):
         GcsStore("gs://bucket").read("key")
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
@@ -197,58 +181,60 @@ def test_missing_credentials_are_an_access_error(monkeypatch: pytest.MonkeyPatch
         GcsStore("gs://bucket").read("key")
 
 
-def test_a_listing_goes_over_all_pages_and_leaves_folder_markers_out(gcs: GcsStore, fake: FakeGcs):
+def test_a_listing_goes_over_all_pages_and_leaves_folder_markers_out(gcs: GcsStore, fake_gcs: FakeGcs):
     for name in ["deep/prefix/", "deep/prefix/a/", "deep/prefixed/no"]:
-        fake.put("bucket", name, b"")
+        fake_gcs.put("bucket", name, b"")
     keys = [f"a/{number}" for number in range(10, 17)]
     for key in keys:
         gcs.write(key, b"")
-    fake.page_size = 2
-    fake.requests.clear()
+    fake_gcs.page_size = 2
+    fake_gcs.requests.clear()
     listing = gcs.list()
     assert next(listing) == "a/10"
-    assert len(fake.requests) == 2  # the first page has only markers
+    assert len(fake_gcs.requests) == 2  # the first page has only markers
     assert list(listing) == keys[1:]
 
 
-def test_a_bucket_that_does_not_exist_is_named(fake: FakeGcs):
+def test_a_bucket_that_does_not_exist_is_named(fake_gcs: FakeGcs):
     with pytest.raises(NotFoundError, match="gs://missing/a"):
         list(GcsStore("gs://missing").list("a"))
     with pytest.raises(NotFoundError, match="gs://missing/a"):
         GcsStore("gs://missing").write("a", b"x")
 
 
-def test_a_copy_between_regions_takes_several_requests_and_keeps_what_is_said_about_it(gcs: GcsStore, fake: FakeGcs):
-    fake.put("elsewhere", "report.html", b"x" * 1000, {"contentType": "text/html", "metadata": {"a": "b"}})
-    fake.rewrite_bytes = 300
-    fake.fault("lose", "POST rewriteTo", times=4)
+def test_a_copy_between_regions_takes_several_requests_and_keeps_what_is_said_about_it(
+    gcs: GcsStore, fake_gcs: FakeGcs
+):
+    fake_gcs.put("elsewhere", "report.html", b"x" * 1000, {"contentType": "text/html", "metadata": {"a": "b"}})
+    fake_gcs.rewrite_bytes = 300
+    fake_gcs.fault("lose", "POST rewriteTo", times=4)
     assert gcs.copy("gs://elsewhere/report.html", "report").size == 1000
-    about = fake.objects["bucket", "deep/prefix/report"].about
+    about = fake_gcs.objects["bucket", "deep/prefix/report"].about
     assert about == {"contentType": "text/html", "metadata": {"a": "b"}}
 
 
-def test_a_gzipped_object_comes_as_it_is_stored(gcs: GcsStore, fake: FakeGcs, tmp_path: Path):
-    fake.put("bucket", "deep/prefix/texts.tar.gz", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
+def test_a_gzipped_object_comes_as_it_is_stored(gcs: GcsStore, fake_gcs: FakeGcs, tmp_path: Path):
+    fake_gcs.put("bucket", "deep/prefix/texts.tar.gz", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
     assert gcs.download("texts.tar.gz", tmp_path / "texts.tar.gz") == gcs.stat("texts.tar.gz")
     assert (tmp_path / "texts.tar.gz").read_bytes() == b"\x1f\x8bnot really"
 
 
-def test_a_document_that_was_compressed_on_the_way_is_read_as_it_was_sent(gcs: GcsStore, fake: FakeGcs):
+def test_a_document_that_was_compressed_on_the_way_is_read_as_it_was_sent(gcs: GcsStore, fake_gcs: FakeGcs):
     sent, stored = b'{"kind": "suite"}' * 100, gzip.compress(b'{"kind": "suite"}' * 100)
-    fake.put("bucket", "deep/prefix/suite.json", stored, {"contentEncoding": "gzip"})
+    fake_gcs.put("bucket", "deep/prefix/suite.json", stored, {"contentEncoding": "gzip"})
     assert gcs.read("suite.json") == sent
     assert gcs.read("suite.json", 0, 2) == b"\x1f\x8b", "a part of what is stored"
-    fake.put("bucket", "deep/prefix/texts.json.gz", stored)
+    fake_gcs.put("bucket", "deep/prefix/texts.json.gz", stored)
     assert gcs.read("texts.json.gz") == stored, "a gzip file is a file"
-    fake.put("bucket", "deep/prefix/suite.json", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
+    fake_gcs.put("bucket", "deep/prefix/suite.json", b"\x1f\x8bnot really", {"contentEncoding": "gzip"})
     with pytest.raises(StorageError, match="suite.json: its Content-Encoding is gzip, but its content is not"):
         gcs.read("suite.json")
 
 
-def test_the_fake_decompresses_for_those_who_do_not_take_gzip(fake: FakeGcs):
+def test_the_fake_decompresses_for_those_who_do_not_take_gzip(fake_gcs: FakeGcs):
     """As the service does: whole, whatever range is asked for, with the checksum of what is stored."""
-    stored = fake.put("bucket", "page.html", gzip.compress(b"<html>"), {"contentEncoding": "gzip"})
-    place = f"{fake.url}/download/storage/v1/b/bucket/o/page.html?alt=media"
+    stored = fake_gcs.put("bucket", "page.html", gzip.compress(b"<html>"), {"contentEncoding": "gzip"})
+    place = f"{fake_gcs.url}/download/storage/v1/b/bucket/o/page.html?alt=media"
     with urlopen(Request(place, headers={"Range": "bytes=0-1"})) as answer:
         assert (answer.status, answer.read()) == (200, b"<html>")
         assert answer.headers["Content-Encoding"] is None
@@ -269,16 +255,16 @@ def test_a_full_disk_at_the_end_of_a_download_is_said(gcs: GcsStore, tmp_path: P
     assert names_in(tmp_path) == []
 
 
-def test_many_threads_keep_their_connections(gcs: GcsStore, fake: FakeGcs):
+def test_many_threads_keep_their_connections(gcs: GcsStore, fake_gcs: FakeGcs):
     gcs.write("key", b"x")
-    fake.fault("delay", "alt=media", 30, times=96)
+    fake_gcs.fault("delay", "alt=media", 30, times=96)
     with ThreadPoolExecutor(32) as pool:
         for _ in range(3):
             assert list(pool.map(gcs.read, ["key"] * 32)) == [b"x"] * 32
-    assert len(fake.connections) <= 32
+    assert len(fake_gcs.connections) <= 32
 
 
-def test_a_forked_process_makes_its_own_connections(gcs: GcsStore, fake: FakeGcs):
+def test_a_forked_process_makes_its_own_connections(gcs: GcsStore, fake_gcs: FakeGcs):
     gcs.write("key", b"x")
     child = os.fork()
     if child == 0:
@@ -287,13 +273,13 @@ def test_a_forked_process_makes_its_own_connections(gcs: GcsStore, fake: FakeGcs
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
-    assert len(fake.connections) == 2
+    assert len(fake_gcs.connections) == 2
     assert gcs.read("key") == b"x"
 
 
-def test_the_fake_honours_preconditions_wherever_the_service_does(fake: FakeGcs):
-    fake.put("bucket", "key", b"x")
-    fake.put("bucket", "source", b"y")
+def test_the_fake_honours_preconditions_wherever_the_service_does(fake_gcs: FakeGcs):
+    fake_gcs.put("bucket", "key", b"x")
+    fake_gcs.put("bucket", "source", b"y")
     bucket = storage.Client(project=None).bucket("bucket")
     for condition in ({"if_generation_match": 1}, {"if_metageneration_match": 9}, {"if_generation_match": 0}):
         for call in (
@@ -312,7 +298,7 @@ def test_the_fake_honours_preconditions_wherever_the_service_does(fake: FakeGcs)
         bucket.blob("new").rewrite(bucket.blob("source"), if_source_generation_match=1)
     with pytest.raises(PreconditionFailed):
         bucket.blob("new").upload_from_string(b"", if_generation_not_match=0)
-    assert {name: stored.data for (_, name), stored in fake.objects.items()} == {"key": b"x", "source": b"y"}
+    assert {name: stored.data for (_, name), stored in fake_gcs.objects.items()} == {"key": b"x", "source": b"y"}
     both = bucket.blob("both")
     both.compose([bucket.blob("key"), bucket.blob("source")], if_generation_match=0)
     assert both.download_as_bytes() == b"xy"

@@ -1,0 +1,65 @@
+"""What tests of the verbs for runs share: a Kubeflow, the cluster it is on, and runs that are under way.
+
+A plugin of pytest (see `conftest.py`), so that its fixtures are everywhere; kfp, which is slow to import and not
+everywhere, is imported on use only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubernetes import FakeCluster
+from tests.launching import write_kubeconfig
+
+Read = pytest.CaptureFixture[str]
+Start = Callable[..., str]
+NO_CLUSTER = "no Kubernetes cluster"
+
+
+@pytest.fixture
+def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
+    """The one that commands talk to by default."""
+    from tests.fakes.kubeflow_client import look_at_once
+
+    look_at_once(monkeypatch)
+    with FakeKubeflow() as kubeflow:
+        monkeypatch.setenv("HQCLIP_KFP_HOST", kubeflow.url)
+        yield kubeflow
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """Pods and jobs are in Kubeflow's own namespace; the kubeconfig is for work in another."""
+    with FakeCluster(namespace="kubeflow") as kubernetes:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", kubernetes.url)))
+        yield kubernetes
+
+
+@pytest.fixture
+def start(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> Start:
+    """`start(plan_launch="gs://...")`: a run that is under way; its id."""
+    from pipelines.client import runs
+    from tests.fakes.kubeflow_client import call, write_package
+
+    package = write_package(tmp_path)
+
+    def start(name: str = "", experiment: str = "hqclip", **inputs: str) -> str:
+        words = ["--experiment", experiment]
+        words += [word for key, value in inputs.items() for word in ("--set", f"{key}={value}")]
+        words += ["--name", name] if name else []
+        assert call(runs, package, "--set", "store=gs://bucket/hq", *words, "-o", "json") == 0
+        run_id = str(json.loads(capsys.readouterr().out)["run_id"])
+        kubeflow.state(run_id, "RUNNING")
+        return run_id
+
+    return start
+
+
+def shown(capsys: Read) -> Any:
+    return json.loads(capsys.readouterr().out)
