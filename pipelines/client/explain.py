@@ -11,6 +11,7 @@ from typing import Any
 from hqclip.errors import HQClipError
 from hqclip.log import REASON
 from hqclip.stages import LAUNCHABLE
+from hqclip.task_records import REASONS
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.output import say, show
@@ -26,21 +27,6 @@ _SIGNS = (
     (r"Unschedulable|Insufficient|exceeded quota|0/\d+ nodes", "no_machines"),
     (r"exceeded its deadline|DeadlineExceeded|active deadline", "timeout"),
 )
-_BY_CODE = {
-    1: "bug",
-    64: "setting",
-    65: "data",
-    66: "not_found",
-    69: "service",
-    70: "crash_loop",
-    73: "conflict",
-    74: "storage",
-    75: "stopped",
-    77: "access",
-    78: "software",
-    137: "out_of_memory",
-    143: "stopped",
-}
 ADVICE = {
     "out_of_memory": "smaller batches (plan_overrides), or more memory for the task",
     "image": "check name, tag and pull secret of the image",
@@ -114,7 +100,7 @@ def kind_of(texts: Sequence[str], exit_code: int | None) -> str:
         exit_code = int(match[1] or match[2])
     if exit_code in (None, 0):
         return "unknown"
-    return _BY_CODE.get(exit_code or 0, "unknown")
+    return REASONS.get(exit_code or 0, "unknown")
 
 
 def telling_line(lines: Iterable[str]) -> str:
