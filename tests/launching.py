@@ -6,6 +6,7 @@ A plugin of pytest (see `conftest.py`), so that its fixtures are everywhere.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,15 +26,17 @@ SETTINGS = {"dataset": "datasets/0123456789abcdef/dataset.json", "run": "000001-
 IMAGE = "registry.example/hqclip/train@sha256:0123"
 PLURAL = {"volcano": "jobs", "jobset": "jobsets"}
 JOBS = r"/jobs(ets)?"  # of either kind
+PATIENCE_S = 60.0
 CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
 PODS = r"/pods\?"
 
 
 @pytest.fixture
 def cluster() -> Iterator[FakeCluster]:
-    """Nothing points to it yet: that is `at_once`."""
+    """Nothing points to it yet: that is `at_once`. Nobody reads its logs when it is gone."""
     with FakeCluster() as cluster:
         yield cluster
+    nobody_follows()
 
 
 @pytest.fixture
@@ -69,6 +72,14 @@ def spec(tmp_path: Path, scheduler: str, **given: Any) -> LaunchSpec:
 
 def settings(tmp_path: Path, **given: Any) -> dict[str, Any]:
     return {"store": str(tmp_path / "store"), **SETTINGS, **given}
+
+
+def nobody_follows() -> None:
+    """Wait until no thread follows a pod."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("log-"):
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive(), "a pod is followed, though nobody watches its job"
 
 
 def posts(cluster: FakeCluster) -> int:

@@ -9,9 +9,12 @@ import pytest
 
 from hqclip.errors import AccessError, ConfigError, HQClipError, UnavailableError
 from hqclip.launch import watch
+from hqclip.launch.follow import PAUSE_S, Follower
+from hqclip.launch.kube import connect
 from hqclip.launch.run import LaunchError, launch
+from hqclip.store import open_store
 from tests.fakes.kubernetes import FakeCluster
-from tests.launching import CREATE, LOOK, PLURAL, PODS, Pods, settings, spec, write_kubeconfig
+from tests.launching import CREATE, LOOK, PLURAL, PODS, Pods, nobody_follows, settings, spec, write_kubeconfig
 
 pytestmark = pytest.mark.usefixtures("at_once")
 
@@ -74,6 +77,33 @@ def test_a_kill_that_left_no_word_is_told_by_the_pod(
     with pytest.raises(LaunchError, match=r"was killed: [\w-]+: OOMKilled.*more memory") as refusal:
         launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
     assert refusal.value.exit_code == 137
+
+
+@pytest.mark.parametrize("code", [400, 500, 503])
+def test_who_cannot_read_a_log_stops_asking_when_nobody_watches(
+    cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path, code: int
+) -> None:
+    def fail_beside_a_pod_that_runs() -> None:
+        cluster.end_pod(pods.start()[1], 1)
+        pods.phase("Failed", 0, "FailedJobs", "a pod failed")
+
+    cluster.fail("GET", "/log", code, times=1_000_000)
+    cluster.then("POST", CREATE, fail_beside_a_pod_that_runs)
+    with pytest.raises(LaunchError):
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    nobody_follows()
+    assert cluster.names("pods")
+
+
+def test_a_log_that_cannot_be_read_is_not_asked_for_without_a_pause(cluster: FakeCluster, tmp_path: Path) -> None:
+    pod = cluster.add("pods", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"phase": "Running"}})
+    cluster.fail("GET", "/log", 503, times=1_000_000)
+    follower = Follower(connect(), open_store(str(tmp_path)), "launch/p/1", whose="all")
+    follower.look([(0, pod)])
+    cluster.until(lambda: cluster.requests)
+    follower.finish(2 * PAUSE_S)
+    follower.stop()
+    assert len(cluster.requests) < 12
 
 
 def test_a_job_that_writes_nothing_for_too_long_is_given_up(

@@ -272,7 +272,7 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(cluster: FakeCluster, po
     cluster.drop_log_after(name, 3)
     cluster.drop_log_after(name, 4)
     pods.end(0)
-    lines = list(follow_pod(connect(), cluster.get("pods", name), lambda _: None))
+    lines = list(follow_pod(connect(), cluster.get("pods", name), lambda _: False))
     assert lines == [f"line {n}" for n in range(9)]
     cluster.assert_all_faults_fired()
 

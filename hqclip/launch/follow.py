@@ -30,7 +30,7 @@ class Follower:
         self._cluster, self._store, self._key = cluster, store, key
         self._all, self._none = whose == "all", whose == "none"
         self._threads: dict[str, threading.Thread] = {}
-        self._end = threading.Event()
+        self._ended, self._stopped = threading.Event(), threading.Event()
 
     def look(self, pods: list[tuple[int, Json]]) -> None:
         """Follow the pods that are new: node number and pod."""
@@ -44,16 +44,30 @@ class Follower:
                 thread.start()
 
     def finish(self, seconds: float = 5.0) -> None:
-        """Let the threads read to the end, all together for so long."""
-        self._end.set()
+        """The job has ended: let the threads read to the end, all together for so long."""
+        self._ended.set()
         deadline = time.monotonic() + seconds
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def stop(self) -> None:
+        """Nobody watches any more: no thread asks the cluster again, and one that still reads ends with its line."""
+        self._stopped.set()
+        self._ended.set()
+
+    def _pause(self, seconds: float) -> bool:
+        """Before the next try, which comes at once when the job has just ended; whether there is none."""
+        if self._ended.is_set():
+            return self._stopped.wait(seconds)
+        self._ended.wait(seconds)
+        return self._stopped.is_set()
+
     def _follow(self, node: int, pod: Json) -> None:
         kept = bytearray()
         prefix = f"[{node}] " if self._all else ""
-        for line in follow_pod(self._cluster, pod, self._end.wait):
+        for line in follow_pod(self._cluster, pod, self._pause):
+            if self._stopped.is_set():
+                break
             sys.stderr.write(f"{prefix}{line}\n")
             kept += line.encode() + b"\n"
             del kept[:-KEPT_BYTES]
@@ -64,8 +78,11 @@ class Follower:
             log.warning("launch", f"the log of node {node} was not kept: {error}")
 
 
-def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> Iterator[str]:
-    """Lines of a pod until it has ended or is gone; each line once, however often the connection breaks."""
+def follow_pod(cluster: Cluster, pod: Json, pause: Callable[[float], bool]) -> Iterator[str]:
+    """Lines of a pod until it has ended or is gone; each line once, however often the connection breaks.
+
+    `pause` lets some seconds pass before a connection is made again; True of it gives up.
+    """
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     seen = _Seen()
     while True:
@@ -82,7 +99,8 @@ def follow_pod(cluster: Cluster, pod: Json, wait: Callable[[float], object]) -> 
             return
         except HQClipError:
             pass  # the line broke, or the container has not begun
-        wait(PAUSE_S)
+        if pause(PAUSE_S):
+            return
 
 
 class _Seen:

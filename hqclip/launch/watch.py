@@ -57,17 +57,20 @@ class Watch:
         """Follow the job until it has ended, is gone, or has used up its time."""
         follower = Follower(self._cluster, self._store, job.key, whose=self._spec.follow)
         limits = Limits(self._spec, job, self._store, self._clock)
-        while True:
-            try:
-                outcome = self._look(job, follower, limits)
-                self._lasts("deaf", False)
-            except UnavailableError as error:
-                self._be_patient(job, error)
-                outcome = None
-            if outcome is not None:
-                follower.finish(5.0 if outcome.fault is None else 0.5)
-                return outcome
-            self._cluster.wait(POLL_S)
+        try:
+            while True:
+                try:
+                    outcome = self._look(job, follower, limits)
+                    self._lasts("deaf", False)
+                except UnavailableError as error:
+                    self._be_patient(job, error)
+                    outcome = None
+                if outcome is not None:
+                    follower.finish(5.0 if outcome.fault is None else 0.5)
+                    return outcome
+                self._cluster.wait(POLL_S)
+        finally:
+            follower.stop()
 
     def _look(self, job: Job, follower: Follower, limits: Limits) -> Outcome | None:
         """One look at the job; how it ended, if it has."""
