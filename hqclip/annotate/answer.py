@@ -14,6 +14,8 @@ MAX_STARTS = 256  # places where an object may begin that are tried, from the en
 _REFUSAL = re.compile(r"\s*(i(['’]?m| am) (sorry|unable)|sorry,|i can(?:no|['’])t |as an ai\b)", re.I)
 _CLOSING = re.compile(r"</\w+>")  # of the reasoning that some models write first
 _BEGUN = re.compile(r'\{\s*"[^\s,:\]}]')  # an object with a field, which never looks so inside of a JSON string
+_JSON = json.JSONDecoder(strict=False)
+_BETWEEN_WORDS = re.compile(r"\W+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # can be written in JSON but not in UTF-8
 
 
@@ -71,20 +73,20 @@ def _found(text: str, whole: Any) -> tuple[Any, bool]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        return _JSON.decode(text)
     except (ValueError, RecursionError):
         return None
 
 
 def _last_that_fits(text: str) -> Any:
     """The last object of the schema inside a text; None if a further one was begun behind it and cannot be read."""
-    read, end = json.JSONDecoder(strict=False), len(text)
+    end = len(text)
     for _ in range(MAX_STARTS):
         end = text.rfind("{", 0, end)
         if end < 0:
             return None
         try:
-            document, _ = read.raw_decode(text, end)
+            document, _ = _JSON.raw_decode(text, end)
         except (ValueError, RecursionError):
             if _BEGUN.match(text, end):
                 return None
@@ -103,7 +105,7 @@ def _is_texts(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= MAX_TEXTS
-        and all(isinstance(part, str) and not _LONE_SURROGATE.search(part) for part in value)
+        and all(isinstance(part, str) and (part.isascii() or not _LONE_SURROGATE.search(part)) for part in value)
     )
 
 
@@ -115,4 +117,4 @@ def _repeats(text: str, words: int = 3, share: float = 0.5) -> bool:
 
 
 def _key(text: str) -> str:
-    return re.sub(r"\W+", " ", text.casefold()).strip()
+    return _BETWEEN_WORDS.sub(" ", text.casefold()).strip()
