@@ -77,7 +77,7 @@ def test_every_picture_has_one_row_and_the_window_is_full_but_never_too_full():
 
 def test_a_slow_answer_holds_up_nobody():
     engine = ScriptedEngine(hangs=[f"{0:032x}"], delay_s=0.002)
-    rows, _ = dispatch(engine, pictures(400), window=2, timeout_s=0.1)
+    rows, _ = dispatch(engine, pictures(400), window=2, timeout_s=0.4)
     assert statuses(rows) == [Status.TIMED_OUT] + [Status.OK] * 399
     assert engine.starts == 1
     assert rows[f"{0:032x}"].attempts == 3
@@ -199,7 +199,7 @@ def test_an_engine_that_hangs_is_started_again():
             return await super()._answer(request)
 
     engine = HangsFirst()
-    rows, dispatcher = dispatch(engine, pictures(20), timeout_s=0.1)
+    rows, dispatcher = dispatch(engine, pictures(20), timeout_s=0.4)
     assert statuses(rows) == [Status.OK] * 20
     assert dispatcher.counts.restarts == 1
     assert dispatcher.counts.deaths == ["nothing was answered for 0 s"]

@@ -140,7 +140,7 @@ def test_what_is_on_record_is_not_asked_again(asked: Callable[..., ResponseLog])
 
 
 def test_an_answer_that_never_comes_is_counted(asked: Callable[..., ResponseLog], refs: list[ImageRef]) -> None:
-    responses = asked(ScriptedEngine(hangs=[refs[0].uid]), replace(LIMITS, patience=Limits(timeout_s=0.05))).responses
+    responses = asked(ScriptedEngine(hangs=[refs[0].uid]), replace(LIMITS, patience=Limits(timeout_s=0.5))).responses
     assert [response.status for response in responses.values()].count(Status.TIMED_OUT) == 1
     assert len(responses) == 10
 

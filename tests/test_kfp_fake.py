@@ -140,7 +140,7 @@ def test_a_run_lives_and_ends_as_the_test_says(
     fake.task(run.run_id, "train", "RUNNING", pod="small-abc-system-container-impl-1")
     fake.task(run.run_id, "train", "FAILED", error="exit code 65")
     fake.finish(run.run_id, "FAILED")
-    ended = client.wait_for_run_completion(run.run_id, timeout=5)
+    ended = client.wait_for_run_completion(run.run_id, timeout=600)
     (task,) = ended.run_details.task_details
     assert (ended.state, task.state, task.error.message) == ("FAILED", "FAILED", "exit code 65")
     assert [status.state for status in ended.state_history] == ["PENDING", "RUNNING", "FAILED"]

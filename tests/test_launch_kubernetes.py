@@ -82,8 +82,8 @@ def test_sigterm_to_the_launcher_deletes_the_job_before_anything_else(
         name, before = pods.name, len(cluster.requests)
         cluster.until(lambda: len(cluster.requests) > before + 3)
         launcher.send_signal(signal.SIGTERM)
-        cluster.until(lambda: not cluster.names(PLURAL[scheduler]), timeout_s=10)
-        assert launcher.wait(10) == 143
+        cluster.until(lambda: not cluster.names(PLURAL[scheduler]))
+        assert launcher.wait(600) == 143
         assert launcher.stderr is not None
         assert f"stopped, and {name} with it" in launcher.stderr.read()
     assert cluster.names("pods") == []
@@ -258,7 +258,7 @@ def test_logs_of_every_attempt_are_shown_and_kept(
     working = threading.Thread(target=work, daemon=True)
     working.start()
     launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
-    working.join(10)
+    working.join(60)
     shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("attempt")]
     assert shown == [f"attempt {number} line {n}" for number in range(2) for n in range(6)]
     assert len(list(pods.store.list(f"launch/{pods.key}/logs/"))) == 2

@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., l
 def nothing_left(tiny: TrainConfig) -> Iterator[None]:
     """No test leaves a process behind that works on its store."""
     yield
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while processes(tiny.store):
         assert time.monotonic() < deadline, f"left behind: {processes(tiny.store)}"
         time.sleep(0.1)
@@ -57,7 +57,7 @@ def start(config: TrainConfig, *more: str) -> subprocess.Popen[str]:
 
 def run(config: TrainConfig, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(config, *more), cwd=ROOT, capture_output=True, text=True, check=False, env=environment(), timeout=120
+        command(config, *more), cwd=ROOT, capture_output=True, text=True, check=False, env=environment(), timeout=600
     )
 
 

@@ -13,7 +13,7 @@ from hqclip.launch.lease import LeaseKeeper, LeaseWatch
 from hqclip.store import ObjectInfo
 from hqclip.store.local import LocalStore
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Watch:

@@ -11,16 +11,20 @@ import psutil
 
 PARENT = """
 import subprocess, sys, time
+import psutil
 from hqclip.annotate.process_reaper import ProcessReaper
-early = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+early = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 watcher = ProcessReaper()
-late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-time.sleep(1.5)
+late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+looked = psutil.Process(watcher._process.pid).num_ctx_switches  # it sleeps between two looks
+before = looked().voluntary
+while looked().voluntary < before + 3:
+    time.sleep(0.05)
 print(early.pid, late.pid, flush=True)
 if sys.argv[1] == "finish":
     watcher.finish()
     print("finished", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -41,7 +45,7 @@ def test_what_a_killed_process_had_started_dies_with_it():
     parent, early, late = start("killed")
     parent.kill()
     parent.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while is_running(late) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(late)

@@ -118,7 +118,7 @@ def test_cleaning_twice_changes_nothing_and_the_result_is_storable(text: str) ->
     assert len(cleaned.encode()) <= 4 * MAX_ALT_TEXT
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)  # with work that grew by the square it would be hours
 @pytest.mark.parametrize(("left", "right"), [("word ", ""), ("<", ">"), ("<|", "|>"), ("\u200b", ""), ("\u0301", "<")])
 def test_a_megabyte_is_cut_at_once(left: str, right: str) -> None:
     assert len(clean_alt_text(left * 400_000 + "x" + right * 400_000)) <= MAX_ALT_TEXT

@@ -16,7 +16,7 @@ from hqclip.agent import rendezvous
 from hqclip.agent.rendezvous import Rendezvous, split_endpoint
 from hqclip.errors import ConfigError, HQClipError, UnavailableError
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture

@@ -206,9 +206,9 @@ def tensorboard(folder: Path, *more: str) -> Iterator[Callable[[], list[int]]]:
 
     def steps() -> list[int]:
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return [int(step) for _, step, _ in json.load(answer)]
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return []
 
     program = str(Path(sys.executable).parent / command[0])
@@ -217,10 +217,10 @@ def tensorboard(folder: Path, *more: str) -> Iterator[Callable[[], list[int]]]:
         yield steps
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(600)
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(holds: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not happen"
