@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = [each for marker in item.iter_markers("needs") for each in marker.args]
     if missing := PLACE.missing(wanted):
-        pytest.skip(f"wanted: {missing}")
+        pytest.skip(f"wants {', '.join(missing)}")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -46,6 +46,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not _CASES:
         return
+    for each in PLACE.missing(list(WANTED)):
+        terminalreporter.write_line(f"{each} was not found: {WANTED[each]}")
     text = markdown(versions(PLACE), list(_CASES.values()))
     terminalreporter.write_line("\n" + text)
     if path := config.getoption("--table"):

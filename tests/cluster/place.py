@@ -113,9 +113,9 @@ class Place:
         """`kubectl ...`."""
         return self.run("kubectl", *words, **more)
 
-    def missing(self, wanted: Sequence[str]) -> str:
-        """What of the `wanted` is not here, in words; empty if all of it is."""
-        return "; ".join(WANTED[each] for each in wanted if not self.has(each))
+    def missing(self, wanted: Sequence[str]) -> list[str]:
+        """Names of what of the `wanted` is not here."""
+        return [each for each in wanted if not self.has(each)]
 
     def has(self, what: str) -> bool:
         """Whether this is here; it is looked for once."""
