@@ -75,6 +75,10 @@ class Place:
         """Where jobs are launched: made and removed by the suite if nothing names one."""
         return self.environment.get(NAMESPACE) or self.name
 
+    def image(self, role: str) -> str:
+        """The image of a role, as `components/images.py` names it."""
+        return f"{self.environment.get('HQCLIP_REGISTRY') or 'hqclip'}/{role}:{self.environment['HQCLIP_TAG']}"
+
     @property
     def kubeflow_namespace(self) -> str:
         """Where the pods of runs are."""
@@ -95,9 +99,9 @@ class Place:
         )
         return Done(command, done.returncode, done.stdout, done.stderr)
 
-    def start(self, *command: str, log: Path) -> subprocess.Popen[bytes]:
-        """A command that goes on; what it says is in `log`."""
-        environment = {**self.environment, "PYTHONPATH": str(ROOT)}
+    def start(self, *command: str, log: Path, **more: str) -> subprocess.Popen[bytes]:
+        """A command that goes on, with the shell's environment and `more`; what it says is in `log`."""
+        environment = {**self.environment, "PYTHONPATH": str(ROOT), **more}
         with log.open("wb") as file:
             return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
 
