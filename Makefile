@@ -55,6 +55,9 @@ test-client: $(READY) ## run the launcher's tests with the newest Kubernetes cli
 	PYTHONPATH=build/newest $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
 		tests/test_launch_kubernetes.py tests/test_launch_faults.py tests/test_jobs.py
 
+test-cluster: $(READY) ## run the product on the cluster that KUBECONFIG and HQCLIP_KFP_HOST name (docs/compatibility.md)
+	$(BIN)/python -m pytest -v --timeout 1800 --confcutdir tests tests/cluster $(if $(TABLE),--table $(TABLE))
+
 check: $(READY) ## lint, format, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -26,6 +26,7 @@ FIXED = {
     "HF_HUB_OFFLINE": "1",
     "KUBECONFIG": os.devnull,  # an empty one is no cluster; without any, clients look for a pod's
 }
+GIVEN = dict(os.environ)  # what the shell has given, for the one suite that wants the world: tests/cluster
 
 
 def be_alone() -> None:

@@ -1,0 +1,73 @@
+"""What the cases on a cluster share: the place, what they want of it, and the table of what held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.place import WANTED, Done, Place, versions
+from tests.cluster.runs import World, draw_world, ended, remove_all
+from tests.cluster.table import Case, markdown
+
+PLACE = Place()
+_CASES: dict[str, Case] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", type=Path, help="where the table of what held goes, as Markdown")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"needs(what, ...): skipped by name where it is not there; of {', '.join(WANTED)}"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = [each for marker in item.iter_markers("needs") for each in marker.args]
+    if missing := PLACE.missing(wanted):
+        pytest.skip(f"wants {', '.join(missing)}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    title = " ".join((item.function.__doc__ or item.name).split()).rstrip(".")  # type: ignore[attr-defined]
+    if parameters := getattr(item, "callspec", None):
+        title += f" ({', '.join(str(value) for value in parameters.params.values())})"
+    before = _CASES.get(item.nodeid, Case(Path(item.path).stem.removeprefix("test_"), title))
+    _CASES[item.nodeid] = before.after(report)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not _CASES:
+        return
+    for each in PLACE.missing(list(WANTED)):
+        terminalreporter.write_line(f"{each} was not found: {WANTED[each]}")
+    text = markdown(versions(PLACE), list(_CASES.values()))
+    terminalreporter.write_line("\n" + text)
+    if path := config.getoption("--table"):
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Place]:
+    """The cluster, Kubeflow and the store that the environment names; what the suite made there is removed."""
+    yield PLACE
+    remove_all(PLACE)
+
+
+@pytest.fixture(scope="session")
+def world(place: Place) -> World:
+    """The shapes world, in a part of the store that is this suite's alone."""
+    return draw_world(place)
+
+
+@pytest.fixture(scope="session")
+def cycle(place: Place, world: World) -> Done:
+    """A first cycle, waited for."""
+    return ended(place, "refine", world.refine)

@@ -1,0 +1,139 @@
+"""Runs of the suite: the world they work on, a run until its end, its tasks by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cluster.place import Done, Place
+
+PICTURES, SCENES, SAMPLES = 128, 16, 320  # the least that all stages still have work with
+_ID = re.compile(r"started run ([0-9a-f-]{36})")
+
+
+@dataclass(frozen=True)
+class World:
+    """The shapes world in the store, and the inputs of a small refinement of it."""
+
+    store: str
+    shards: str
+    suite: str
+
+    @property
+    def refine(self) -> dict[str, Any]:
+        """Inputs of a first cycle."""
+        return {
+            "store": self.store,
+            "download_shards": self.shards,
+            "evaluate_suite": self.suite,
+            "plan_preset": "demo-quick",
+            "plan_cycle": 1,
+            "train_trials": "hqclip",
+            "train_samples_seen": SAMPLES,
+        }
+
+
+def draw_world(place: Place) -> World:
+    """Draw it, in the part of the store that is this suite's."""
+    words = ("demo", "world", "--store", f"{place.store}/world", "--images", str(PICTURES), "--scenes", str(SCENES))
+    drawn = place.hqclip(*words).ok().json
+    return World(f"{place.store}/store", drawn["shards"], drawn["suite"])
+
+
+def flags(inputs: Mapping[str, Any]) -> list[str]:
+    """Inputs as the words of a command."""
+    return [word for name, value in inputs.items() for word in ("--set", f"{name}={value}")]
+
+
+def started(place: Place, pipeline: str, inputs: Mapping[str, Any], *words: str) -> str:
+    """The id of a run that was started and goes on."""
+    return str(place.pipelines(*_command(place, pipeline, inputs), *words, "-o", "json").ok().json["run_id"])
+
+
+def ended(place: Place, pipeline: str, inputs: Mapping[str, Any], *words: str) -> Done:
+    """A run, waited for."""
+    return place.pipelines(*_command(place, pipeline, inputs), *words, "--wait", "--poll-s", "5")
+
+
+def _command(place: Place, pipeline: str, inputs: Mapping[str, Any]) -> list[str]:
+    return ["run", pipeline, "--experiment", place.name, "--requests", "small", *flags(inputs)]
+
+
+def run_id(done: Done) -> str:
+    """Of a run that was waited for."""
+    found = _ID.search(done.err)
+    assert found, done.err
+    return found[1]
+
+
+def tasks(place: Place, run: str) -> dict[str, str]:
+    """The states of the tasks of a run by their names."""
+    told = place.pipelines("status", run, "-o", "json").ok().json
+    return {task["task"]: task["state"] for task in told["tasks"]}
+
+
+def pods_of(place: Place, run: str, task: str) -> list[str]:
+    """Names of the pods that run a task just now."""
+    chosen = ("-n", place.kubeflow_namespace, "-l", f"pipeline/runid={run}", "--field-selector", "status.phase=Running")
+    pods = place.kubectl("get", "pods", *chosen, "-o", "json").ok().json["items"]
+    return [pod["metadata"]["name"] for pod in pods if _is_of(pod, task)]
+
+
+def _is_of(pod: dict[str, Any], task: str) -> bool:
+    """Whether a pod runs the user's code of this task, which is in its command; a driver's never is."""
+    parts = [part for each in pod["spec"]["containers"] for part in each.get("command", []) + each.get("args", [])]
+    return any(f"def {task}(" in part for part in parts)
+
+
+def terminate(place: Place, run: str) -> None:
+    """By Kubeflow's API alone, as its page does; one that has ended is let be."""
+    url = f"{place.environment['HQCLIP_KFP_HOST'].rstrip('/')}/apis/v2beta1/runs/{run}:terminate"
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(url, method="POST", data=b""), timeout=60).close()
+
+
+def remove_all(place: Place) -> None:
+    """Runs and experiments of the suite, and all that it has in the store."""
+    if place.has("kubeflow"):
+        for experiment in (place.name, f"{place.name}-nightly"):
+            place.run(sys.executable, "-c", _FORGET, experiment).ok()
+    if place.has("store"):
+        code = "import sys; from hqclip.store import open_store; store = open_store(sys.argv[1])"
+        place.run(
+            sys.executable, "-c", f"{code}; [store.delete(key) for key in list(store.list(''))]", place.store
+        ).ok()
+
+
+_FORGET = """
+import os, sys, kfp
+client = kfp.Client(host=os.environ["HQCLIP_KFP_HOST"])
+try:
+    experiment = client.get_experiment(experiment_name=sys.argv[1]).experiment_id
+except ValueError:
+    sys.exit()
+for run in client.list_runs(experiment_id=experiment, page_size=100).runs or []:
+    client.delete_run(run.run_id)
+client.delete_experiment(experiment)
+"""
+
+
+def is_free(place: Place, store: str) -> bool:
+    """Whether another run would be let in."""
+    code = "import sys; from hqclip.cycle.lock import take; from hqclip.store import open_store"
+    look = f"{code}; print(take(open_store(sys.argv[1]), 'whoever comes next', 1))"
+    return not place.run(sys.executable, "-c", look, store).ok().out.strip()
+
+
+def until(happened: Callable[[], object], patience_s: float) -> None:
+    """Wait for something; the test fails if it has not happened by then."""
+    end = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < end, f"it did not happen within {patience_s:.0f} s"
+        time.sleep(3)

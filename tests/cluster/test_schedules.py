@@ -1,0 +1,65 @@
+"""Recurring runs: two ticks with nothing to do, paused, resumed, deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.place import Done, Place
+from tests.cluster.runs import World, until
+
+pytestmark = pytest.mark.needs("kubeflow", "store", "images")
+EVERY_S = 60
+
+
+@pytest.fixture
+def schedule(place: Place, world: World, cycle: Done, tmp_path: Path) -> Iterator[str]:
+    """A schedule of the cycle that has been done already, every minute."""
+    cycle.ok()
+    name = f"{place.name}-nightly"
+    wanted = {
+        "name": name,
+        "pipeline": "refine",
+        "cron": "0 * * * * *",
+        "inputs": world.refine,
+        "experiment": place.name,
+    }
+    file = tmp_path / "schedule.yaml"
+    file.write_text(yaml.safe_dump({"group": place.name, "schedules": [wanted]}))
+    place.pipelines("schedule", "apply", str(file)).ok()
+    assert place.pipelines("schedule", "diff", str(file), "--exit-code").ok()
+    yield name
+    place.pipelines("schedule", "delete", name).ok()
+    assert name not in {row["name"] for row in listed(place)}
+
+
+def listed(place: Place) -> list[dict[str, Any]]:
+    return list(place.pipelines("schedule", "list", "-o", "json").ok().json)
+
+
+def runs(place: Place) -> list[dict[str, Any]]:
+    return list(place.pipelines("status", "--experiment", f"{place.name}-nightly", "-o", "json").ok().json)
+
+
+def test_two_ticks(place: Place, schedule: str) -> None:
+    """Two ticks with nothing to do end well; paused, none follows; resumed, they do."""
+
+    def ended() -> list[dict[str, Any]]:
+        return [run for run in runs(place) if run["state"] == "SUCCEEDED"]
+
+    until(lambda: len(ended()) >= 2, 8 * EVERY_S)
+    place.pipelines("schedule", "pause", schedule).ok()
+    until(lambda: all(run["state"] not in ("PENDING", "RUNNING") for run in runs(place)), 4 * EVERY_S)
+    before = len(runs(place))
+    time.sleep(1.5 * EVERY_S)
+    assert len(runs(place)) == before
+    place.pipelines("schedule", "resume", schedule).ok()
+    until(lambda: len(runs(place)) > before, 3 * EVERY_S)
+    place.pipelines("schedule", "pause", schedule).ok()
+    until(lambda: all(run["state"] not in ("PENDING", "RUNNING") for run in runs(place)), 4 * EVERY_S)
+    assert {run["state"] for run in runs(place)} == {"SUCCEEDED"}
