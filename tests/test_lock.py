@@ -72,8 +72,7 @@ def test_the_same_run_takes_it_again_when_a_task_is_repeated(store: LocalStore) 
 
 def test_when_a_run_has_ended_the_next_one_gets_in(store: LocalStore) -> None:
     lock.take(store, "monday", 7)
-    said = finish(store.uri, "FAILED", "out of memory", "monday")
-    assert "out of memory" in said
+    assert "refused before its first task began" in finish(store.uri, "monday")
     assert lock.take(store, "tuesday", 8) is None
 
 
@@ -203,5 +202,61 @@ def test_the_lock_of_a_local_run_ends_with_its_process(store: LocalStore, monkey
     assert "is being refined by run local:" in why(lock.take(store, "tuesday", 1))
     assert lock.take(store, f"local:elsewhere:{gone.pid}", 1)  # another machine's: nothing is known of it
     monkeypatch.setenv(lock.LOCAL_RUN, alive)
-    finish(store.uri, "SUCCEEDED", "", "what Kubeflow calls it")
+    finish(store.uri, "what Kubeflow calls it")
     assert lock.take(store, "tuesday", 1) is None
+
+
+def test_a_lock_whose_run_was_told_to_end_is_free_within_two_minutes(store: Clocked) -> None:
+    lock.take(store, "monday", 7)
+    store.now += 30
+    lock.mark_ending(store, "monday")
+    store.now += lock.ENDING_S - 1
+    assert why(lock.take(store, "tuesday", 7)).endswith("(seen 129 s ago, and told to end)")
+    store.now += 1
+    assert lock.take(store, "tuesday", 7) is None
+    assert lock.ENDING_S <= 120
+
+
+def test_a_run_that_goes_on_in_another_pod_takes_back_that_it_ends(store: Clocked) -> None:
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "monday")
+    store.now += 1
+    with lock.held(store, "monday"):
+        pass
+    store.now += lock.ENDING_S
+    assert why(lock.take(store, "tuesday", 7)).endswith("(seen 100 s ago)")
+
+
+def test_a_task_that_was_told_to_end_gives_no_sign_of_life(store: Clocked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    lock.take(store, "monday", 7)
+    is_over = threading.Event()
+    with lock.held(store, "monday", is_over):
+        is_over.set()
+        time.sleep(0.05)  # for a beat that is under way
+        lock.mark_ending(store, "monday")
+        store.now += lock.ENDING_S
+        time.sleep(0.05)
+        assert lock.take(store, "tuesday", 7) is None
+
+
+def test_the_end_of_another_run_is_not_that_of_the_owner(store: Clocked) -> None:
+    lock.mark_ending(store, "sunday")
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "")
+    for damaged in (b"{", b"[]", b'{"owner": 1}', b'{"owner": "sunday"}'):
+        store.write(lock.ENDING, damaged, create_only=False)
+        store.now += lock.ENDING_S
+        assert lock.take(store, "tuesday", 7)
+
+
+@pytest.mark.parametrize(("state", "age_s", "gets_in"), [("over", 0, True), ("running", 1e6, False), ("", 1e6, True)])
+def test_what_kubernetes_says_of_a_run_goes_before_its_age(
+    store: Clocked, monkeypatch: pytest.MonkeyPatch, state: str, age_s: float, gets_in: bool
+) -> None:
+    """A task may wait longer for its machine than any lock is old; a run that is over does nothing more."""
+    monkeypatch.setattr(lock, "state_of", {"monday": state}.__getitem__)
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "monday")
+    store.now += age_s
+    assert (lock.take(store, "tuesday", 7) is None) is gets_in

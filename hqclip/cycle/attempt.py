@@ -36,6 +36,7 @@ DECIDED = {
     "evaluate": ("evaluation", "average"),
     "promote": ("cycle", "verdict", "reason", "candidate", "average", "margin", "report"),
     "select": ("best", "reason", "average", "report"),
+    "finish": ("outcome", "task", "reason"),
 }  # what a person wants to know, of the result of each stage
 
 
