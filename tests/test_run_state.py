@@ -43,7 +43,7 @@ class Cluster:
         assert path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
         assert accepted == "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
         found = [{"metadata": {"labels": labels}} for labels in self.workflows if labels.get(name) == value]
-        return {"kind": "PartialObjectMetadataList", "items": found} if self.code == 200 else {}, self.code
+        return {"kind": "PartialObjectMetadataList", "items": found or None} if self.code == 200 else {}, self.code
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 def test_a_run_is_over_when_its_workflow_is(cluster: Cluster) -> None:
     other = {run_state.RUN_LABEL: "another", run_state.COMPLETED: "true"}
-    cluster.workflows = [{run_state.RUN_LABEL: RUN, "workflows.argoproj.io/phase": "Running"}, other]
+    cluster.workflows = [{run_state.RUN_LABEL: RUN, run_state.COMPLETED: "false"}, other]
     assert run_state.state_of(RUN) == "running"
-    cluster.workflows[0] |= {run_state.COMPLETED: "true", "workflows.argoproj.io/phase": "Failed"}
+    cluster.workflows[0] |= {run_state.COMPLETED: "true"}
     assert run_state.state_of(RUN) == "over"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import ssl
-import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -32,7 +31,7 @@ def state_of(run: str) -> str:
         return ""
     try:
         found = _workflows(run)
-    except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.debug("lock", f"the state of run {run} is not known: {error}")
         return ""
     if not found:
@@ -51,4 +50,4 @@ def _workflows(run: str) -> list[dict[str, Any]]:
     )
     trusted = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trusted) as answer:  # noqa: S310
-        return list(json.loads(answer.read())["items"])
+        return list(json.loads(answer.read())["items"] or [])  # none is null
