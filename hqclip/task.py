@@ -15,7 +15,7 @@ from hqclip import log
 from hqclip.backoff import pauses
 from hqclip.cycle import lock
 from hqclip.cycle.attempt import Attempt, recorded
-from hqclip.errors import ConfigError, HQClipError, StoppedError, UnavailableError
+from hqclip.errors import ConfigError, HQClipError, StoppedError, TimeLimitError, UnavailableError
 from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
@@ -137,7 +137,8 @@ def again_if_passing(name: str, work: Callable[[], dict[str, Any]]) -> dict[str,
         try:
             return work()
         except HQClipError as error:
-            if error.exit_code not in PASSING or pause_s is None:
+            may_pass = error.exit_code in PASSING and not isinstance(error, TimeLimitError)
+            if not may_pass or pause_s is None:
                 raise
             log.warning(name, f"{error}; this may pass, so it is tried again in {pause_s:.0f} s")
             time.sleep(pause_s)

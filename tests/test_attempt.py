@@ -17,7 +17,15 @@ import pytest
 from hqclip import log, task, task_records
 from hqclip.cycle import lock
 from hqclip.cycle.attempt import recorded
-from hqclip.errors import AccessError, DataError, HQClipError, StoppedError, TerminatedError, UnavailableError
+from hqclip.errors import (
+    AccessError,
+    DataError,
+    HQClipError,
+    StoppedError,
+    TerminatedError,
+    TimeLimitError,
+    UnavailableError,
+)
 from hqclip.store import Store, open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import run_first, run_named, run_planned
@@ -166,7 +174,10 @@ def test_what_may_pass_is_tried_again_inside_the_task(
     assert told(store).exit_code == 0
 
 
-@pytest.mark.parametrize(("tries", "error"), [("3", DataError("x")), ("1", UnavailableError("x"))])
+@pytest.mark.parametrize(
+    ("tries", "error"),
+    [("3", DataError("x")), ("3", TimeLimitError("no machines in a day")), ("1", UnavailableError("x"))],
+)
 def test_what_does_not_pass_is_not_tried_again(
     store: Store,
     stage: Callable[..., None],

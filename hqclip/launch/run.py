@@ -19,7 +19,7 @@ from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order
-from hqclip.launch.schedulers.protocol import SUCCEEDED, Scheduler, State
+from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
 
@@ -143,6 +143,7 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], te
         with _lease(store, job):
             outcome = Watch(cluster, scheduler, spec, store).to_the_end(job)
     if outcome.fault is not None:
+        tell({"verdict": FAILED, "reason": str(outcome.fault).partition("\n")[0]})
         cluster.delete(*scheduler.kind, name)
         raise outcome.fault
     return job, outcome.state
