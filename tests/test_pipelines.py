@@ -145,10 +145,10 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
     record = CycleRecord.from_json(store.read("cycles/000001.json"), "cycles/000001.json")
     assert [run["name"] for run in record.runs] == ["raw", "hqclip"]
     assert store.exists(record.report)
-    everything = [key for key in store.list() if not key.startswith("pipelines/")]
+    everything = work(store)
     (first,) = {key.split("/")[1] for key in store.list("pipelines/")}
     assert runner.run({**inputs, "plan_cycle": 1}) == 0
-    assert [key for key in store.list() if not key.startswith("pipelines/")] == everything
+    assert work(store) == everything
     _tell_of_themselves(store, first)
     said = capfd.readouterr().out
     assert "cycle 1 is done" in said
@@ -157,6 +157,11 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
     _judge(inputs, tmp_path)
     _refine_data_only(inputs, tmp_path, capfd)
     assert "executor_input" in (tmp_path / "tasks" / "log.txt").read_text()
+
+
+def work(store: Store) -> list[str]:
+    """What is in a store but the records of tasks, which each run adds to."""
+    return [key for key in store.list() if not key.startswith("pipelines/")]
 
 
 def _tell_of_themselves(store: Store, first: str) -> None:
@@ -188,9 +193,9 @@ def _sweep(inputs: dict[str, Any], tmp_path: Path) -> None:
     found = json.loads(store.read(key))
     assert [trial["name"] for trial in found["points"]] == ["lr-0.001", "lr-0.002"]
     assert found["best"] in ("lr-0.001", "lr-0.002") and store.exists(found["report"])
-    everything = list(store.list())
+    everything = work(store)
     assert runner.run(given) == 0
-    assert list(store.list()) == everything
+    assert work(store) == everything
     assert store.read("champion.json") == champion
 
 
