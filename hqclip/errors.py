@@ -34,6 +34,10 @@ class UnavailableError(HQClipError):
     exit_code = 69
 
 
+class TimeLimitError(UnavailableError):
+    """A time that somebody gave for it is over: another try would take as long again."""
+
+
 class CrashLoopError(HQClipError):
     """The same work failed again without getting further. Trying again does not help."""
 

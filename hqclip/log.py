@@ -12,6 +12,9 @@ import logging
 import os
 import re
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +63,17 @@ def is_shown(level: int = logging.INFO) -> bool:
     return _logger("").isEnabledFor(level) and os.environ.get(FORMAT) != "json"
 
 
+@contextmanager
+def kept(lines: int) -> Iterator[deque[str]]:
+    """While entered, the last `lines` of what is said, as text."""
+    handler, root = _Kept(lines), _logger("")
+    root.addHandler(handler)
+    try:
+        yield handler.said
+    finally:
+        root.removeHandler(handler)
+
+
 def _logger(who: str) -> logging.Logger:
     root = logging.getLogger(ROOT)
     if not any(isinstance(handler, _Stderr) for handler in root.handlers):
@@ -80,6 +94,18 @@ class _Stderr(logging.StreamHandler[Any]):
     @property
     def stream(self) -> Any:
         return sys.stderr
+
+
+class _Kept(logging.Handler):
+    """Keeps the last lines."""
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self.said: deque[str] = deque(maxlen=lines)
+        self.setFormatter(_Text())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.extend(self.format(record).splitlines())
 
 
 class _Text(logging.Formatter):

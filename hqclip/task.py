@@ -6,18 +6,24 @@ import dataclasses
 import functools
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hqclip import log
+from hqclip.backoff import pauses
 from hqclip.cycle import lock
-from hqclip.errors import HQClipError
+from hqclip.cycle.attempt import Attempt, recorded
+from hqclip.errors import ConfigError, HQClipError, StoppedError, TimeLimitError, UnavailableError
 from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
 
+PASSING = (UnavailableError.exit_code, StoppedError.exit_code)  # what may be otherwise in a minute
+TRIES = "HQCLIP_TASK_TRIES"  # environment variable
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 240.0
 GRACE_S = 30.0  # for a checkpoint, once the runner of all tasks is gone
 
 
@@ -42,12 +48,14 @@ def run_planned(
         given["evaluations"] = [result["evaluation"] for result in earlier if "evaluation" in result]
     if trial is not None:
         given = {**given, **trial["settings"], "run": f"{planned['runs']}{trial['name']}"}
-    with lock.held(open_store(given["store"]), planned.get("owner", "")):
-        result = run_named(name, given, machines=planned["machines"].get(name), **outputs)
     run = {"train": given.get("run", ""), "evaluate": given.get("model", "").removeprefix("runs/")}.get(name, "")
     trial_name = run.partition("/")[0].removeprefix(planned["runs"])
-    note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
-    _remember(given["store"], f"{note}.json", {**result, "owner": planned.get("owner", "")})
+    owner = planned.get("owner", "")
+    with recorded(name, given["store"], owner=owner, trial=trial_name) as attempt:
+        with lock.held(open_store(given["store"]), owner, attempt.is_over):
+            result = _run(name, given, planned["machines"].get(name), Outputs(**outputs), attempt)
+        note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
+        _remember(given["store"], f"{note}.json", {**result, "owner": owner})
     return result
 
 
@@ -75,26 +83,41 @@ class Outputs:
     confusion: Callable[[list[str], list[list[int]]], None] | None = None
 
 
-def run_named(
-    name: str, given: Mapping[str, Any], *, machines: Mapping[str, Any] | None = None, **outputs: Any
-) -> dict[str, Any]:
-    """Run a stage inside a pipeline task, or on the `machines` of a launch spec; `outputs` are those of `Outputs`.
+def run_named(name: str, given: Mapping[str, Any], **outputs: Any) -> dict[str, Any]:
+    """Run a stage inside a pipeline task; `outputs` are those of `Outputs`.
 
     A fault that a person can mend is printed without a traceback and ends the process with its exit code.
     """
-    to = Outputs(**outputs)
+    with recorded(name, str(given.get("store", "")), owner=str(given.get("owner", ""))) as attempt:
+        return _run(name, given, None, Outputs(**outputs), attempt)
+
+
+def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[str, Any]:
+    """Run the stage that prepares a pipeline: its settings are those of the `arguments`, the `locals()` of its task.
+
+    `outputs` are those of `run_named`.
+    """
+    known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
+    return run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+
+
+def _run(
+    name: str, given: Mapping[str, Any], machines: Mapping[str, Any] | None, to: Outputs, attempt: Attempt
+) -> dict[str, Any]:
+    """The work, here or on the machines of a launch spec, and what is left of it."""
     _end_with_runner()
-    try:
+
+    def work() -> dict[str, Any]:
         if machines:
-            result = _launch(machines, name, given)
-        else:
-            result = run_stage(name, STAGES[name].settings.from_mapping(given, f"{name}."))
-        if to.page:
-            _write(to.page, open_store(given["store"]).read(result["report"]))
-        if to.confusion:
-            _show_confusion(open_store(given["store"]), result["confusion"], to.confusion)
-    except HQClipError as error:
-        raise SystemExit(log.fault(name, error)) from error
+            return _launch(machines, name, given, attempt)
+        return run_stage(name, STAGES[name].settings.from_mapping(given, f"{name}."))
+
+    result = again_if_passing(name, work)
+    attempt.decides({**given, **result})
+    if to.page:
+        _write(to.page, open_store(given["store"]).read(result["report"]))
+    if to.confusion:
+        _show_confusion(open_store(given["store"]), result["confusion"], to.confusion)
     if "reason" in result:
         log.info(name, result["reason"])
     if to.card:
@@ -105,13 +128,28 @@ def run_named(
     return result
 
 
-def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[str, Any]:
-    """Run the stage that prepares a pipeline: its settings are those of the `arguments`, the `locals()` of its task.
+def again_if_passing(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` gives, after a few tries where what keeps it from that may pass; Kubeflow itself tries nothing again.
 
-    `outputs` are those of `run_named`.
+    `HQCLIP_TASK_TRIES` says how often it is tried in all; with 3, it has waited for one and a half to three minutes.
     """
-    known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
-    return run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+    for pause_s in pauses(_tries(), first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S):
+        try:
+            return work()
+        except HQClipError as error:
+            may_pass = error.exit_code in PASSING and not isinstance(error, TimeLimitError)
+            if not may_pass or pause_s is None:
+                raise
+            log.warning(name, f"{error}; this may pass, so it is tried again in {pause_s:.0f} s")
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
+
+
+def _tries() -> int:
+    given = os.environ.get(TRIES, "3")
+    if not given.isdecimal() or not 1 <= int(given) <= 20:
+        raise ConfigError(f"{TRIES} is {given!r}; give how often a task tries what may pass, 1 to 20")
+    return int(given)
 
 
 def _end_with_runner() -> None:
@@ -133,11 +171,11 @@ def _write(path: str, data: bytes) -> None:
     Path(path).write_bytes(data)
 
 
-def _launch(machines: Mapping[str, Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _launch(machines: Mapping[str, Any], name: str, given: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
     from hqclip.launch.run import launch
     from hqclip.launch.spec import LaunchSpec
 
-    return launch(LaunchSpec.from_mapping(machines, "launch."), name, given)
+    return launch(LaunchSpec.from_mapping(machines, "launch."), name, given, tell=attempt.launches)
 
 
 def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:

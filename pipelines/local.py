@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
+import secrets
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +21,7 @@ from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
 from hqclip.store.leftovers import scratch_folder
+from hqclip.task_records import RUN
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.console import Console, plain
 
@@ -47,6 +49,7 @@ class Runner:
         ):
             os.environ["TMPDIR"] = str(scratch.resolve())
             os.environ[LOCAL_RUN] = local_name()  # its lock on the store ends with this process
+            os.environ[RUN] = f"local-{secrets.token_hex(8)}"  # a process may run several, and a number comes again
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of settings that matter in a cluster only
@@ -56,7 +59,7 @@ class Runner:
                 return 1
             finally:
                 builtins.print = plain_print  # the runner leaves it indenting after a loop
-                del os.environ["TMPDIR"], os.environ[LOCAL_RUN]
+                del os.environ["TMPDIR"], os.environ[LOCAL_RUN], os.environ[RUN]
         return 0
 
     def tasks(self, inputs: dict[str, Any]) -> local.SubprocessRunner | local.DockerRunner:  # noqa: ARG002 - others ask

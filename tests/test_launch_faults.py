@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hqclip.errors import AccessError, ConfigError, HQClipError, UnavailableError
+from hqclip.errors import AccessError, ConfigError, HQClipError, TimeLimitError, UnavailableError
 from hqclip.launch import watch
 from hqclip.launch.follow import PAUSE_S, Follower
 from hqclip.launch.kube import connect
@@ -31,8 +32,11 @@ def test_a_job_that_gets_no_machines_is_given_up_with_the_reason(
 
     cluster.then("POST", CREATE, wait)
     queue = {} if scheduler == "volcano" else {"queue": "research"}
-    with pytest.raises(UnavailableError, match=r"got no machines in .*pending_timeout_s.*16 GPUs short"):
-        launch(spec(tmp_path, scheduler, pending_timeout_s=0.2, **queue), "train", settings(tmp_path))
+    told: list[Any] = []
+    with pytest.raises(TimeLimitError, match=r"got no machines in .*pending_timeout_s.*16 GPUs short"):
+        launch(spec(tmp_path, scheduler, pending_timeout_s=0.2, **queue), "train", settings(tmp_path), tell=told.append)
+    assert (told[0]["scheduler"], told[1]["verdict"]) == (scheduler, "failed")
+    assert "got no machines" in told[1]["reason"]
     assert cluster.names(PLURAL[scheduler]) == []
 
 
@@ -119,7 +123,7 @@ def test_a_job_that_runs_for_too_long_is_given_up(
     cluster: FakeCluster, pods: Pods, scheduler: str, tmp_path: Path
 ) -> None:
     cluster.then("POST", CREATE, pods.start)
-    with pytest.raises(UnavailableError, match="running_timeout_s"):
+    with pytest.raises(TimeLimitError, match="running_timeout_s"):
         launch(spec(tmp_path, scheduler, running_timeout_s=1.0), "train", settings(tmp_path))
     assert cluster.names(PLURAL[scheduler]) == []
 

@@ -37,7 +37,12 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
 
     cluster.then("GET", PODS, work)
     cluster.then("GET", PODS, lambda: pods.succeed(model="runs/000001-hqclip/model"), skip=3)
-    result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+    told: list[Any] = []
+    result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path), tell=told.append)
+    assert told == [
+        {"name": pods.name, "namespace": "training", "scheduler": scheduler, "key": f"{pods.name}/1"},
+        {"verdict": "succeeded", "reason": told[1]["reason"], "attempts": 1, "restarts": 0},
+    ]
     cluster.assert_all_faults_fired()
     assert result["model"] == "runs/000001-hqclip/model"
     assert result["launch"] | {"seconds": 0} == {
@@ -178,10 +183,12 @@ def test_a_failure_names_the_rank_that_broke_first_and_ends_with_its_code(
     cause = ExitStatus(exit_code=65, rank=11, message="shards/7.tar: cut", traceback="Traceback ...", timestamp=100.0)
     cluster.then("GET", LOOK, pods.start, skip=2)
     cluster.then("GET", LOOK, lambda: pods.fail(follows, cause, restarts=1), skip=3)
+    told: list[Any] = []
     with pytest.raises(LaunchError) as failure:
-        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path), tell=told.append)
     said = str(failure.value)
     assert failure.value.exit_code == 65
+    assert (told[0]["name"], told[1]["verdict"], told[1]["restarts"]) == (pods.name, "failed", 1)
     assert "rank 11 on node 1 ended with exit code 65 in attempt 1 (1 restarts): shards/7.tar: cut" in said
     assert "Traceback ..." in said and f"launch/{pods.name}/1/logs" in said
 

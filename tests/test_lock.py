@@ -48,26 +48,32 @@ def seen(store: LocalStore) -> dict:
     return dict(json.loads(store.read(lock.KEY)))
 
 
+def why(busy: lock.Busy | None) -> str:
+    assert busy is not None, "it was let in"
+    return busy.reason
+
+
 def say(store: LocalStore, **more: Any) -> None:
     """Change what the lock says."""
     store.write(lock.KEY, json.dumps({**seen(store), **more}).encode(), create_only=False)
 
 
 def test_a_second_run_is_told_who_works_there(store: LocalStore) -> None:
-    assert lock.take(store, "monday", 7) == ""
-    assert lock.take(store, "tuesday", 7).startswith("cycle 7 is being refined by run monday (seen ")
+    assert lock.take(store, "monday", 7) is None
+    busy = lock.take(store, "tuesday", 7)
+    assert busy and busy.owner == "monday"
+    assert busy.reason.startswith("cycle 7 is being refined by run monday (seen ")
     assert seen(store)["owner"] == "monday"
 
 
 def test_the_same_run_takes_it_again_when_a_task_is_repeated(store: LocalStore) -> None:
-    assert lock.take(store, "monday", 7) == lock.take(store, "monday", 7) == ""
+    assert lock.take(store, "monday", 7) is lock.take(store, "monday", 7) is None
 
 
 def test_when_a_run_has_ended_the_next_one_gets_in(store: LocalStore) -> None:
     lock.take(store, "monday", 7)
-    said = finish(store.uri, "FAILED", "out of memory", "monday")
-    assert "out of memory" in said
-    assert lock.take(store, "tuesday", 8) == ""
+    assert "refused before its first task began" in finish(store.uri, "monday")
+    assert lock.take(store, "tuesday", 8) is None
 
 
 def test_only_its_owner_lets_go_of_a_lock(store: LocalStore) -> None:
@@ -80,9 +86,9 @@ def test_only_its_owner_lets_go_of_a_lock(store: LocalStore) -> None:
 def test_a_lock_that_nobody_renews_counts_no_more(store: Clocked) -> None:
     lock.take(store, "monday", 7)
     store.now += lock.STALE_S - 60
-    assert lock.take(store, "tuesday", 7).endswith("run monday (seen 1740 s ago)")
+    assert why(lock.take(store, "tuesday", 7)).endswith("run monday (seen 1740 s ago)")
     store.now += 61
-    assert lock.take(store, "tuesday", 7) == ""
+    assert lock.take(store, "tuesday", 7) is None
 
 
 @pytest.mark.parametrize("wrong_s", [1e9, 3600.0, -3600.0, -1e9])
@@ -96,7 +102,7 @@ def test_a_pod_whose_clock_is_wrong_neither_locks_for_ever_nor_loses_its_lock(
     store.now += lock.STALE_S - 1
     assert lock.take(store, "tuesday", 7), "it works, whatever its clock says"
     store.now += 2
-    assert lock.take(store, "tuesday", 7) == "", "it is gone, whatever its clock said"
+    assert lock.take(store, "tuesday", 7) is None, "it is gone, whatever its clock said"
 
 
 @pytest.mark.parametrize("time_said", ["yesterday", None, [], {}, "inf", 1e400])
@@ -109,9 +115,9 @@ def test_the_time_in_a_lock_is_for_people(store: Clocked, time_said: Any) -> Non
 def test_a_lock_out_of_a_future_that_the_clock_of_the_store_was_put_back_from_counts_no_more(store: Clocked) -> None:
     lock.take(store, "monday", 7)
     store.now -= lock.STALE_S - 1
-    assert lock.take(store, "tuesday", 7).endswith("(seen 0 s ago)")
+    assert why(lock.take(store, "tuesday", 7)).endswith("(seen 0 s ago)")
     store.now -= 2
-    assert lock.take(store, "tuesday", 7) == ""
+    assert lock.take(store, "tuesday", 7) is None
 
 
 def test_a_lock_is_as_old_as_the_clock_of_the_store_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +126,12 @@ def test_a_lock_is_as_old_as_the_clock_of_the_store_says(tmp_path: Path, monkeyp
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
         for store in (LocalStore(tmp_path / "real"), open_store("gs://bucket/store")):
             assert store.changed_at(lock.KEY) is None
-            assert lock.take(store, "monday", 7) == ""
+            assert lock.take(store, "monday", 7) is None
             if isinstance(store, LocalStore):
                 os.utime(store.root / lock.KEY, (0, 0))
             assert lock.take(store, "tuesday", 7)
             monkeypatch.setattr(lock, "STALE_S", 0.0)
-            assert lock.take(store, "tuesday", 7) == ""
+            assert lock.take(store, "tuesday", 7) is None
             monkeypatch.setattr(lock, "STALE_S", 1800.0)
 
 
@@ -163,7 +169,7 @@ def test_of_many_that_come_at_once_one_gets_in(store: LocalStore) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told.count("") == 1
+    assert told.count(None) == 1
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def test_a_damaged_or_incomplete_lock_keeps_nobody_out(
     with lock.held(store, "x"):
         pass
     assert store.read(lock.KEY) == damaged
-    assert lock.take(store, "monday", 7) == ""
+    assert lock.take(store, "monday", 7) is None
     assert f"{store.uri}/{lock.KEY} is " in capsys.readouterr().err
     assert lock.take(store, "tuesday", 7)
 
@@ -191,10 +197,66 @@ def test_the_lock_of_a_local_run_ends_with_its_process(store: LocalStore, monkey
     gone = subprocess.Popen(["true"])
     gone.wait()
     dead, alive = (f"local:{socket.gethostname()}:{pid}" for pid in (gone.pid, os.getpid()))
-    assert lock.take(store, dead, 1) == ""
-    assert lock.take(store, alive, 1) == ""
-    assert "is being refined by run local:" in lock.take(store, "tuesday", 1)
+    assert lock.take(store, dead, 1) is None
+    assert lock.take(store, alive, 1) is None
+    assert "is being refined by run local:" in why(lock.take(store, "tuesday", 1))
     assert lock.take(store, f"local:elsewhere:{gone.pid}", 1)  # another machine's: nothing is known of it
     monkeypatch.setenv(lock.LOCAL_RUN, alive)
-    finish(store.uri, "SUCCEEDED", "", "what Kubeflow calls it")
-    assert lock.take(store, "tuesday", 1) == ""
+    finish(store.uri, "what Kubeflow calls it")
+    assert lock.take(store, "tuesday", 1) is None
+
+
+def test_a_lock_whose_run_was_told_to_end_is_free_within_two_minutes(store: Clocked) -> None:
+    lock.take(store, "monday", 7)
+    store.now += 30
+    lock.mark_ending(store, "monday")
+    store.now += lock.ENDING_S - 1
+    assert why(lock.take(store, "tuesday", 7)).endswith("(seen 129 s ago, and told to end)")
+    store.now += 1
+    assert lock.take(store, "tuesday", 7) is None
+    assert lock.ENDING_S <= 120
+
+
+def test_a_run_that_goes_on_in_another_pod_takes_back_that_it_ends(store: Clocked) -> None:
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "monday")
+    store.now += 1
+    with lock.held(store, "monday"):
+        pass
+    store.now += lock.ENDING_S
+    assert why(lock.take(store, "tuesday", 7)).endswith("(seen 100 s ago)")
+
+
+def test_a_task_that_was_told_to_end_gives_no_sign_of_life(store: Clocked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    lock.take(store, "monday", 7)
+    is_over = threading.Event()
+    with lock.held(store, "monday", is_over):
+        is_over.set()
+        time.sleep(0.05)  # for a beat that is under way
+        lock.mark_ending(store, "monday")
+        store.now += lock.ENDING_S
+        time.sleep(0.05)
+        assert lock.take(store, "tuesday", 7) is None
+
+
+def test_the_end_of_another_run_is_not_that_of_the_owner(store: Clocked) -> None:
+    lock.mark_ending(store, "sunday")
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "")
+    for damaged in (b"{", b"[]", b'{"owner": 1}', b'{"owner": "sunday"}'):
+        store.write(lock.ENDING, damaged, create_only=False)
+        store.now += lock.ENDING_S
+        assert lock.take(store, "tuesday", 7)
+
+
+@pytest.mark.parametrize(("state", "age_s", "gets_in"), [("over", 0, True), ("running", 1e6, False), ("", 1e6, True)])
+def test_what_kubernetes_says_of_a_run_goes_before_its_age(
+    store: Clocked, monkeypatch: pytest.MonkeyPatch, state: str, age_s: float, gets_in: bool
+) -> None:
+    """A task may wait longer for its machine than any lock is old; a run that is over does nothing more."""
+    monkeypatch.setattr(lock, "state_of", {"monday": state}.__getitem__)
+    lock.take(store, "monday", 7)
+    lock.mark_ending(store, "monday")
+    store.now += age_s
+    assert (lock.take(store, "tuesday", 7) is None) is gets_in

@@ -18,7 +18,8 @@ from hqclip.demo.world import make_world
 from hqclip.presets import PRESETS
 from hqclip.records import CycleRecord
 from hqclip.stages import LAUNCHABLE, STAGES
-from hqclip.store import open_store
+from hqclip.store import Store, open_store
+from hqclip.task_records import read_records
 from pipelines.__main__ import main
 from pipelines.compiling import PIPELINES, compile_pipeline
 from pipelines.inputs import INPUTS
@@ -144,9 +145,11 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
     record = CycleRecord.from_json(store.read("cycles/000001.json"), "cycles/000001.json")
     assert [run["name"] for run in record.runs] == ["raw", "hqclip"]
     assert store.exists(record.report)
-    everything = list(store.list())
+    everything = work(store)
+    (first,) = {key.split("/")[1] for key in store.list("pipelines/")}
     assert runner.run({**inputs, "plan_cycle": 1}) == 0
-    assert list(store.list()) == everything
+    assert work(store) == everything
+    _tell_of_themselves(store, first)
     said = capfd.readouterr().out
     assert "cycle 1 is done" in said
     assert "executor_input" not in said
@@ -154,6 +157,24 @@ def test_the_compiled_yaml_runs_a_cycle_on_this_machine_and_then_has_nothing_to_
     _judge(inputs, tmp_path)
     _refine_data_only(inputs, tmp_path, capfd)
     assert "executor_input" in (tmp_path / "tasks" / "log.txt").read_text()
+
+
+def work(store: Store) -> list[str]:
+    """What is in a store but the records of tasks, which each run adds to."""
+    return [key for key in store.list() if not key.startswith("pipelines/")]
+
+
+def _tell_of_themselves(store: Store, first: str) -> None:
+    """The records of a run that trained two models, and of one with nothing to do."""
+    (second,) = {key.split("/")[1] for key in store.list("pipelines/")} - {first}
+    records = {record.task: record for record in read_records(store, first)}
+    judged = {f"{stage}-{trial}" for stage in ("train", "evaluate") for trial in ("raw", "hqclip")}
+    assert set(records) == {"plan", "download", "annotate", "score", "curate", "promote", "finish", *judged}
+    assert {record.exit_code for record in records.values()} == {0}
+    assert records["finish"].decided["outcome"] == "succeeded"
+    assert records["finish"].decided["reason"].startswith("the run succeeded: promoted: there was no champion before")
+    plan, finish = read_records(store, second)
+    assert (plan.task, plan.decided["has_work"], finish.decided["outcome"]) == ("plan", False, "nothing_to_do")
 
 
 def _runner(name: str, tmp_path: Path) -> Runner:
@@ -172,9 +193,9 @@ def _sweep(inputs: dict[str, Any], tmp_path: Path) -> None:
     found = json.loads(store.read(key))
     assert [trial["name"] for trial in found["points"]] == ["lr-0.001", "lr-0.002"]
     assert found["best"] in ("lr-0.001", "lr-0.002") and store.exists(found["report"])
-    everything = list(store.list())
+    everything = work(store)
     assert runner.run(given) == 0
-    assert list(store.list()) == everything
+    assert work(store) == everything
     assert store.read("champion.json") == champion
 
 

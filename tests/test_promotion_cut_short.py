@@ -27,6 +27,7 @@ from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from tests import promoting
 from tests.fakes.gcs import FakeGcs
+from tests.recording import all_well
 
 WINNER = "runs/000001-hqclip/model"
 OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
@@ -69,7 +70,7 @@ def assert_whole(root: str, world: dict[str, Any]) -> None:
     champion = Champion.from_json(store.read("champion.json"), "")
     assert (record.verdict, record.candidate, champion.model, champion.cycle) == ("promoted", WINNER, WINNER, 1)
     assert store.exists(record.report) and store.exists(champion.evaluation)
-    assert "is in force" in finish(root, "SUCCEEDED", "")
+    assert f"{WINNER} of cycle 1 is in force" in finish(root, all_well(store, "monday", trials=("hqclip",)))
     assert [link["cycle"] for link in lineage(LineageConfig(store=root))["chain"]] == [1]
 
 

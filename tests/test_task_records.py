@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from hqclip.cycle.attempt import DECIDED
+from hqclip.stages import STAGES
 from hqclip.store import open_store
-from hqclip.task_records import TaskRecord, read_records, write_record
+from hqclip.task_records import REASONS, TaskRecord, read_records, write_record
 
 RUN = "3b3ea201-9e96-4361-8458-42497edff513"
 RECORD = TaskRecord(run=RUN, stage="train", trial="lr 1e-3", pod="refine-x-1", started=100.0)
@@ -47,3 +51,14 @@ def test_a_damaged_record_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_what_was_stopped_from_outside_did_not_fail() -> None:
     assert not dataclasses.replace(RECORD, ended=1.0, exit_code=143, reason="stopped").failed
+
+
+def test_the_document_shows_a_record_and_all_that_it_may_say() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text().partition("## Tasks of a pipeline run")[2]
+    (example,) = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    assert json.loads(TaskRecord.from_json(example.encode(), "docs/formats.md").to_json()) == json.loads(example)
+    assert {reason for reason in REASONS.values() if f"`{reason}`" not in text} == set()
+    assert set(DECIDED) == {*STAGES, "finish"}
+    for stage, names in DECIDED.items():
+        (row,) = re.findall(rf"^\| `{stage}` \| (.*) \|$", text, re.MULTILINE)
+        assert [name for name in names if f"`{name}`" not in row] == []

@@ -1,10 +1,14 @@
 """One run at a time on a store: a second one is told who works there, and comes another time.
 
-Only to save work: what two runs do twice has the same digests. The lock is renewed while a task works, and counts no
-more once it has not been for `STALE_S`: a task may wait that long for its machine. How old it is the store alone tells,
-by its own clock on both sides: that of the lock, and that of an object that whoever looks writes now. The time that
-stands in the lock is for people. A run on this machine says so in its name (`LOCAL_RUN`), and its lock ends with its
-process.
+Only to save work: what two runs do twice has the same digests. A lock counts no more once its run is known to be over:
+
+- at once if the run ended on this machine (it says so in its name, `LOCAL_RUN`), or if Kubernetes says so; while
+  Kubernetes says that it goes on, the lock counts however old it is, as a task may wait long for its machine;
+- where nobody can be asked, `ENDING_S` after a task of it was told to end, unless another one has begun meanwhile,
+  and `STALE_S` after the last sign of life: tasks renew the lock while they work.
+
+How old something is the store alone tells, by its own clock on both sides: that of the lock, and that of an object that
+whoever looks writes now. The time that stands in the lock is for people.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ import json
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from hqclip import log
+from hqclip.cycle.run_state import OVER, RUNNING, state_of
 from hqclip.errors import ConflictError, DataError, HQClipError, NotFoundError
 from hqclip.process_watch import started_at
 from hqclip.store import ObjectInfo, Store
@@ -27,34 +34,73 @@ from hqclip.store.lease import Heartbeat
 
 KEY = "cycles/lock.json"
 LOOK = "cycles/lock.look"  # written by whoever looks at the lock of another run
+ENDING = "cycles/lock.ending"  # written by a task that is told to end; what the lock says later takes it back
 LOCAL_RUN = "HQCLIP_LOCAL_RUN"  # environment variable: local:{host}:{pid} of the runner of all tasks
 STALE_S = 1800.0
+ENDING_S = 100.0  # with a look each minute of a schedule, free within two minutes
 BEAT_S = 60.0
 
 
-def take(store: Store, owner: str, cycle: int) -> str:
-    """Hold the store for `owner`; who holds it already, as a reason to come later, or an empty text."""
+@dataclass(frozen=True)
+class Busy:
+    """The run that holds the store, and a sentence that says so."""
+
+    owner: str
+    reason: str
+
+
+def take(store: Store, owner: str, cycle: int) -> Busy | None:
+    """Hold the store for `owner`; who holds it already, or None if it is ours now."""
     for _ in range(3):
         seen, held = _read(store)
-        if held and held["owner"] not in ("", owner) and not _has_died(held["owner"]):
-            age = _age(store, owner)
-            if abs(age) < STALE_S:  # far in the future: the clock of the store was put back, and nothing is known
-                seen_s = max(0.0, age)
-                return f"cycle {held['cycle']} is being refined by run {held['owner']} (seen {seen_s:.0f} s ago)"
+        if held and held["owner"] not in ("", owner) and (busy := _busy(store, owner, held)):
+            return busy
         try:
             store.swap(KEY, _content(owner, cycle), expected=seen)
-            return ""
+            return None
         except ConflictError:
             continue  # somebody was quicker: look again
-    return "another run has just begun"
+    return Busy("", "another run has just begun")
 
 
-def _age(store: Store, owner: str) -> float:
-    """Seconds since the lock was written last, by the clock of the store; infinite if it is gone."""
-    renewed = store.changed_at(KEY)
+def _busy(store: Store, owner: str, held: dict[str, Any]) -> Busy | None:
+    """Whether the lock of another run counts."""
+    state = _state(held["owner"])
+    if state == OVER:
+        return None
+    age, ending = _ages(store, owner, held["owner"])
+    if state != RUNNING and (abs(age) >= STALE_S or ending >= ENDING_S):
+        return None  # far in the future: the clock of the store was put back, and nothing is known
+    told = f"seen {max(0.0, age):.0f} s ago" + (", and told to end" if ending >= 0 else "")
+    return Busy(held["owner"], f"cycle {held['cycle']} is being refined by run {held['owner']} ({told})")
+
+
+def _ages(store: Store, owner: str, holder: str) -> tuple[float, float]:
+    """Seconds since the lock was written last, and since a task of its holder was told to end, by the store's clock.
+
+    The first is infinite if the lock is gone, the second -1 if no task was, or another one has renewed the lock since.
+    """
+    renewed, ending = store.changed_at(KEY), store.changed_at(ENDING)
     store.write(LOOK, _content(owner, 0), create_only=False)
     looked = store.changed_at(LOOK)
-    return math.inf if renewed is None or looked is None else looked - renewed
+    if renewed is None or looked is None:
+        return math.inf, -1.0
+    if ending is None or ending < renewed or _ending_owner(store) != holder:
+        return looked - renewed, -1.0
+    return looked - renewed, looked - ending
+
+
+def _ending_owner(store: Store) -> str:
+    try:
+        return str(read_json(store, ENDING, "it counts as none").get("owner", ""))
+    except (NotFoundError, DataError):
+        return ""
+
+
+def mark_ending(store: Store, owner: str) -> None:
+    """A task of this run is told to end: the lock is free in `ENDING_S`, unless the run goes on. One small write."""
+    if owner:
+        store.write(ENDING, _content(owner, 0), create_only=False)
 
 
 def local_name() -> str:
@@ -74,10 +120,12 @@ def runner_pid(owner: str) -> int:
     return int(pid) if kind == "local" and host == socket.gethostname() and pid.isdecimal() else 0
 
 
-def _has_died(owner: str) -> bool:
-    """Whether this is a run of this machine whose process is gone."""
+def _state(owner: str) -> str:
+    """Whether a run is `OVER` or `RUNNING`, or "" if that is not known here."""
     pid = runner_pid(owner)
-    return pid > 0 and not started_at(pid)
+    if pid:
+        return "" if started_at(pid) else OVER
+    return state_of(owner)
 
 
 def release(store: Store, owner: str) -> None:
@@ -91,20 +139,27 @@ def release(store: Store, owner: str) -> None:
 
 
 @contextmanager
-def held(store: Store, owner: str) -> Iterator[None]:
-    """While entered, the lock of `owner` does not grow old; without an owner there is none."""
+def held(store: Store, owner: str, is_over: threading.Event | None = None) -> Iterator[None]:
+    """While entered, the lock of `owner` does not grow old; without an owner there is none.
+
+    It is renewed at once, as another task may have been told to end just before, and no more once `is_over` is set.
+    """
     if not owner:
         yield
         return
+    over = is_over or threading.Event()
 
     def beat() -> None:
         try:
             seen, lock = _read(store)
-            if seen is not None and lock and lock["owner"] == owner:
+            if seen is not None and lock and lock["owner"] == owner and not over.is_set():
                 store.swap(KEY, _content(owner, lock["cycle"]), expected=seen)
+                if over.is_set():
+                    mark_ending(store, owner)  # both were written at the same time: this is what is true
         except HQClipError:
             pass  # the next beat may reach it; if none does, the lock grows old, as it should
 
+    beat()
     with Heartbeat(beat, BEAT_S):
         yield
 

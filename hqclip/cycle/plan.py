@@ -66,12 +66,13 @@ def run(config: PlanConfig) -> dict[str, Any]:
     done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
-    busy = lock.take(store, owner, number) if owner and not done else ""
+    busy = lock.take(store, owner, number) if owner and not done else None
     return {
         "plan": key,
         "cycle": number,
         "has_work": not (done or busy),
-        "reason": f"skipped: {busy}; the next run goes on from what it leaves" if busy else reason,
+        "reason": f"skipped: {busy.reason}; the next run goes on from what it leaves" if busy else reason,
+        "locked_by": busy.owner if busy else "",
         **_runnable(config, plan),
         "machines": machines,
         "owner": owner,

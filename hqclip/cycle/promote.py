@@ -122,6 +122,7 @@ def _summary(store: Store, record: CycleRecord) -> dict[str, Any]:
         "verdict": record.verdict,
         "reason": record.reason,
         "candidate": record.candidate,
+        "average": next(run["average"] for run in record.runs if f"{run['run']}/model" == record.candidate),
         "report": record.report,
         "table": text_table(comparison(store, record)),
         "averages": {run["name"]: run["average"] for run in record.runs},

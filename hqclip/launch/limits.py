@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hqclip.errors import HQClipError, UnavailableError
+from hqclip.errors import HQClipError, TimeLimitError, UnavailableError
 from hqclip.launch.attempts import progress_mark
 from hqclip.launch.job import Job
 from hqclip.launch.spec import LaunchSpec
@@ -28,7 +28,7 @@ class Limits:
             self._begun = now
         run_s = now - self._begun if self._begun is not None else 0.0
         if spec.running_timeout_s and run_s >= spec.running_timeout_s:
-            return UnavailableError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
+            return TimeLimitError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
         if not spec.stall_timeout_s or not job.progress:
             return None
         if now - self._looked >= min(LOOK_S, spec.stall_timeout_s):

@@ -19,7 +19,7 @@ from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order
-from hqclip.launch.schedulers.protocol import SUCCEEDED, Scheduler, State
+from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
 
@@ -34,28 +34,41 @@ class LaunchError(HQClipError):
         self.exit_code = exit_code
 
 
-def launch(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+Tell = Callable[[Mapping[str, Any]], object]
+
+
+def launch(
+    spec: LaunchSpec,
+    stage: str,
+    settings: Mapping[str, Any],
+    *,
+    tell: Tell = dict,  # nobody listens
+) -> dict[str, Any]:
     """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours.
 
+    `tell` is told of the job once it is there (name, namespace, scheduler, key), and how it ended (verdict, attempts,
+    restarts, why).
     The same call again finds the job that is there, whatever became of the first caller. SIGTERM ends the job, or
     leaves it if `on_termination` is detach. Raises `ConfigError` before anything runs, and `LaunchError` with the rank
     that broke first, its message and its traceback.
     """
     started = time.monotonic()
     run = _on_kubernetes if spec.on_kubernetes else _locally
-    job, state = run(spec, stage, settings)
+    job, state = run(spec, stage, settings, tell)
     store = open_store(job.store)
+    attempts = read_attempts(store, job.key)
+    number = max((attempt.number for attempt in attempts), default=0)
+    tell({"verdict": state.phase, "reason": state.reason, "attempts": number, "restarts": state.restarts})
     if state.phase != SUCCEEDED:
         raise _failure(store, job, state, spec.on_kubernetes)
     result = _result(store, job)
-    attempts = read_attempts(store, job.key)
     return {
         **result,
         "launch": {
             "job": job.name,
             "key": job.key,
             "scheduler": spec.scheduler,
-            "attempts": max((attempt.number for attempt in attempts), default=0),
+            "attempts": number,
             "restarts": state.restarts,
             "node_hours": sum(attempt.seconds for attempt in attempts) / 3600,
             "seconds": time.monotonic() - started,
@@ -75,13 +88,14 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
         ) from error
 
 
-def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Job, State]:
+def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell) -> tuple[Job, State]:
     from hqclip.launch.schedulers.local import LocalRun, only_one
 
     order = make_order(spec, stage, settings)
     store = open_store(order.job.store)
     with only_one(order.job.name):
         job = publish(store, order.job)
+        tell({"name": job.name, "namespace": "", "scheduler": spec.scheduler, "key": job.key})
         run = LocalRun(spec, job, store)
 
         def stop() -> str:
@@ -100,7 +114,7 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple
             run.close()
 
 
-def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> tuple[Job, State]:
+def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell) -> tuple[Job, State]:
     from hqclip.launch.kube import connect
     from hqclip.launch.kubeflow import run_id
     from hqclip.launch.submit import submit
@@ -125,9 +139,11 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) ->
 
     with _terminated(cancel), _interrupted(f"{name} {goes_on}"):
         job = submit(cluster, order, store)
+        tell({"name": name, "namespace": cluster.namespace, "scheduler": spec.scheduler, "key": job.key})
         with _lease(store, job):
             outcome = Watch(cluster, scheduler, spec, store).to_the_end(job)
     if outcome.fault is not None:
+        tell({"verdict": FAILED, "reason": str(outcome.fault).partition("\n")[0]})
         cluster.delete(*scheduler.kind, name)
         raise outcome.fault
     return job, outcome.state

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hqclip import log
-from hqclip.errors import ConfigError, HQClipError, UnavailableError
+from hqclip.errors import ConfigError, HQClipError, TimeLimitError, UnavailableError
 from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower
 from hqclip.launch.job import Job
@@ -123,7 +123,7 @@ class Watch:
             return ConfigError(f"{job.name} cannot start: {stuck}. Mend image, image_pull_secrets or secret_env")
         if spec.pending_timeout_s and waiting >= spec.pending_timeout_s:
             why = self._why or "the cluster gives no reason"
-            return UnavailableError(f"{job.name} got no machines in {waiting:.0f} s (pending_timeout_s): {why}")
+            return TimeLimitError(f"{job.name} got no machines in {waiting:.0f} s (pending_timeout_s): {why}")
         return None
 
     def _lasts(self, what: str, so: bool) -> float:

@@ -1,0 +1,106 @@
+"""Whether a run is over, as the Kubernetes API says it to one of its pods."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from hqclip.cycle import run_state
+from tests.fakes.faulty import Handler, Server
+
+RUN = "cfa1aa4c-2262-4b50-9e6d-8a3b51e02380"
+
+
+class Api(Handler):
+    """Lists workflows as Kubernetes does: those of a label, their metadata alone if that is asked for."""
+
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if self.headers["Authorization"] != "Bearer token-of-the-pod":
+            return self.send({"kind": "Status", "code": 401}, 401, {})
+        found, code = self.server.answer((asked.path, parse_qs(asked.query), self.headers["Accept"]))
+        return self.send(found, code, {})
+
+
+class Cluster:
+    """The labels of the workflows in a namespace; `code` is what the API answers with."""
+
+    def __init__(self) -> None:
+        self.workflows: list[dict[str, str]] = []
+        self.code = 200
+        self.asked: list[Any] = []
+
+    def answer(self, request: Any) -> Any:
+        self.asked.append(request)
+        path, query, accepted = request
+        name, _, value = query["labelSelector"][0].partition("=")
+        assert path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
+        assert accepted == "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+        found = [{"metadata": {"labels": labels}} for labels in self.workflows if labels.get(name) == value]
+        return {"kind": "PartialObjectMetadataList", "items": found or None} if self.code == 200 else {}, self.code
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The API server of the cluster that this process has a pod in."""
+    cluster = Cluster()
+    with Server(cluster.answer, Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, text in (("token", "token-of-the-pod\n"), ("namespace", "kubeflow"), ("ca.crt", "")):
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(run_state, "ACCOUNT", tmp_path)
+        monkeypatch.setattr(run_state.ssl, "create_default_context", lambda cafile: None)
+        monkeypatch.setenv(run_state.HOST, "127.0.0.1")
+        monkeypatch.setenv(run_state.PORT, str(server.server_address[1]))
+        opened = urllib.request.urlopen
+
+        def plainly(request: urllib.request.Request, **more: Any) -> Any:
+            more.pop("context")
+            request.full_url = request.full_url.replace("https://", "http://")
+            return opened(request, **more)
+
+        monkeypatch.setattr(urllib.request, "urlopen", plainly)
+        yield cluster
+        server.shutdown()
+
+
+def test_a_run_is_over_when_its_workflow_is(cluster: Cluster) -> None:
+    other = {run_state.RUN_LABEL: "another", run_state.COMPLETED: "true"}
+    cluster.workflows = [{run_state.RUN_LABEL: RUN, run_state.COMPLETED: "false"}, other]
+    assert run_state.state_of(RUN) == "running"
+    cluster.workflows[0] |= {run_state.COMPLETED: "true"}
+    assert run_state.state_of(RUN) == "over"
+
+
+def test_a_workflow_that_nobody_knows_says_nothing(cluster: Cluster) -> None:
+    """It may be that of another namespace."""
+    assert run_state.state_of(RUN) == ""
+    assert run_state.state_of("local:host:7") == ""
+    assert len(cluster.asked) == 2
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 500])
+def test_an_api_that_refuses_says_nothing(cluster: Cluster, code: int) -> None:
+    cluster.code = code
+    assert run_state.state_of(RUN) == ""
+    assert cluster.asked
+
+
+def test_outside_a_cluster_nobody_is_asked(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run_state.ACCOUNT / "token").unlink()
+    assert run_state.state_of(RUN) == ""
+    monkeypatch.delenv(run_state.HOST)
+    assert run_state.state_of(RUN) == ""
+    assert not cluster.asked
+
+
+def test_an_api_that_does_not_answer_says_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(run_state.PORT, "1")
+    assert run_state.state_of(RUN) == ""
+    assert not cluster.asked
