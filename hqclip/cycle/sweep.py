@@ -54,7 +54,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
         "trials": trials,
         "machines": machines,
         "runs": runs_of(digest),
-        "notes": f"sweeps/{digest}.stages/",
+        "notes": notes_of(digest),
     }
 
 
@@ -72,6 +72,11 @@ def _planned_before(store: Store, plan: dict[str, Any]) -> str:
 def runs_of(digest: str) -> str:
     """What the runs of a sweep begin with; the name of the trial follows."""
     return f"sweep-{digest[:8]}-"
+
+
+def notes_of(digest: str) -> str:
+    """What the keys of the notes of its tasks begin with."""
+    return f"sweeps/{digest}.stages/"
 
 
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
