@@ -18,7 +18,7 @@ def plan(
     cycle: int,
     annotate_model: str,
     train_samples_seen: int,
-    train_seed: int,
+    train_seed: str,
     overrides: str,
     launch: str,
     launched: str,

@@ -15,7 +15,7 @@ def sweep(
     dataset: str,
     preset: str,
     overrides: str,
-    seed: int,
+    seed: str,
     launch: str,
     launched: str,
     planned: dsl.Output[dsl.Dataset],

@@ -138,7 +138,7 @@ def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[s
     """
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
     result = run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
-    return {**result, "trials": [_exact(trial) for trial in result["trials"]]}
+    return {**result, "trials": [_exact(trial) for trial in result.get("trials", ())]}
 
 
 def _exact(trial: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -21,7 +21,7 @@ from hqclip.stages import LAUNCHABLE, STAGES
 from hqclip.store import open_store
 from pipelines.__main__ import main
 from pipelines.compiling import PIPELINES, compile_pipeline
-from pipelines.inputs import INPUTS
+from pipelines.inputs import INPUTS, parameter_type
 from pipelines.local import Runner
 from tests.cycle import TINY
 
@@ -78,7 +78,7 @@ def test_a_first_task_takes_every_setting_of_its_stage_as_it_is_declared(stage: 
     parameters = inspect.signature(component.python_func).parameters.values()
     taken = {p.name: p.annotation for p in parameters if p.annotation in (str, int, float, bool)}
     declared = get_type_hints(STAGES[stage].settings)
-    assert taken == {name: str if get_origin(kind) is tuple else kind for name, kind in declared.items()}
+    assert taken == {name: parameter_type(name, kind) for name, kind in declared.items()}
     assert all(p.default is p.empty for p in parameters), "the settings have the defaults"
 
 
@@ -203,7 +203,7 @@ def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.C
     assert main(["run", "refine", "--local", *out, "--set", "train_sed=1"]) == 64
     assert "did you mean 'train_seed'" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--set", "train_seed=one"]) == 64
-    assert "train_seed is 'one'; give a whole number" in capsys.readouterr().err
+    assert "train_seed must be a number, got 'one'" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--preset", "small"]) == 64
     assert "--set store=..." in capsys.readouterr().err
     assert main(["run", "refine", "--local", "--preset", "dmeo"]) == 64

@@ -15,6 +15,7 @@ from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Champion, Evaluation, canonical_json, digest_of
 from hqclip.store import open_store
+from tests.sweeping import write_version
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def given(tmp_path: Path, suite: str, trials: Any, **more: Any) -> SweepConfig:
-    fixed = {"preset": "demo-quick", "dataset": "datasets/abc/dataset.json"}
+    fixed = {"preset": "demo-quick", "dataset": write_version(open_store(str(tmp_path)))}
     return SweepConfig(store=str(tmp_path), suite=suite, trials=json.dumps(trials), **{**fixed, **more})
 
 

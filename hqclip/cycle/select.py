@@ -91,9 +91,7 @@ def _rows(
     failed = [one for one in read_failed(store, notes, plan["points"]) if one.trial in unjudged]
     missing = [name for name in unjudged if name not in [one.trial for one in failed]]
     if missing:
-        raise DataError(
-            f"sweep {digest}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first"
-        )
+        raise DataError(f"sweep {digest}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
     refuse_if_none(failed, evaluations, f"sweep {digest}")
     return [row for row in rows if row["evaluation"]], judged, failed
 

@@ -27,7 +27,7 @@ def refusals(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]]) -> l
     """The models of the settings of `train` and its trials that do not exist, a sentence each."""
     known = known_models()
     return [
-        f"unknown model {name!r}{did_you_mean(name, known)}; it is one of open_clip"
+        f"unknown model {name!r}{did_you_mean(name, known) or '; give the name of an open_clip model'}"
         for name in _names(train, trials)
         if name not in known
     ]
@@ -51,7 +51,8 @@ def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], 
 
                     hf_hub_download(source, file)
             else:
-                log.warning("plan", f"model {name} needs {source} of a hub: the machines of train must have or reach it")
+                needs = f"model {name} needs {source} of a hub"
+                log.warning("plan", f"{needs}: the machines of train must have or reach it")
 
 
 def known_models() -> dict[str, dict[str, str]]:
