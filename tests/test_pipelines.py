@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -54,6 +56,56 @@ def test_every_input_is_described_and_named_after_its_stage(spec: dict[str, Any]
     assert all(details.get("description") for details in inputs.values())
     stages = ("plan_", "download_", "annotate_", "train_", "evaluate_", "promote_")
     assert [name for name in inputs if not name.startswith(stages)] == ["store"]
+
+
+def pods(spec: dict[str, Any], group: dict[str, Any], trials: int = 1) -> int:
+    """Pods of a run: a driver for every group and turn of a loop, a driver and an executor for every other task."""
+    number = 1  # the driver of the group itself
+    for task in group["dag"]["tasks"].values():
+        inner = spec["components"][task["componentRef"]["name"]]
+        if "dag" not in inner:
+            number += 2
+        elif "parameterIterator" in task:
+            number += 1 + trials * pods(spec, inner, trials)
+        else:
+            number += pods(spec, inner, trials)
+    return number
+
+
+@pytest.mark.parametrize(("pipeline", "one", "more"), [("refine", 23, 5), ("sweep", 12, 5), ("evaluate", 5, 0)])
+def test_a_run_costs_no_more_pods_than_were_counted(pipeline: str, one: int, more: int, tmp_path: Path):
+    spec = next(yaml.safe_load_all(compile_pipeline(pipeline, tmp_path / "it.yaml").read_text()))
+    assert pods(spec, spec["root"]) == one
+    assert pods(spec, spec["root"], trials=3) == one + 2 * more
+
+
+def test_seeds_travel_as_text_for_a_cluster_rounds_large_numbers(spec: dict[str, Any], tmp_path: Path):
+    sweep = next(yaml.safe_load_all(compile_pipeline("sweep", tmp_path / "it.yaml").read_text()))
+    for of in (spec, sweep):
+        assert of["root"]["inputDefinitions"]["parameters"]["train_seed"]["parameterType"] == "STRING"
+    given = PlanConfig.from_mapping({"store": "s", "shards": "p", "suite": "e", "train_seed": str(2**62 + 1)})
+    assert given.train_seed == 2**62 + 1
+
+
+@pytest.mark.parametrize("stage", sorted({inputs.stage for inputs in INPUTS.values()}))
+def test_a_first_task_needs_no_heavy_package_to_find_that_there_is_nothing_to_do(stage: str):
+    heavy = {
+        "torch",
+        "pyarrow",
+        "numpy",
+        "PIL",
+        "google.cloud",
+        "google.auth",
+        "transformers",
+        "open_clip",
+        "kubernetes",
+    }
+    code = (
+        "import sys, hqclip.task, hqclip.cycle.finish, importlib\n"
+        f"importlib.import_module({STAGES[stage].module!r})\n"
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_no_task_installs_anything_or_is_served_from_a_cache(spec: dict[str, Any]):
