@@ -1,5 +1,7 @@
 """Open a cycle."""
 
+from typing import Any, Dict, List, NamedTuple  # noqa: UP035 - by these words Kubeflow knows what an item is
+
 from kfp import dsl
 
 from components import images
@@ -16,15 +18,16 @@ def plan(
     cycle: int,
     annotate_model: str,
     train_samples_seen: int,
-    train_seed: int,
+    train_seed: str,
     overrides: str,
     launch: str,
     launched: str,
     owner: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
-) -> bool:
-    """Open a cycle: check every setting, and say whether there is anything to do."""
+) -> NamedTuple("Plan", [("Output", bool), ("trials", List[Dict[str, Any]])]):  # type: ignore[valid-type] # noqa: UP006
+    """Open a cycle: check every setting, say whether there is anything to do, and list its training runs."""
     from hqclip.task import run_first
 
-    return run_first("plan", locals(), write_to=planned.path, card=card.path)["has_work"]
+    result = run_first("plan", locals(), write_to=planned.path, card=card.path)
+    return result["has_work"], result["trials"]

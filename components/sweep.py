@@ -1,5 +1,7 @@
 """Prepare a sweep."""
 
+from typing import Any, Dict, List, NamedTuple  # noqa: UP035 - by these words Kubeflow knows what an item is
+
 from kfp import dsl
 
 from components import images
@@ -13,14 +15,15 @@ def sweep(
     dataset: str,
     preset: str,
     overrides: str,
-    seed: int,
+    seed: str,
     launch: str,
     launched: str,
     planned: dsl.Output[dsl.Dataset],
     curated: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
-) -> bool:
-    """Prepare a sweep: check every trial, and say whether there is anything to do."""
+) -> NamedTuple("Sweep", [("Output", bool), ("trials", List[Dict[str, Any]])]):  # type: ignore[valid-type] # noqa: UP006
+    """Prepare a sweep: check every trial, say whether there is anything to do, and list the trials."""
     from hqclip.task import run_first
 
-    return run_first("sweep", locals(), write_to=planned.path, also=curated.path, card=card.path)["has_work"]
+    result = run_first("sweep", locals(), write_to=planned.path, also=curated.path, card=card.path)
+    return result["has_work"], result["trials"]

@@ -18,6 +18,7 @@ STORE = "root of the store: gs://bucket/prefix or a folder"
 LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
+BESIDE = "the contrastive loss beside it has weight 1"
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
 
@@ -48,7 +49,7 @@ class AnnotateConfig(Settings):
     prompt: str = setting("prompt: a built-in name or a text file", "web-1")
     max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
     max_sentences: int = setting("most sentences in each list of an answer", 4, minimum=1, maximum=32)
-    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16)
+    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16, maximum=2**17)
     max_alt_tokens: int = setting("tokens of alt-text shown to the LVLM", 64, minimum=1)
     image_tokens: int = setting("tokens an image may cost; 0 leaves it to the model's family", 0, minimum=0)
     grammar: str = setting(
@@ -63,10 +64,10 @@ class AnnotateConfig(Settings):
     max_num_seqs: int = setting("for vllm: sequences the engine works on at a time", 512, minimum=1)
     max_num_batched_tokens: int = setting("for vllm: tokens a step of the engine takes", 8192, minimum=64)
     max_model_len: int = setting("for vllm: tokens of prompt, image and answer together", 2048, minimum=64)
-    tensor_parallel: int = setting("for vllm: GPUs that share one engine", 1, minimum=1)
+    tensor_parallel: int = setting("for vllm: GPUs that share one engine", 1, minimum=1, maximum=64)
     gpu_memory: float = setting("for vllm: share of GPU memory to take", 0.9, above=0, maximum=1)
     engine_options: str = setting('for vllm: further engine arguments as JSON, e.g. {"quantization": "fp8"}', "{}")
-    batch_size: int = setting("for transformers: images at a time", 64, minimum=1)
+    batch_size: int = setting("for transformers: images at a time", 64, minimum=1, maximum=2**20)
     claims: bool = setting("share the shards with other replicas of this stage that run at the same time", False)
     claim_stale_s: float = setting(
         "seconds without a heartbeat after which a replica's shard is taken over", 300.0, above=0
@@ -79,7 +80,7 @@ class AnnotateConfig(Settings):
         "price table: USD per GPU-hour by a word of the device's name; the default is a figure to plan with",
         ("H100=3.0",),
     )
-    threads: int = setting(THREADS, 0, minimum=0)
+    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
 
     def conflicts(self) -> list[str]:
         """An engine that lacks what it needs."""
@@ -90,6 +91,11 @@ class AnnotateConfig(Settings):
             problems.append("the replay engine needs recording, a file of recorded answers")
         problems += [f"gpu_prices: {price!r} is not like H100=3.0" for price in self.gpu_prices if not _PRICE(price)]
         problems += engine_options.refusals(self.engine_options)
+        if self.engine == "vllm" and self.max_new_tokens >= self.max_model_len:
+            problems.append(
+                f"max_new_tokens is {self.max_new_tokens}, which leaves nothing of max_model_len "
+                f"({self.max_model_len}) for image and prompt; give less, or a larger max_model_len"
+            )
         return problems
 
 
@@ -125,7 +131,7 @@ class DistillConfig(Settings):
     prompt: str = setting("prompt of teacher and pupil: a built-in name or a text file", "web-1")
     max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
     max_sentences: int = setting("most sentences in each list of an answer", 4, minimum=1, maximum=32)
-    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16)
+    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16, maximum=2**17)
     max_alt_tokens: int = setting("tokens of alt-text shown to both", 64, minimum=1)
     image_tokens: int = setting("tokens an image may cost the pupil; 0 leaves it to its family", 0, minimum=0)
     samples: int = setting("images to learn from", 10_000, minimum=1, maximum=1_000_000)
@@ -154,7 +160,7 @@ class DistillConfig(Settings):
     margin: float = setting(
         "how much less than the untaught model it may agree with the teacher", 0.0, minimum=-1, maximum=1
     )
-    threads: int = setting(THREADS, 0, minimum=0)
+    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
 
     def conflicts(self) -> list[str]:
         """A budget without prices, batches that do not add up."""
@@ -175,7 +181,7 @@ class ScoreConfig(Settings):
     annotations: str = setting("annotation folder, as printed by `hqclip annotate`")
     champion: str = setting("model folder of the champion; empty if there is none yet", "")
     batch_size: int = setting("images at a time", 256, minimum=1)
-    threads: int = setting(THREADS, 0, minimum=0)
+    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
 
 
 _LIMIT = re.compile(r"[a-z_]+=(0(\.\d+)?|1(\.0+)?)").fullmatch
@@ -235,34 +241,41 @@ class TrainConfig(Settings):
     dataset: str = setting("data set manifest, as printed by `hqclip curate`")
     run: str = setting("name of the run: a-z, 0-9, dots and dashes")
     model: str = setting("name of an open_clip model", "ViT-B-32")
-    samples_seen: int = setting("budget: samples the model sees in all", 12_800_000, minimum=1)
-    batch_size: int = setting("samples a step, all ranks together", 4096, minimum=2)
-    learning_rate: float = setting("peak of the cosine schedule", 5e-4, above=0)
-    warmup: int = setting("steps of linear warm-up", 500, minimum=0)
-    weight_decay: float = setting("AdamW, for matrices only", 0.2, minimum=0)
+    samples_seen: int = setting("budget: samples the model sees in all", 12_800_000, minimum=1, maximum=10**13)
+    batch_size: int = setting(
+        "samples a step, all ranks together", 4096, minimum=2, maximum=2**20, why="each is compared with all others"
+    )
+    learning_rate: float = setting(
+        "peak of the cosine schedule", 5e-4, above=0, maximum=1, why="AdamW moves every weight by about it at each step"
+    )
+    warmup: int = setting("steps of linear warm-up", 500, minimum=0, maximum=10**7)
+    weight_decay: float = setting(
+        "AdamW, for matrices only", 0.2, minimum=0, maximum=100, why="times the learning rate it is taken off a weight"
+    )
     beta2: float = setting("AdamW", 0.98, above=0, maximum=0.9999)
-    grad_clip: float = setting("largest gradient norm; 0 does not clip", 0.0, minimum=0)
+    grad_clip: float = setting("largest gradient norm; 0 does not clip", 0.0, minimum=0, maximum=1e6)
     generated_share: float = setting(
         "how often the LVLM's description is the text, else the alt-text", 0.75, minimum=0, maximum=1
     )
-    max_sentences: int = setting("most neighbouring sentences of a description in one text", 3, minimum=1)
-    negative_weight: float = setting("weight of hard-negative identification", 0.5, minimum=0)
+    max_sentences: int = setting("most neighbouring sentences of a description in one text", 3, minimum=1, maximum=32)
+    negative_weight: float = setting("weight of hard-negative identification", 0.5, minimum=0, maximum=1000, why=BESIDE)
     negative_ramp: float = setting("share of the steps over which that weight rises from 0", 0.1, minimum=0, maximum=1)
-    tag_weight: float = setting("weight of short-tag classification", 1.0, minimum=0)
+    tag_weight: float = setting("weight of short-tag classification", 1.0, minimum=0, maximum=1000, why=BESIDE)
     false_tag_weight: float = setting(
-        "weight of a tag that the LVLM says is absent, relative to one it does not mention", 2.0, minimum=0
+        "weight of a tag that the LVLM says is absent, relative to one it does not name", 2.0, minimum=0, maximum=1000
     )
     seed: int = setting("decides initial weights, sample order and text choice", 0, minimum=0)
     precision: str = setting("arithmetic of the towers", "bf16", choices=("bf16", "fp32"))
-    checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1)
-    log_every: int = setting("steps between log lines", 50, minimum=1)
+    checkpoint_every: int = setting("steps between checkpoints", 500, minimum=1, maximum=10**7)
+    log_every: int = setting("steps between log lines", 50, minimum=1, maximum=10**7)
     max_skipped_steps: int = setting(
         "steps in a row, and at most 1 % of all, that are left out because loss or gradient is not finite, before the "
         "run goes back to its last checkpoint, once, and then stops; 0 stops at the first",
         10,
         minimum=0,
+        maximum=10**6,
     )
-    threads: int = setting(THREADS, 0, minimum=0)
+    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
     decode_threads: int = setting("threads of each rank that decode and shrink images", 8, minimum=1, maximum=64)
 
     def check_ranks(self, ranks: int) -> None:
@@ -287,9 +300,9 @@ class EvaluateConfig(Settings):
     store: str = setting(STORE)
     model: str = setting("exported model folder, as printed by `hqclip train`")
     suite: str = setting("suite manifest: a suite.json, local or gs://")
-    batch_size: int = setting("images at a time", 256, minimum=1)
-    resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100)
-    threads: int = setting(THREADS, 0, minimum=0)
+    batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
+    resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
+    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +312,9 @@ class PromoteConfig(Settings):
     store: str = setting(STORE)
     plan: str = setting("cycle plan, as printed by `hqclip plan`")
     dataset: str = setting("data set manifest, as printed by `hqclip curate`")
-    evaluations: tuple[str, ...] = setting("evaluations of the candidates, as printed by `hqclip evaluate`")
+    evaluations: tuple[str, ...] = setting(
+        "evaluations of the candidates, as printed by `hqclip evaluate`; empty takes those that a pipeline noted", ()
+    )
     margin: float = setting("how much better than the champion the average must be", 0.005, minimum=0, maximum=1)
 
 
@@ -357,7 +372,9 @@ class SelectConfig(Settings):
 
     store: str = setting(STORE)
     plan: str = setting("sweep plan, as printed by `hqclip sweep`")
-    evaluations: tuple[str, ...] = setting("evaluations of the trials, as printed by `hqclip evaluate`")
+    evaluations: tuple[str, ...] = setting(
+        "evaluations of the trials, as printed by `hqclip evaluate`; empty takes those that a pipeline noted", ()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,4 +446,4 @@ class DemoTeachConfig(Settings):
     out: str = setting("folder for the model")
     seed: int = setting("decides everything that is random", 0, minimum=0)
     steps: int = setting("language steps in the last lesson", 1800, minimum=1)
-    threads: int = setting(THREADS, 1, minimum=0)
+    threads: int = setting(THREADS, 1, minimum=0, maximum=1024)

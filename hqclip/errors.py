@@ -74,6 +74,14 @@ class MissingSoftwareError(HQClipError):
     exit_code = 78
 
 
+class TrialsFailedError(HQClipError):
+    """Some trials of a cycle or sweep failed, and the others are compared: the exit code of the first that failed."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class TerminatedError(HQClipError):
     """SIGTERM was received: what was finished is kept, and the same command continues."""
 

@@ -232,10 +232,29 @@ class CycleRecord(Manifest):
     verdict: str
     reason: str
     report: str
+    failed: tuple[dict[str, Any], ...] = ()  # trials without scores, as `FailedTrial` has them; not there if empty
+
+    def _to_document(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._to_document().items() if name != "failed" or value}
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> CycleRecord:
-        return cls(runs=tuple(document.pop("runs")), **document)
+        return cls(runs=tuple(document.pop("runs")), failed=tuple(document.pop("failed", ())), **document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTrial(Manifest):
+    """`{cycles/{n:06d}|sweeps/{digest}}.stages/failed/{trial}.json`: why a trial has no scores, until it has.
+
+    `stage` failed with `exit_code`, of the class `reason` (`hqclip/task_records.py`); `error` is what it said.
+    """
+
+    KIND = "failed-trial"
+    trial: str
+    stage: str
+    exit_code: int
+    reason: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)

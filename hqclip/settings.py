@@ -11,12 +11,21 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypedDict, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from hqclip.errors import ConfigError
 
 C = TypeVar("C", bound="Settings")
 _REQUIRED = object()
+MOST_WHOLE, MOST = 2**63 - 1, 1e9  # of numbers without a bound of their own: no machine counts or waits further
+
+
+class Bounds(TypedDict, total=False):
+    """What a number may be: at least `minimum`, more than `above`, at most `maximum`."""
+
+    minimum: float
+    above: float
+    maximum: float
 
 
 def setting(
@@ -24,12 +33,14 @@ def setting(
     default: Any = _REQUIRED,
     *,
     choices: Iterable[str] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
+    why: str = "",
+    **bounds: Unpack[Bounds],
 ) -> Any:
-    """A field of a `Settings` class with its help and what it accepts; without a default it must be given."""
-    rules = {"help": help, "choices": tuple(choices), "minimum": minimum, "maximum": maximum, "above": above}
+    """A field of a `Settings` class with its help and what it accepts; without a default it must be given.
+
+    `why` says what is wrong with values out of its bounds, where that does not go without saying.
+    """
+    rules = {"help": help, "choices": tuple(choices), "why": why, **dict.fromkeys(Bounds.__annotations__), **bounds}
     if default is _REQUIRED:
         return field(metadata=rules)
     return field(default=default, metadata=rules)
@@ -114,14 +125,17 @@ def _text_refusals(f: dataclasses.Field[Any], value: str) -> list[str]:
 
 def _number_refusals(f: dataclasses.Field[Any], value: float) -> list[str]:
     minimum, maximum, above = (f.metadata[bound] for bound in ("minimum", "maximum", "above"))
+    if maximum is None:
+        maximum = MOST_WHOLE if isinstance(value, int) else MOST
+    why = f": {f.metadata['why']}" if f.metadata["why"] else ""
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{f.name} must be finite, got {value}"]
     if minimum is not None and value < minimum:
-        return [f"{f.name} is {value}; give {minimum} or more"]
+        return [f"{f.name} is {value}; give {minimum} or more{why}"]
     if above is not None and value <= above:
-        return [f"{f.name} is {value}; give more than {above}"]
-    if maximum is not None and value > maximum:
-        return [f"{f.name} is {value}; give {maximum} or less"]
+        return [f"{f.name} is {value}; give more than {above}{why}"]
+    if value > maximum:
+        return [f"{f.name} is {value}; give {maximum:,} or less{why}"]
     return []
 
 

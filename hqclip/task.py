@@ -13,7 +13,7 @@ from typing import Any
 
 from hqclip import log
 from hqclip.backoff import pauses
-from hqclip.cycle import lock
+from hqclip.cycle import lock, trials
 from hqclip.cycle.attempt import Attempt, recorded
 from hqclip.errors import ConfigError, HQClipError, StoppedError, TimeLimitError, UnavailableError
 from hqclip.process_watch import end_this_process, when_gone
@@ -24,6 +24,7 @@ from hqclip.store.documents import read_json_or_warn
 PASSING = (UnavailableError.exit_code, StoppedError.exit_code)  # what may be otherwise in a minute
 TRIES = "HQCLIP_TASK_TRIES"  # environment variable
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 240.0
+MOST_EXACT = 2**53  # of the integers that a double holds
 GRACE_S = 30.0  # for a checkpoint, once the runner of all tasks is gone
 
 
@@ -39,7 +40,28 @@ def run_planned(
 
     `plan` and `results` are files with the results of `plan` (or another stage that prepares work) and of earlier
     stages; `trial` is the training run in turn. `outputs` are those of `run_named`.
+
+    A trial that fails ends well for Kubeflow: its result is `failed`, kept in the store too, and nobody judges it.
     """
+    planned = json.loads(Path(plan).read_text())
+    run = functools.partial(_run_planned, name, plan, results, trial=trial, **outputs)
+    if name not in trials.STAGES:
+        return run()
+    result = trials.attempt(run, name, planned, before=json.loads(Path(results[0]).read_text()), trial=trial)
+    if "failed" in result:
+        save_result(result, outputs["write_to"])
+    return result
+
+
+def _run_planned(
+    name: str,
+    plan: str,
+    results: Sequence[str],
+    *,
+    trial: Mapping[str, Any] | None,
+    **outputs: Any,
+) -> dict[str, Any]:
+    """The stage, and a note of what it said."""
     planned = json.loads(Path(plan).read_text())
     earlier = [json.loads(Path(path).read_text()) for path in results]
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
@@ -56,6 +78,7 @@ def run_planned(
             result = _run(name, given, planned["machines"].get(name), Outputs(**outputs), attempt)
         note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
         _remember(given["store"], f"{note}.json", {**result, "owner": owner})
+        trials.check(result)
     return result
 
 
@@ -98,7 +121,8 @@ def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[s
     `outputs` are those of `run_named`.
     """
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
-    return run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+    result = run_named(name, {key: value for key, value in arguments.items() if key in known}, **outputs)
+    return {**result, "trials": [_exact(trial) for trial in result.get("trials", ())]}
 
 
 def _run(
@@ -152,6 +176,13 @@ def _tries() -> int:
     return int(given)
 
 
+def _exact(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial as Kubeflow hands it on, for which numbers are floats: integers that are none, such as seeds, as text."""
+    is_lost = {name: isinstance(v, int) and abs(v) > MOST_EXACT for name, v in trial["settings"].items()}
+    settings = {name: str(value) if is_lost[name] else value for name, value in trial["settings"].items()}
+    return {**trial, "settings": settings}
+
+
 def _end_with_runner() -> None:
     """In a run on this machine a task ends with the runner of all tasks, however that went; else its pod sees to it."""
     runner = lock.runner_pid(lock.owner_of(""))
@@ -194,8 +225,18 @@ def markdown(name: str, result: Mapping[str, Any]) -> str:
         trials = ", ".join(trial["name"] for trial in result.get("trials", [])) or "none: data only"
         lines += [f"Training runs: {trials}"] if result["has_work"] else ["**Nothing ran.**"]
     lines += [result["table"]] if "table" in result else []
+    lines += [_failed_table(result["failed"])] if "failed" in result else []
     lines += [f"Report: `{result['report']}` in the store"] if "report" in result else []
     return "\n\n".join(filter(None, lines)) + "\n"
+
+
+def _failed_table(failed: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each trial without scores, and why."""
+    rows = [
+        f"| {one['trial']} | {one['stage']} | {one['exit_code']} | {' '.join(one['error'].replace('|', '/').split())} |"
+        for one in failed
+    ]
+    return "\n".join(["| failed trial | in | exit code | why |", "| --- | --- | --- | --- |", *rows])
 
 
 def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

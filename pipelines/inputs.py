@@ -99,7 +99,7 @@ def with_inputs(pipeline: str, compose: Callable[[dict[str, Any]], None]) -> Cal
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            annotation=str if get_origin(hints[setting]) is tuple else hints[setting],
+            annotation=parameter_type(setting, hints[setting]),
             default=inspect.Parameter.empty if name in inputs.required else _default(fields[setting]),
         )
         for name, setting in inputs.settings.items()
@@ -110,11 +110,18 @@ def with_inputs(pipeline: str, compose: Callable[[dict[str, Any]], None]) -> Cal
     return composed
 
 
+def parameter_type(name: str, hint: Any) -> type:
+    """What a setting is as a parameter of Kubeflow, which knows no tuples, and loses digits of integers above 2**53."""
+    return str if get_origin(hint) is tuple or name.endswith("seed") else hint
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """As a parameter has it, which knows no tuples: with commas."""
+    """As the parameter has it: tuples with commas, seeds as text."""
     if field.default is dataclasses.MISSING:
         return inspect.Parameter.empty
-    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default))
+    return str(field.default) if field.name.endswith("seed") else field.default
 
 
 def _sentence(text: str) -> str:

@@ -13,7 +13,6 @@ from components.plan import plan
 from components.promote import promote
 from components.score import score
 from components.train import train
-from components.trials import trials
 from pipelines.hardware import launched, placed, uncached
 
 NAME = "hqclip-refine"
@@ -34,7 +33,7 @@ def refine(settings: dict[str, Any]) -> None:
             curated = placed(
                 curate(planned=the_plan, downloaded=downloaded, annotated=annotated, scored=scored)
             ).outputs["curated"]
-            with dsl.ParallelFor(uncached(trials(planned=the_plan)).output, name="trials", parallelism=2) as trial:
+            with dsl.ParallelFor(planned.outputs["trials"], name="trials", parallelism=2) as trial:
                 trained = placed(train(planned=the_plan, curated=curated, trial=trial))
                 evaluated = placed(evaluate(planned=the_plan, trained=trained.outputs["trained"]))
             uncached(

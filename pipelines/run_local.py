@@ -6,7 +6,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from pipelines.client.inputs import require
+from pipelines.client.settings import check_settings
 from pipelines.client.versions import read_package
+from pipelines.compiling import PIPELINES
 from pipelines.demo import SIZES, demo_inputs
 from pipelines.local import Runner, show_cycle
 
@@ -25,6 +28,9 @@ def run_local(given: argparse.Namespace) -> int:
             if given.pipeline != "refine":
                 known.pop("plan_cycle", None)  # a cycle of its own
             inputs = {**known, "plan_preset": preset, **chosen}
+            require(runner.inputs, inputs)
+            if given.pipeline in PIPELINES:
+                check_settings(given.pipeline, inputs)
             code = runner.run(inputs)
             if code:
                 return code

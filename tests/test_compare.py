@@ -23,6 +23,7 @@ from hqclip.store import Store, open_store
 from pipelines.client import compare
 from pipelines.inputs import settings_of
 from tests.fakes.kubeflow import FakeKubeflow
+from tests.sweeping import write_version
 
 ITEMS = 200
 
@@ -281,7 +282,8 @@ def write_suite(store: Store, scenes: int = 8) -> str:
 
 def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:
     """Inputs of a run of a sweep, and the key of the plan that its first task writes."""
-    own = {"store": judged.uri, "evaluate_suite": write_suite(judged), "curate_dataset": "datasets/a/dataset.json"}
+    data = [write_version(judged, digest) for digest in ("a", "other")]
+    own = {"store": judged.uri, "evaluate_suite": write_suite(judged), "curate_dataset": data[0]}
     return {**own, **inputs}, str(sweep.run(settings_of("sweep", {**own, **inputs}))["plan"])
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hqclip import config, settings
-from hqclip.config import PlanConfig, PromoteConfig, TrainConfig
+from hqclip.config import CompareModelsConfig, PlanConfig, TrainConfig
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
 from hqclip.recipes import RECIPES
@@ -134,8 +134,8 @@ def test_a_number_too_large_for_a_float_is_a_fault_and_no_crash() -> None:
 
 
 def test_a_list_that_must_be_given_may_not_be_empty() -> None:
-    (line,) = refusal({"store": "s", "plan": "p", "dataset": "d", "evaluations": []}, PromoteConfig)
-    assert line.startswith("evaluations is empty: ")
+    (line,) = refusal({"store": "s", "runs": []}, CompareModelsConfig)
+    assert line.startswith("runs is empty: ")
 
 
 def test_settings_made_in_python_are_checked_too() -> None:

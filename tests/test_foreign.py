@@ -30,7 +30,7 @@ from hqclip.errors import (
     UnavailableError,
 )
 from hqclip.foreign import translated
-from hqclip.train.architecture import check_models
+from hqclip.train.architecture import KNOWN, check_models, known_models, list_open_clip
 from hqclip.train.distributed import GlooGroup
 from hqclip.train.model import HQClip
 
@@ -187,9 +187,17 @@ def test_before_a_gpu_is_taken_the_tokenizer_is_asked_for(capsys: pytest.Capture
     check_models({"model": "ViT-B-23"}, [], here=True)  # nothing is trained
 
 
-def test_nobody_is_refused_where_open_clip_is_not_installed(monkeypatch: pytest.MonkeyPatch):
+def test_models_are_known_where_open_clip_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    installed = known_models()
+    assert KNOWN.read_text() == list_open_clip(), "write it anew: python -m hqclip.train.architecture"
     monkeypatch.setattr("hqclip.train.architecture.find_spec", lambda name: None)
-    check_models({"model": "ViT-B-23"}, [{"settings": {}}], here=True)
+    assert known_models() == installed
+    with pytest.raises(ConfigError, match="unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"):
+        check_models({"model": "ViT-B-23"}, [{"settings": {}}], here=True)
+    check_models({"model": "roberta-ViT-B-32"}, [{"settings": {}}], here=True)
+    assert "needs roberta-base of a hub: the machines of train must" in capsys.readouterr().err
 
 
 def test_models_are_known_and_faults_translated_without_heavy_packages():

@@ -47,6 +47,34 @@ def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
         ("sweep", {"sweep_trials": '[{"settings": {"store": "x"}}]'}, "the sweep sets store itself"),
         ("sweep", {"sweep_trials": "[]"}, "give 1 to 16"),
         ("refine", {"plan_overrides": '{"evaluate.suite": "x"}'}, "the cycle sets this itself"),
+        (
+            "refine",
+            {"plan_overrides": '{"train.model": "ViT-B-23"}'},
+            "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'",
+        ),
+        (
+            "refine",
+            {"plan_overrides": '{"annotate.prompt": "web-2"}'},
+            "annotate.prompt is 'web-2': give a file or one",
+        ),
+        ("refine", {"plan_overrides": '{"annotate.max_new_tokens": 4096}'}, "leaves nothing of max_model_len"),
+        ("refine", {"train_trials": "hqclip,hqlcip"}, "unknown recipe 'hqlcip'"),
+        ("refine", {"train_seed": "1e30"}, f"train_seed is {int(1e30)}; give {2**63 - 1:,} or less"),
+        ("sweep", {"sweep_trials": '{"train.model": ["ViT-B-32", "RN5"]}'}, "unknown model 'RN5'; did you mean 'RN50'"),
+        (
+            "sweep",
+            {"sweep_trials": '{"learning_rate": [1e30]}'},
+            "trial .*: train.learning_rate is 1e.30; .*AdamW moves",
+        ),
+        ("sweep", {"sweep_trials": '{"learning_rate": [NaN]}'}, "train.learning_rate must be finite, got nan"),
+        ("sweep", {"sweep_trials": '{"weight_decay": [1e9]}'}, "train.weight_decay is 1.*; give 100 or less"),
+        ("sweep", {"sweep_trials": '{"tag_weight": [1e6]}'}, "the contrastive loss beside it has weight 1"),
+        ("sweep", {"plan_overrides": '{"train.batch_size": 1e9}'}, "train.batch_size is .*: each is compared with all"),
+        (
+            "sweep",
+            {"plan_overrides": '{"evaluate.resamples": 1e9}'},
+            "evaluate.resamples is 1000000000; give 1,000,000",
+        ),
     ],
 )
 def test_what_this_pipeline_cannot_do_is_refused_before_anything_is_sent(

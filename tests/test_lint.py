@@ -15,7 +15,7 @@ from pipelines.compiling import PIPELINES, compile_pipeline
 from pipelines.lint import lint
 
 Spec = dict[str, Any]
-LOOP_ITEM = "pipelinechannel--trials-Output-loop-item"
+LOOP_ITEM = "pipelinechannel--plan-trials-loop-item"
 
 
 @pytest.fixture(scope="module")

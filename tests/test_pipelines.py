@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -22,7 +24,7 @@ from hqclip.store import Store, open_store
 from hqclip.task_records import read_records
 from pipelines.__main__ import main
 from pipelines.compiling import PIPELINES, compile_pipeline
-from pipelines.inputs import INPUTS
+from pipelines.inputs import INPUTS, parameter_type
 from pipelines.local import Runner
 from tests.cycle import TINY
 
@@ -57,6 +59,56 @@ def test_every_input_is_described_and_named_after_its_stage(spec: dict[str, Any]
     assert [name for name in inputs if not name.startswith(stages)] == ["store"]
 
 
+def pods(spec: dict[str, Any], group: dict[str, Any], trials: int = 1) -> int:
+    """Pods of a run: a driver for every group and turn of a loop, a driver and an executor for every other task."""
+    number = 1  # the driver of the group itself
+    for task in group["dag"]["tasks"].values():
+        inner = spec["components"][task["componentRef"]["name"]]
+        if "dag" not in inner:
+            number += 2
+        elif "parameterIterator" in task:
+            number += 1 + trials * pods(spec, inner, trials)
+        else:
+            number += pods(spec, inner, trials)
+    return number
+
+
+@pytest.mark.parametrize(("pipeline", "one", "more"), [("refine", 23, 5), ("sweep", 12, 5), ("evaluate", 5, 0)])
+def test_a_run_costs_no_more_pods_than_were_counted(pipeline: str, one: int, more: int, tmp_path: Path):
+    spec = next(yaml.safe_load_all(compile_pipeline(pipeline, tmp_path / "it.yaml").read_text()))
+    assert pods(spec, spec["root"]) == one
+    assert pods(spec, spec["root"], trials=3) == one + 2 * more
+
+
+def test_seeds_travel_as_text_for_a_cluster_rounds_large_numbers(spec: dict[str, Any], tmp_path: Path):
+    sweep = next(yaml.safe_load_all(compile_pipeline("sweep", tmp_path / "it.yaml").read_text()))
+    for of in (spec, sweep):
+        assert of["root"]["inputDefinitions"]["parameters"]["train_seed"]["parameterType"] == "STRING"
+    given = PlanConfig.from_mapping({"store": "s", "shards": "p", "suite": "e", "train_seed": str(2**62 + 1)})
+    assert given.train_seed == 2**62 + 1
+
+
+@pytest.mark.parametrize("stage", sorted({inputs.stage for inputs in INPUTS.values()}))
+def test_a_first_task_needs_no_heavy_package_to_find_that_there_is_nothing_to_do(stage: str):
+    heavy = {
+        "torch",
+        "pyarrow",
+        "numpy",
+        "PIL",
+        "google.cloud",
+        "google.auth",
+        "transformers",
+        "open_clip",
+        "kubernetes",
+    }
+    code = (
+        "import sys, hqclip.task, hqclip.cycle.finish, importlib\n"
+        f"importlib.import_module({STAGES[stage].module!r})\n"
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_no_task_installs_anything_or_is_served_from_a_cache(spec: dict[str, Any]):
     for name, executor in spec["deploymentSpec"]["executors"].items():
         assert "pip install" not in json.dumps(executor), name
@@ -79,7 +131,7 @@ def test_a_first_task_takes_every_setting_of_its_stage_as_it_is_declared(stage: 
     parameters = inspect.signature(component.python_func).parameters.values()
     taken = {p.name: p.annotation for p in parameters if p.annotation in (str, int, float, bool)}
     declared = get_type_hints(STAGES[stage].settings)
-    assert taken == {name: str if get_origin(kind) is tuple else kind for name, kind in declared.items()}
+    assert taken == {name: parameter_type(name, kind) for name, kind in declared.items()}
     assert all(p.default is p.empty for p in parameters), "the settings have the defaults"
 
 
@@ -224,7 +276,7 @@ def test_inputs_that_are_wrong_are_refused_before_anything_runs(capsys: pytest.C
     assert main(["run", "refine", "--local", *out, "--set", "train_sed=1"]) == 64
     assert "did you mean 'train_seed'" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--set", "train_seed=one"]) == 64
-    assert "train_seed is 'one'; give a whole number" in capsys.readouterr().err
+    assert "train_seed must be a number, got 'one'" in capsys.readouterr().err
     assert main(["run", "refine", "--local", *out, "--preset", "small"]) == 64
     assert "--set store=..." in capsys.readouterr().err
     assert main(["run", "refine", "--local", "--preset", "dmeo"]) == 64

@@ -13,8 +13,9 @@ from hqclip.cycle import plan_evaluation, select, sweep
 from hqclip.cycle.sweep import read_trials
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, DataError, NotFoundError
-from hqclip.records import Champion, Evaluation, canonical_json, digest_of
-from hqclip.store import open_store
+from hqclip.records import Champion, CycleRecord, Evaluation, canonical_json, digest_of
+from hqclip.store import Store, open_store
+from tests.sweeping import write_version
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def given(tmp_path: Path, suite: str, trials: Any, **more: Any) -> SweepConfig:
-    fixed = {"preset": "demo-quick", "dataset": "datasets/abc/dataset.json"}
+    fixed = {"preset": "demo-quick", "dataset": write_version(open_store(str(tmp_path)))}
     return SweepConfig(store=str(tmp_path), suite=suite, trials=json.dumps(trials), **{**fixed, **more})
 
 
@@ -109,6 +110,60 @@ def test_an_override_cannot_be_about_what_the_sweep_hands_on(tmp_path: Path, sui
 def test_without_a_finished_cycle_the_data_must_be_named(tmp_path: Path, suite: str) -> None:
     with pytest.raises(NotFoundError, match="has no finished cycle; give the data set"):
         sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))
+
+
+def close(store: Store, cycle: int, dataset: str) -> None:
+    """A finished cycle that refined this data set."""
+    store.write(f"cycles/{cycle:06d}.plan.json", b"{}")
+    record = CycleRecord(
+        cycle=cycle,
+        parent=0,
+        fingerprint="f",
+        dataset=dataset,
+        runs=(),
+        candidate="runs/x/model",
+        verdict="refused",
+        reason="",
+        report="",
+    )
+    store.write(f"cycles/{cycle:06d}.json", record.to_json())
+
+
+def test_the_same_sweep_keeps_its_data_when_a_newer_cycle_is_done(tmp_path: Path, suite: str) -> None:
+    store = open_store(str(tmp_path))
+    old, new = write_version(store, "old"), write_version(store, "new")
+    close(store, 1, old)
+    first = sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))
+    assert first["dataset"] == old
+    assert f"shapes old of cycle 1; --dataset {old} (curate_dataset in a pipeline) repeats it" in first["reason"]
+    close(store, 2, new)
+    again = sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=""))
+    assert (again["plan"], again["dataset"]) == (first["plan"], old)
+    assert f"cycle 2 has newer data: give {new} to compare on that" in again["reason"]
+    other = sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset=new))
+    assert other["plan"] != first["plan"] and other["dataset"] == new
+    assert f"The same trials on other data, {old}, are sweep {first['notes'].split('/')[1][:16]}" in other["reason"]
+    fresh = sweep.run(given(tmp_path, suite, {"train.seed": [2]}, dataset=""))
+    assert fresh["dataset"] == new and "newer data" not in fresh["reason"]
+
+
+def test_data_that_is_not_there_or_too_little_is_refused_before_anything_is_trained(tmp_path: Path, suite: str) -> None:
+    with pytest.raises(NotFoundError, match="has no data set datasets/none/dataset.json"):
+        sweep.run(given(tmp_path, suite, {"train.seed": [1]}, dataset="datasets/none/dataset.json"))
+    few = write_version(open_store(str(tmp_path)), "few", usable_rows=100)
+    with pytest.raises(ConfigError) as refusal:
+        sweep.run(given(tmp_path, suite, {"train.batch_size": [64, 128, 256]}, dataset=few))
+    assert str(refusal.value).splitlines() == [
+        f"trial batch-{size}: batch_size {size} is more than the 100 usable samples of {few}; give less"
+        for size in (128, 256)
+    ]
+
+
+def test_a_batch_that_does_not_fit_the_ranks_is_refused_trial_by_trial(tmp_path: Path, suite: str) -> None:
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("train: {scheduler: local, nproc: 2}\n")
+    with pytest.raises(ConfigError, match="^trial batch-33: batch_size 33 does not divide .* 2 ranks; give 32 or 34$"):
+        sweep.run(given(tmp_path, suite, {"train.batch_size": [32, 33]}, launch=str(machines)))
 
 
 def test_a_point_that_was_not_judged_is_missed(tmp_path: Path, suite: str) -> None:

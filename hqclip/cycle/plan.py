@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from hqclip import log
+from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import PlanConfig
 from hqclip.cycle import crown, lock
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
@@ -24,7 +26,7 @@ from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
 from hqclip.store import Store, open_store
-from hqclip.train.architecture import check_models
+from hqclip.train.architecture import check_models, refusals
 
 MAX_TRIALS = 16
 TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
@@ -109,6 +111,8 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     settings, problems = resolve_settings("cycle", config.preset, _own(config), config.overrides)
     trials = [_trial(name, problems) for name in config.trials]
     problems += _training_problems(config)
+    problems += refusals(settings["train"], trials) if "train" in settings else []
+    problems += _prompt_problems(settings.get("annotate", {}))
     if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
         problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")
     if problems:
@@ -126,6 +130,14 @@ def _training_problems(config: PlanConfig) -> list[str]:
     return problems + [
         f"override {name!r}: nothing is trained, as data_only is true" for name in names if names[name] in TRAINING
     ]
+
+
+def _prompt_problems(annotate: Mapping[str, Any]) -> list[str]:
+    """A prompt that is neither built in nor looks like a file, which may be on the machines of annotate only."""
+    name = str(annotate.get("prompt", "web-1"))
+    if name in PROMPTS or "/" in name or "." in name or Path(name).is_file():
+        return []
+    return [f"annotate.prompt is {name!r}: give a file or one of {', '.join(PROMPTS)}{did_you_mean(name, PROMPTS)}"]
 
 
 def _own(config: PlanConfig) -> dict[str, dict[str, Any]]:

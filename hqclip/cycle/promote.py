@@ -7,10 +7,11 @@ from typing import Any
 from hqclip import exported
 from hqclip.config import PromoteConfig
 from hqclip.cycle.crown import KEY, PROMOTED, check_place, put_in_force
-from hqclip.cycle.keys import plan_key, record_key
+from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.report import comparison, write_report
+from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
 from hqclip.errors import NotFoundError
 from hqclip.records import CyclePlan, CycleRecord, Evaluation
 from hqclip.report.text import text_table
@@ -20,7 +21,8 @@ from hqclip.store import Store, open_store
 def run(config: PromoteConfig) -> dict[str, Any]:
     """Choose the best candidate, close the cycle, and put it in force if it wins. A closed cycle stays as it is.
 
-    Raises `ConflictError` if the champion changed meanwhile, and `DataError` for a model that is not as it was trained.
+    Trials that failed are named in record and page. Raises `TrialsFailedError` if all failed, `ConflictError` if the
+    champion changed meanwhile, and `DataError` for a model that is not as it was trained.
     """
     store = open_store(config.store)
     plan = CyclePlan.from_json(store.read(config.plan), config.plan)
@@ -53,8 +55,9 @@ def finish(store: Store, cycle: int) -> None:
         return
     notes = read_notes(store, cycle)
     dataset = notes.get("curate", {}).get("dataset", "")
-    evaluations = [notes.get(f"evaluate-{trial['name']}", {}).get("evaluation", "") for trial in plan.trials]
-    if not (dataset and evaluations and all(evaluations)):
+    evaluations = noted_evaluations(store, notes_prefix(cycle), plan.trials)
+    failed = read_failed(store, notes_prefix(cycle), plan.trials)
+    if not (dataset and evaluations and len(evaluations) + len(failed) == len(plan.trials)):
         raise NotFoundError(
             f"the promotion of cycle {cycle} was cut short: {KEY} names its model, but {record_key(cycle)} is missing; "
             f"finish it with `hqclip promote --store {store.uri} --plan {key} --dataset ... --evaluations ...`"
@@ -65,7 +68,13 @@ def finish(store: Store, cycle: int) -> None:
 
 def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
     """What the record of the cycle says. The models are those that were trained, the best to the last byte."""
-    evaluations = {name: Evaluation.from_json(store.read(name), name) for name in config.evaluations}
+    notes = notes_prefix(plan.cycle)
+    names = config.evaluations or noted_evaluations(store, notes, plan.trials)
+    evaluations = {name: Evaluation.from_json(store.read(name), name) for name in names}
+    runs = tuple(_run(name, evaluation) for name, evaluation in evaluations.items())
+    judged = [run["name"] for run in runs]
+    failed = [one for one in read_failed(store, notes, plan.trials) if one.trial not in judged]
+    refuse_if_none(failed, names, f"cycle {plan.cycle}")
     _, best = max(evaluations.items(), key=lambda item: (item[1].average, item[0]))
     for evaluation in evaluations.values():
         exported.check_digest(store, evaluation.model, evaluation.model_digest)
@@ -76,7 +85,8 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
         parent=plan.champion["cycle"] if plan.champion else 0,
         fingerprint=plan.fingerprint,
         dataset=config.dataset,
-        runs=tuple(_run(name, evaluation) for name, evaluation in evaluations.items()),
+        runs=runs,
+        failed=tuple(vars(one) for one in failed),
         candidate=best.model,
         verdict=PROMOTED if wins else "refused",
         reason=reason,
@@ -117,7 +127,9 @@ def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _summary(store: Store, record: CycleRecord) -> dict[str, Any]:
+    again = f"Cycle {record.cycle} is closed: a further one (plan_cycle={record.cycle + 1}) tries them again"
     return {
+        **({"failed": list(record.failed), "again": again} if record.failed else {}),
         "cycle": record.cycle,
         "verdict": record.verdict,
         "reason": record.reason,

@@ -17,7 +17,7 @@ from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
 from hqclip.recipes import LOSSES, Chart
-from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool, Sample, Status
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
 from hqclip.report import (
     Comparison,
     Curve,
@@ -49,6 +49,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         promoted=record.verdict == "promoted",
         cycle=plan.cycle,
         comparison=comparison(store, record),
+        failed=tuple(FailedTrial(**one) for one in record.failed),
         samples=samples,
         data=DataSummary(
             version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hqclip import __version__
@@ -11,10 +11,11 @@ from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.references import SELECT_AGAIN
 from hqclip.cycle.report import loss_charts
 from hqclip.cycle.side_by_side import side_by_side
-from hqclip.cycle.sweep import runs_of
+from hqclip.cycle.sweep import notes_of, runs_of
+from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
 from hqclip.errors import DataError
 from hqclip.exported import trained_digest
-from hqclip.records import Evaluation, canonical_json
+from hqclip.records import Evaluation, FailedTrial, canonical_json
 from hqclip.report import Provenance, Report
 from hqclip.report.page import render
 from hqclip.report.text import text_table
@@ -23,32 +24,38 @@ from hqclip.store.documents import read_json
 
 
 def run(config: SelectConfig) -> dict[str, Any]:
-    """Write `sweeps/{digest}.json` and the page beside it. Nothing is put in force: that is for a cycle to decide."""
+    """Write `sweeps/{digest}.json` and the page beside it. Nothing is put in force: that is for a cycle to decide.
+
+    Trials that failed are named in both, and tried again by the same sweep; the others are compared. Raises
+    `TrialsFailedError` if all failed, `DataError` if one was never judged.
+    """
     store = open_store(config.store)
     plan = _read_plan(store, config.plan)
     digest = config.plan.split("/")[1].split(".")[0]
     key = f"sweeps/{digest}.json"
-    if store.exists(key):
-        return {**read_json(store, key, SELECT_AGAIN), "already_done": True}
-    judged = {}  # by digest: the same weights may have been judged before, under another name
-    for name in config.evaluations:
-        evaluation = Evaluation.from_json(store.read(name), name)
-        judged[evaluation.model_digest] = (name, evaluation)
-    rows = [_row(store, f"runs/{runs_of(digest)}{trial['name']}", trial, judged) for trial in plan["points"]]
-    missing = [row["name"] for row in rows if not row["evaluation"]]
-    if missing:
-        raise DataError(f"{config.plan}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
+    if store.exists(key) and not (found := read_json(store, key, SELECT_AGAIN)).get("failed"):
+        return {**found, "already_done": True}
+    result = _compare(store, plan, digest, config.evaluations)
+    store.write(key, canonical_json(result), create_only=False)
+    return {**result, "already_done": False}
+
+
+def _compare(store: Store, plan: Mapping[str, Any], digest: str, evaluations: Sequence[str]) -> dict[str, Any]:
+    """What there is to say about the trials, with the page written."""
+    rows, judged, failed = _rows(store, plan, digest, evaluations)
     best = max(rows, key=lambda row: (row["average"], row["name"]))
-    by_name = {row["name"]: judged[row["model_digest"]][1] for row in rows}
-    comparison = side_by_side(PairedComparison.read(store, by_name))
+    comparison = side_by_side(
+        PairedComparison.read(store, {row["name"]: judged[row["model_digest"]][1] for row in rows})
+    )
     reason = f"{best['name']} has the best average of {len(rows)} trials, {best['average']:.1%}"
     page = Report(
         title=f"sweep {digest}",
         verdict=reason + ".",
         comparison=comparison,
+        failed=tuple(failed),
         losses=loss_charts(store, rows),
         run=Provenance(
-            settings={**plan["settings"], "trials": {row["name"]: row["settings"] for row in rows}},
+            settings={**plan["settings"], "trials": {trial["name"]: trial["settings"] for trial in plan["points"]}},
             digests={"data set": plan["dataset"].split("/")[1], "suite": plan["suite"]},
             code_version=__version__,
         ),
@@ -56,7 +63,7 @@ def run(config: SelectConfig) -> dict[str, Any]:
     report = f"sweeps/{digest}.html"
     store.write(report, render(page).encode(), create_only=False)
     result = {
-        "sweep": key,
+        "sweep": f"sweeps/{digest}.json",
         "best": best["name"],
         "model": f"{best['run']}/model",
         "average": best["average"],
@@ -65,8 +72,28 @@ def run(config: SelectConfig) -> dict[str, Any]:
         "table": text_table(comparison),
         "report": report,
     }
-    store.write(key, canonical_json(result))
-    return {**result, "already_done": False}
+    again = "Mend that, and start the same sweep again: it tries just them"
+    return {**result, "failed": [vars(one) for one in failed], "again": again} if failed else result
+
+
+def _rows(
+    store: Store, plan: Mapping[str, Any], digest: str, evaluations: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, tuple[str, Evaluation]], list[FailedTrial]]:
+    """The trials that were judged, the evaluations by digest of the model, and the trials that failed."""
+    notes = notes_of(digest)
+    evaluations = evaluations or noted_evaluations(store, notes, plan["points"])
+    judged = {}  # by digest: the same weights may have been judged before, under another name
+    for name in evaluations:
+        evaluation = Evaluation.from_json(store.read(name), name)
+        judged[evaluation.model_digest] = (name, evaluation)
+    rows = [_row(store, f"runs/{runs_of(digest)}{trial['name']}", trial, judged) for trial in plan["points"]]
+    unjudged = [row["name"] for row in rows if not row["evaluation"]]
+    failed = [one for one in read_failed(store, notes, plan["points"]) if one.trial in unjudged]
+    missing = [name for name in unjudged if name not in [one.trial for one in failed]]
+    if missing:
+        raise DataError(f"sweep {digest}: no evaluation of {', '.join(missing)}; evaluate them on the same suite first")
+    refuse_if_none(failed, evaluations, f"sweep {digest}")
+    return [row for row in rows if row["evaluation"]], judged, failed
 
 
 def _read_plan(store: Store, key: str) -> dict[str, Any]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hqclip.config import SweepConfig
-from hqclip.cycle.keys import newest_cycle, record_key
+from hqclip.config import SweepConfig, TrainConfig
 from hqclip.cycle.plan import MAX_TRIALS, known_to, suite_digest
 from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.cycle.sweep_data import SweepData, choose_data
+from hqclip.errors import ConfigError
+from hqclip.launch.spec import LaunchSpec
 from hqclip.recipes import LOSSES
-from hqclip.records import CycleRecord, canonical_json, digest_of
+from hqclip.records import canonical_json, digest_of
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
-from hqclip.train.architecture import check_models
+from hqclip.train.architecture import check_models, refusals
 
 SHORT = {
     "learning_rate": "lr",
@@ -29,49 +31,94 @@ SHORT = {
 
 
 def run(config: SweepConfig) -> dict[str, Any]:
-    """Write `sweeps/{digest}.plan.json`. Raises `ConfigError` with everything that is wrong with the trials."""
+    """Write `sweeps/{digest}.plan.json`. Raises `ConfigError` with everything that is wrong with the trials.
+
+    Without a data set the same trials have the data that they had before, if they were planned before, else that of the
+    newest finished cycle. A sweep of which trials failed has work: those. Raises `NotFoundError` without data.
+    """
     store = open_store(config.store)
-    dataset = config.dataset or _newest_dataset(store)
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
-    plan = {"dataset": dataset, "suite": suite_digest(config.suite), "settings": settings, "points": trials}
-    digest = _planned_before(store, plan) or digest_of(plan)
+    asked = {"suite": suite_digest(config.suite), "settings": settings, "points": trials}
+    planned = _planned_before(store, asked)
+    data = choose_data(store, config.dataset, planned)
+    _check_batches(settings["train"], trials, data, machines.get("train"))
+    plan = {"dataset": data.key, **asked}
+    digest = planned.get(data.key) or digest_of(plan)
     key = f"sweeps/{digest}.plan.json"
     if not store.exists(key):
         store.write(key, canonical_json(plan))
-    done = store.exists(f"sweeps/{digest}.json")
+    record = f"sweeps/{digest}.json"
+    compared = read_json_or_warn(store, record, "sweep") if store.exists(record) else None
+    failed = [one["trial"] for one in (compared or {}).get("failed", ())]
+    done = compared is not None and not failed
+    about = "is done" if done else f"has {len(trials)} trials"
+    about += f", of which {', '.join(failed)} failed and will be tried again" if failed else ""
     runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
-    runnable["train"]["dataset"] = dataset
+    runnable["train"]["dataset"] = data.key
     runnable["evaluate"]["suite"] = config.suite
     runnable["select"] = {"store": config.store, "plan": key}
     return {
         "plan": key,
         "has_work": not done,
-        "reason": f"sweep {digest} is done" if done else f"sweep {digest} has {len(trials)} trials",
-        "dataset": dataset,
+        "reason": f"sweep {digest} {about}. {data.about}",
+        "dataset": data.key,
         "settings": runnable,
         "trials": trials,
         "machines": machines,
         "runs": runs_of(digest),
-        "notes": f"sweeps/{digest}.stages/",
+        "notes": notes_of(digest),
     }
 
 
-def _planned_before(store: Store, plan: dict[str, Any]) -> str:
-    """The digest under which an older version, which knew fewer settings, planned the same; "" if none did."""
+def _planned_before(store: Store, asked: Mapping[str, Any]) -> dict[str, str]:
+    """Sweeps by their data set that were planned to try the same; older versions knew fewer settings."""
+    found = {}
     for key in store.list("sweeps/"):
         if match := re.fullmatch(r"sweeps/(\w+)\.plan\.json", key):
             planned = read_json_or_warn(store, key, "sweep") or {}
-            known = known_to(planned.get("settings", {}), plan["settings"])
-            if digest_of({**plan, "settings": known}) == match[1]:
-                return match[1]
-    return ""
+            same = {**asked, "settings": known_to(planned.get("settings", {}), asked["settings"])}
+            dataset = str(planned.get("dataset", ""))
+            if digest_of({"dataset": dataset, **same}) == match[1]:
+                found[dataset] = match[1]
+    return found
+
+
+def _check_batches(
+    common: Mapping[str, Any],
+    trials: Iterable[Mapping[str, Any]],
+    data: SweepData,
+    machines: Mapping[str, Any] | None,
+) -> None:
+    """Raises `ConfigError` naming the trials whose batches are larger than the data, or no multiple of the ranks."""
+    spec = LaunchSpec.from_mapping(machines, "launch.") if machines else None
+    problems = []
+    for trial in trials:
+        size = int(trial["settings"].get("batch_size", common["batch_size"]))
+        if size > data.usable_rows:
+            problems.append(
+                f"trial {trial['name']}: batch_size {size} is more than the {data.usable_rows} usable samples of "
+                f"{data.key}; give less"
+            )
+        try:
+            if spec:
+                settings = {**common, **trial["settings"], "store": "-", "dataset": "-", "run": "-"}
+                TrainConfig.from_mapping(settings, "train.").check_ranks(spec.nodes * spec.processes)
+        except ConfigError as error:
+            problems.append(f"trial {trial['name']}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def runs_of(digest: str) -> str:
     """What the runs of a sweep begin with; the name of the trial follows."""
     return f"sweep-{digest[:8]}-"
+
+
+def notes_of(digest: str) -> str:
+    """What the keys of the notes of its tasks begin with."""
+    return f"sweeps/{digest}.stages/"
 
 
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
@@ -87,6 +134,7 @@ def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[s
             trial["settings"] = _own(settings.get("train", {}), trial["settings"])
         except ConfigError as error:
             problems.append(f"trial {trial['name']}: {error}")
+    problems += refusals(settings["train"], trials) if "train" in settings else []
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, trials
@@ -141,11 +189,3 @@ def _name(settings: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-
-
-def _newest_dataset(store: Store) -> str:
-    for cycle in range(newest_cycle(store), 0, -1):
-        key = record_key(cycle)
-        if store.exists(key):
-            return CycleRecord.from_json(store.read(key), key).dataset
-    raise NotFoundError(f"{store.uri} has no finished cycle; give the data set, as printed by `hqclip curate`")

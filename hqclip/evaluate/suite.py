@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hqclip.data.shards import ShardScan, scan_shard
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks import KINDS
 from hqclip.evaluate.benchmarks.protocol import Benchmark
@@ -23,6 +22,9 @@ from hqclip.records import Manifest, canonical_json, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.store import Store, open_store, split_uri
 from hqclip.store.leftovers import scratch_folder
+
+if TYPE_CHECKING:
+    from hqclip.data.shards import ShardScan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ def images_of(suite: Suite) -> Iterator[tuple[Path, ShardScan]]:
 
     Raises `DataError` if it is damaged, or if benchmarks ask for images that are not in it.
     """
+    from hqclip.data.shards import scan_shard  # what it imports is not wanted to know what a suite is
+
     where = f"{suite.store.uri}/{suite.images}"
     with scratch_folder() as folder:
         path = folder / "images.tar"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hqclip.records import Annotation, Sample
+from hqclip.records import Annotation, FailedTrial, Sample
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,14 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. `verdict` is a sentence; `promoted` is None where nothing was to be decided."""
+    """One page. `verdict` is a sentence; `promoted` is None where nothing was to be decided; `failed` has no scores."""
 
     title: str
     verdict: str = ""
     promoted: bool | None = None
     cycle: int | None = None
     comparison: Comparison | None = None
+    failed: tuple[FailedTrial, ...] = ()
     samples: tuple[ShownSample, ...] = ()
     data: DataSummary | None = None
     faults: Faults | None = None

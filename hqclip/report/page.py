@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from hqclip.records import FailedTrial
 from hqclip.report import Comparison, DataSummary, Fault, Faults, LossChart, Report
 from hqclip.report.charts import line_chart, swatch
 from hqclip.report.comparison import differences, headline, table
@@ -49,6 +50,7 @@ def _averages(comparison: Comparison) -> Html:
 def _sections(report: Report) -> Iterable[Html | None]:
     styles = _styles(report)
     yield _comparison(report.comparison) if report.comparison and report.comparison.groups else None
+    yield _failed(report.failed) if report.failed else None
     yield what_was_written(report.samples)
     yield _data(report.data) if report.data else None
     yield _faults(report.faults) if report.faults else None
@@ -73,6 +75,22 @@ def _comparison(comparison: Comparison) -> Html:
             "items, drawn again and again. A line that touches zero means no clear difference, wherever its dot lies."
         )
     return section(title, caption, table(comparison))
+
+
+def _failed(failed: Sequence[FailedTrial]) -> Html:
+    caption = "These trials have no scores, and nothing above knows of them."
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("trial", "failed in", "exit code", "why")))
+    rows = (
+        tag("tr", tag("th", one.trial, scope="row"), *map(_cell, (one.stage, str(one.exit_code), one.error)))
+        for one in failed
+    )
+    table = tag("table", tag("caption", "Failed trials", class_="hidden"), tag("thead", head), tag("tbody", *rows))
+    region = tag("div", table, class_="scroll scores", role="region", aria_label="Failed trials", tabindex=0)
+    return section("What failed", caption, region)
+
+
+def _cell(text: str) -> Html:
+    return tag("td", text)
 
 
 def _data(data: DataSummary) -> Html:

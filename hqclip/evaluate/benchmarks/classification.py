@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import columns, different, is_list, shown, text_list
-from hqclip.evaluate.benchmarks.confusion import confusion
 from hqclip.evaluate.benchmarks.protocol import Measured
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ class Classification:
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """The class whose prompts, averaged over templates, are nearest (Radford et al., 2021)."""
         import torch
+
+        from hqclip.evaluate.benchmarks.confusion import confusion
 
         prompt_KTD = texts["prompts"].reshape(len(self.classes), len(self.templates), -1)
         class_KD = torch.nn.functional.normalize(prompt_KTD.mean(1), dim=-1)

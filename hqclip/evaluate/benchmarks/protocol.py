@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from hqclip.data.outcomes import Array
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hqclip.data.outcomes import Array
 
 
 class Measured(NamedTuple):
