@@ -163,7 +163,7 @@ def test_a_run_that_comes_while_another_works_has_nothing_to_do(tmp_path: Path, 
     assert not second["has_work"]
     assert "skipped: cycle 1 is being refined by run monday" in second["reason"]
     assert plan(tmp_path, world, owner="monday") == first  # its own task again
-    finish(str(tmp_path / "store"), "SUCCEEDED", "", "monday")
+    finish(str(tmp_path / "store"), "monday")
     assert plan(tmp_path, world, owner="tuesday")["has_work"]
 
 
