@@ -2,98 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.flags import Parser
 from pipelines.client import schedules
-from pipelines.client.connect import connect
-from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
+from pipelines.client.versions import read_package
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import look_at_once
+from tests.scheduling import NIGHTLY, Shell, actions, package, upload
 
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
-NIGHTLY: dict[str, Any] = {
-    "name": "nightly",
-    "pipeline": "hqclip-try",
-    "cron": "0 0 2 * * *",
-    "inputs": {"store": "gs://b/s", "cycles": 2},
-}
-SPEC = {
-    "pipelineInfo": {"name": "hqclip-try"},
-    "schemaVersion": "2.1.0",
-    "sdkVersion": "kfp-2.17.0",
-    "root": {
-        "dag": {"tasks": {}},
-        "inputDefinitions": {
-            "parameters": {
-                "store": {"parameterType": "STRING"},
-                "cycles": {"parameterType": "NUMBER_INTEGER", "defaultValue": 1},
-                "version": {"parameterType": "STRING", "defaultValue": ""},
-            }
-        },
-    },
-    "components": {},
-    "deploymentSpec": {"executors": {}},
-}
-
-
-def package(**changed: Any) -> Package:
-    return parse_package(yaml.safe_dump({**SPEC, **changed}).encode(), "try.yaml")
-
-
-@pytest.fixture
-def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    look_at_once(monkeypatch)
-    with FakeKubeflow() as fake:
-        yield fake
-    fake.assert_all_faults_fired()
-
-
-class Shell:
-    """`python -m pipelines schedule ...` on a file that the test writes."""
-
-    def __init__(self, url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.url, self.file, self.capsys = url, file, capsys
-        self.code, self.said = 0, ""
-
-    def write(self, *listed: dict[str, Any], **more: Any) -> None:
-        self.file.write_text(yaml.safe_dump({"schedules": list(listed), **more}))
-
-    def __call__(self, action: str, *words: str) -> Any:
-        parser = Parser()
-        schedules.add_arguments(parser)
-        named = [str(self.file)] if action in ("diff", "apply") else []
-        flags = ["--host", self.url, "--patience-s", "2", "-o", "json"]
-        self.code = schedules.run(parser.parse_args([action, *named, *words, *flags]))
-        out, self.said = self.capsys.readouterr()
-        return json.loads(out) if out else None
-
-
-@pytest.fixture
-def shell(kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    upload(kubeflow, package())
-    return Shell(kubeflow.url, tmp_path / "schedule.yaml", capsys)
-
-
-def upload(kubeflow: FakeKubeflow, made: Package, namespace: str = "") -> str:
-    """A version of the pipeline as if somebody had uploaded it; its name."""
-    given = argparse.Namespace(host=kubeflow.url, namespace=namespace, patience_s=2.0)
-    version, _ = ensure_uploaded(connect(given), made)
-    return str(version.display_name)
-
-
-def actions(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(row["name"], row["action"]) for row in rows]
 
 
 def test_apply_makes_what_is_missing_and_twice_changes_nothing(kubeflow: FakeKubeflow, shell: Shell):
@@ -257,126 +179,6 @@ def test_pause_and_resume_switch_and_the_file_has_the_last_word(kubeflow: FakeKu
     shell.write({**NIGHTLY, "enabled": False})
     assert actions(shell("apply")) == [("nightly", "disable")]
     assert (made["status"], len(kubeflow.recurring)) == ("DISABLED", 1)
-
-
-def was_made(kubeflow: FakeKubeflow, days_ago: int) -> dict[str, Any]:
-    """The only recurring run, as if it had been there for days."""
-    (made,) = kubeflow.recurring.values()
-    made["created_at"] = f"{datetime.now(UTC) - timedelta(days=days_ago):%Y-%m-%dT%H:%M:%SZ}"
-    return made
-
-
-@pytest.mark.parametrize("times", [{}, {"start": "2026-01-01T00:00:00Z"}, {"cron": "", "every": "5h"}])
-def test_what_was_missed_while_it_was_off_is_not_made_up_for(
-    kubeflow: FakeKubeflow, shell: Shell, times: dict[str, str]
-):
-    shell.write({**NIGHTLY, **times})
-    shell("apply")
-    before = was_made(kubeflow, days_ago=2)["recurring_run_id"]
-    shell("pause", "nightly")
-    shell("resume", "nightly")
-    (after,) = kubeflow.recurring.values()
-    assert after["recurring_run_id"] != before and after["status"] == "ENABLED"
-    assert f"is made anew, so that no time that it missed is made up for: {after['recurring_run_id']}" in shell.said
-    was_made(kubeflow, days_ago=2)
-    shell("pause", "nightly")
-    assert actions(shell("apply")) == [("nightly", "enable")]
-    assert actions(shell("apply")) == [("nightly", "none")]
-    assert len(kubeflow.recurring) == 1 and not kubeflow.runs
-
-
-def test_what_others_made_is_switched_on_with_a_word_of_what_it_will_start(kubeflow: FakeKubeflow, shell: Shell):
-    shell.write({**NIGHTLY, "cron": "0 */5 * * * *"})
-    shell("apply")
-    by_hand = was_made(kubeflow, days_ago=2)
-    by_hand["description"], by_hand["trigger"] = "", {"cron_schedule": {"cron": "*/5 * * * *"}}
-    shell("pause", "nightly")
-    shell("resume", "nightly")
-    assert "nightly was made otherwise and stays: a time that it missed is started within seconds" in shell.said
-    assert len(kubeflow.runs) == 1, "as the real one does"
-    assert "has five fields" in shell("list")[0]["next"][0]
-
-
-@pytest.mark.parametrize("times", [{}, {"cron": "", "every": "36h"}])
-def test_a_start_that_has_passed_starts_nothing_at_once(kubeflow: FakeKubeflow, shell: Shell, times: dict[str, str]):
-    shell.write({**NIGHTLY, **times, "start": "2026-01-01T00:00:00Z"})
-    (row,) = shell("apply")
-    assert not kubeflow.runs
-    assert actions(shell("diff")) == [("nightly", "none")]
-    if times:  # the rhythm is that of the start
-        first = datetime.fromisoformat(row["next"][0]) - datetime(2026, 1, 1, tzinfo=UTC)
-        assert first.total_seconds() % (36 * 3600) == 0
-        shell.write({**NIGHTLY, **times, "start": "2026-01-01T01:00:00Z"})
-        assert actions(shell("diff")) == [("nightly", "replace")]
-
-
-def test_it_is_said_what_pinned_means_and_what_a_long_run_does(kubeflow: FakeKubeflow, shell: Shell):
-    first = upload(kubeflow, package())
-    shell.write(NIGHTLY, {**NIGHTLY, "name": "held", "version": first}, {**NIGHTLY, "name": "off", "enabled": "false"})
-    shell("apply")
-    assert "nightly: not pinned: each run takes the version that is newest then; a time that comes while" in shell.said
-    assert f"held: pinned to {first}: newer versions do not change it" in shell.said
-    shell("apply")
-    assert "pinned" not in shell.said, "of what has not changed nothing is said again"
-
-
-PLACEHOLDERS = (
-    "[[ScheduledTime]]",
-    "a-[[CurrentTime.2006]]",
-    "{{workflow.uid}}",
-    "{{$.pipeline_job_uuid}}",
-    "[[Index]]",
-)
-
-
-def test_placeholders_are_refused_but_the_one_that_is_filled_in(kubeflow: FakeKubeflow, shell: Shell):
-    pinned = {**NIGHTLY, "version": upload(kubeflow, package())}
-    scheduled = {"store": schedules.SCHEDULED}
-    for text in (*PLACEHOLDERS, f"gs://b/{schedules.SCHEDULED}"):
-        shell.write({**pinned, "inputs": {"store": text}})
-        with pytest.raises(ConfigError, match="input store is .*: no such placeholder is filled in"):
-            shell("apply")
-    shell.write({**NIGHTLY, "inputs": scheduled})
-    with pytest.raises(ConfigError, match="is the time that was meant only where the version is pinned"):
-        shell("apply")
-    shell.write(
-        {**pinned, "inputs": scheduled}, {**pinned, "name": "json", "inputs": {"store": '[[1], {"a": {"b": 1}}]'}}
-    )
-    assert actions(shell("apply")) == [("nightly", "create"), ("json", "create")]
-
-
-def test_one_that_is_wrong_hides_nothing_of_the_others(
-    kubeflow: FakeKubeflow, shell: Shell, capsys: pytest.CaptureFixture[str]
-):
-    shell.write(NIGHTLY)
-    shell("apply")
-    changed = {**NIGHTLY, "cron": "0 0 3 * * *"}
-    shell.write({**NIGHTLY, "name": "lost", "pipeline": "hqclip-tyr"}, changed, {**NIGHTLY, "name": "new"})
-    for action in ("diff", "apply"):
-        with pytest.raises(ConfigError, match="1 of 3 schedules are wrong, and nothing was changed") as refusal:
-            shell(action)
-        assert refusal.value.exit_code == 64
-        lost, nightly, new = json.loads(capsys.readouterr().out)
-        assert lost["action"] == "refused" and "no pipeline 'hqclip-tyr'" in lost["differences"][0]
-        assert nightly["differences"] == ["when: 0 0 2 * * * -> 0 0 3 * * *"]
-        assert new["action"] == "create"
-    assert len(kubeflow.recurring) == 1
-
-
-def test_what_the_first_task_would_refuse_is_refused_in_a_schedule(kubeflow: FakeKubeflow, shell: Shell):
-    upload(kubeflow, read_package("refine"))
-    inputs = {"store": "gs://b/s", "download_shards": "gs://b/{0..1}.tar", "evaluate_suite": "gs://b/suite.json"}
-    bad = {"train_trials": "hqlcip", "plan_overrides": {"train.learning_rat": 0.1}}
-    shell.write({"name": "a", "pipeline": "refine", "every": "24h", "inputs": {**inputs, **bad}})
-    with pytest.raises(ConfigError, match=r"learning_rat(.|\n)*hqlcip"):
-        shell("diff")
-    shell.write(
-        {"name": "a", "pipeline": "refine", "every": "24h", "inputs": {**inputs, "plan_overrides": "x" * 100_001}}
-    )
-    with pytest.raises(ConfigError, match=r"the inputs of the run are 100,\d+ bytes|not valid JSON"):
-        shell("diff")
-    shell.write({"name": "a", "pipeline": "refine", "every": "24h", "inputs": inputs})
-    assert actions(shell("apply")) == [("a", "create")]
 
 
 def test_prune_deletes_ours_and_leaves_what_others_made(kubeflow: FakeKubeflow, shell: Shell):
