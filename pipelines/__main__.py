@@ -13,7 +13,7 @@ from hqclip.flags import Parser
 
 VERBS = {
     "compile": ("pipelines.compiling", "write the YAML that Kubeflow takes"),
-    "lint": ("pipelines.lint", "find what compiles but misbehaves"),
+    "lint": ("pipelines.linting", "find what compiles but misbehaves"),
     "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
     "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
     "run": ("pipelines.run", "execute a pipeline"),

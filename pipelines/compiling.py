@@ -19,6 +19,7 @@ from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
 from pipelines.hardware import launching
 from pipelines.inputs import INPUTS, with_inputs
+from pipelines.lint import check
 
 PIPELINES = tuple(INPUTS)
 CHOICES = {"plan_preset": tuple(PRESETS)}  # inputs that are one of a few words
@@ -52,6 +53,7 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"-o {output}: give the name of a YAML file, such as {given.pipeline}.yaml")
     with tempfile.TemporaryDirectory() as folder:
         made = compile_pipeline(given.pipeline, Path(folder) / f"made{output.suffix}", stages(given.launched))
+        check(next(yaml.safe_load_all(made.read_text(encoding="utf-8"))), given.pipeline)
         if not given.allow_tags:
             check_pinned(image_names(made))
         if given.drop_downs:

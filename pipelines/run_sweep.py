@@ -20,7 +20,7 @@ from pipelines.client import connect, output
 from pipelines.client.inputs import definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.runs import EXPERIMENT, POLL_S, add_input_arguments, run_name, start_run
-from pipelines.client.settings import check_settings
+from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
     Package,
     ensure_uploaded,
@@ -81,6 +81,8 @@ def run(given: argparse.Namespace) -> int:
     preset = "demo" if (given.local or given.docker) else "small"
     nowhere = {"store": "-", "evaluate_suite": "-"}  # the demo makes its own
     check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_trials": json.dumps(trials)})
+    if package and not (given.local or given.docker):
+        check_for_cluster(PIPELINE, package.spec, {**inputs, "sweep_trials": json.dumps(trials)})
     batches = [list(trials)] if given.mode == "loop" else [[trial] for trial in trials]
     say(f"{len(trials)} trials in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:
@@ -146,6 +148,8 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     known = definitions(package.spec if package else version.pipeline_spec or {})
     inputs = read_inputs(known, given.set, given.params)
     require(known, {**inputs, "sweep_trials": "later"})
+    if version:
+        check_for_cluster(PIPELINE, version.pipeline_spec or {}, inputs)
     if package is not None:
         warn_of_floating(package)
         version, _ = ensure_uploaded(kubeflow, package)

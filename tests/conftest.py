@@ -20,6 +20,7 @@ pytest_plugins = [  # a module stands before those that import it
     "tests.buckets",
     "tests.launching",
     "tests.kubeflow_runs",
+    "tests.scheduling",
 ]
 GOLDEN = Path(__file__).parent / "golden"
 

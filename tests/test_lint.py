@@ -43,6 +43,8 @@ def undescribed(spec: Spec) -> None:
 def misnamed(spec: Spec) -> None:
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     inputs["seed"] = inputs.pop("train_seed")
+    given = spec["root"]["dag"]["tasks"]["exit-handler-1"]["inputs"]["parameters"]
+    given["pipelinechannel--train_seed"]["componentInputParameter"] = "seed"
 
 
 def optional(spec: Spec) -> None:

@@ -2,97 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.flags import Parser
 from pipelines.client import schedules
-from pipelines.client.connect import connect
-from pipelines.client.versions import Package, ensure_uploaded, parse_package, read_package
+from pipelines.client.versions import read_package
+from tests.fakes.gcs import FakeGcs
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import look_at_once
+from tests.scheduling import NIGHTLY, Shell, actions, package, upload
 
 EXAMPLE = Path(__file__).parents[1] / "docs/examples/schedule.yaml"
-NIGHTLY: dict[str, Any] = {
-    "name": "nightly",
-    "pipeline": "hqclip-try",
-    "cron": "0 0 2 * * *",
-    "inputs": {"store": "gs://b/s", "cycles": 2},
-}
-SPEC = {
-    "pipelineInfo": {"name": "hqclip-try"},
-    "schemaVersion": "2.1.0",
-    "sdkVersion": "kfp-2.17.0",
-    "root": {
-        "dag": {"tasks": {}},
-        "inputDefinitions": {
-            "parameters": {
-                "store": {"parameterType": "STRING"},
-                "cycles": {"parameterType": "NUMBER_INTEGER", "defaultValue": 1},
-                "version": {"parameterType": "STRING", "defaultValue": ""},
-            }
-        },
-    },
-    "components": {},
-    "deploymentSpec": {"executors": {}},
-}
-
-
-def package(**changed: Any) -> Package:
-    return parse_package(yaml.safe_dump({**SPEC, **changed}).encode(), "try.yaml")
-
-
-@pytest.fixture
-def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    look_at_once(monkeypatch)
-    with FakeKubeflow() as fake:
-        yield fake
-    fake.assert_all_faults_fired()
-
-
-class Shell:
-    """`python -m pipelines schedule ...` on a file that the test writes."""
-
-    def __init__(self, url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.url, self.file, self.capsys = url, file, capsys
-        self.code, self.said = 0, ""
-
-    def write(self, *listed: dict[str, Any], **more: Any) -> None:
-        self.file.write_text(yaml.safe_dump({"schedules": list(listed), **more}))
-
-    def __call__(self, action: str, *words: str) -> Any:
-        parser = Parser()
-        schedules.add_arguments(parser)
-        named = [str(self.file)] if action in ("diff", "apply") else []
-        flags = ["--host", self.url, "--patience-s", "2", "-o", "json"]
-        self.code = schedules.run(parser.parse_args([action, *named, *words, *flags]))
-        out, self.said = self.capsys.readouterr()
-        return json.loads(out) if out else None
-
-
-@pytest.fixture
-def shell(kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    upload(kubeflow, package())
-    return Shell(kubeflow.url, tmp_path / "schedule.yaml", capsys)
-
-
-def upload(kubeflow: FakeKubeflow, made: Package, namespace: str = "") -> str:
-    """A version of the pipeline as if somebody had uploaded it; its name."""
-    given = argparse.Namespace(host=kubeflow.url, namespace=namespace, patience_s=2.0)
-    version, _ = ensure_uploaded(connect(given), made)
-    return str(version.display_name)
-
-
-def actions(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(row["name"], row["action"]) for row in rows]
 
 
 def test_apply_makes_what_is_missing_and_twice_changes_nothing(kubeflow: FakeKubeflow, shell: Shell):
@@ -358,10 +281,11 @@ def test_an_end_that_has_passed_is_said(kubeflow: FakeKubeflow, shell: Shell):
 
 
 def test_the_example_can_be_applied_as_it_is(
-    kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kubeflow: FakeKubeflow, fake_gcs: FakeGcs, capsys: pytest.CaptureFixture[str]
 ):
-    for name in ("refine", "evaluate"):
-        upload(kubeflow, read_package(name))
+    fake_gcs.put("bucket", "machines.yaml", b"scheduler: jobset\nimage: r.example/x:1\nannotate: {}\ntrain: {}\n")
+    upload(kubeflow, read_package("refine", "annotate,train"))
+    upload(kubeflow, read_package("evaluate"))
     shell = Shell(kubeflow.url, EXAMPLE, capsys)
     assert actions(shell("apply")) == [("refine-nightly", "create"), ("judge-weekly", "create")]
     assert actions(shell("apply")) == [("refine-nightly", "none"), ("judge-weekly", "none")]

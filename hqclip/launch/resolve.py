@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,10 +18,10 @@ from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.pod_security import AGAINST, pods_in
 from hqclip.launch.profiles import find_network
-from hqclip.launch.registry import load
+from hqclip.launch.registry import LOCAL, load
 from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import did_you_mean
-from hqclip.stages import STAGES, Shape
+from hqclip.stages import LAUNCHABLE, STAGES, Shape
 
 MARGIN_S = 15  # of the pod's grace, for the agent to write down what happened
 
@@ -137,12 +138,12 @@ def _is_shared(folder: str, spec: LaunchSpec) -> bool:
 
 
 def plan_machines(
-    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] = ()
+    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] | None = None
 ) -> dict[str, dict[str, Any]]:
     """The spec of every stage that has a section in a YAML file, checked with what is known of its settings.
 
-    What earlier stages will say is not known yet; an empty `uri` is no machines. `launched` are stages that must have
-    some. Raises `ConfigError` with the problems of all stages at once.
+    What earlier stages will say is not known yet; an empty `uri` is no machines. `launched` are the stages that the
+    pipeline was compiled to launch, None where there is no pipeline. Raises `ConfigError` with all problems at once.
     """
     machines = read_machines(uri) if uri else Machines()
     specs, problems = {}, []
@@ -155,15 +156,40 @@ def plan_machines(
             specs[stage] = spec.to_mapping()
         except ConfigError as error:
             problems += [f"{stage}: {line}" for line in str(error).splitlines()]
+    if launched is not None:
+        problems += misplaced(machines, launched, on_a_cluster=find_spec("torchx") is None)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return specs
+
+
+def misplaced(machines: Machines, launched: Sequence[str], *, on_a_cluster: bool) -> list[str]:
+    """Which sections do not go with the stages that a pipeline was compiled to launch, and which are missed.
+
+    `on_a_cluster`: each task has an image of its own. On one machine all tasks have the same software, so that
+    `scheduler: local` does with any stage.
+    """
+    problems = []
     missing = [stage for stage in launched if stage not in machines.sections]
     if missing:
         problems.append(
             f"{', '.join(missing)}: this pipeline was compiled with --launched for it, so it has no GPU of its own, "
             "and the launch file has no section for it; give plan_launch, or compile without --launched"
         )
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return specs
+    for stage, section in machines.sections.items():
+        here = {**machines.common, **section}.get("scheduler", LOCAL) == LOCAL
+        if stage not in launched and stage in LAUNCHABLE and (on_a_cluster or not here):
+            every = ",".join([*launched, stage])
+            problems.append(
+                f"{stage}: the launch file has a section for it, and this pipeline was not compiled to launch it: its "
+                f"image cannot start jobs. Compile with --launched {every}, or leave the section out"
+            )
+        elif stage in launched and here and on_a_cluster:
+            problems.append(
+                f"{stage}: scheduler local would run it in the task that only waits, whose image does not have what it "
+                "needs; give jobset or volcano, or compile without --launched"
+            )
+    return problems
 
 
 def _filled(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
-from pipelines.client.settings import check_settings
+from pipelines.client.settings import check_run
 from pipelines.client.tasks import summary
 from pipelines.client.versions import (
     add_package_arguments,
@@ -67,8 +67,7 @@ def run(given: argparse.Namespace) -> int:
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
-    if given.pipeline in PIPELINES:  # what a file of another release means by its inputs is not known here
-        check_settings(given.pipeline, inputs)
+    check_run(package.name, package.version if given.pipeline in PIPELINES else "", package.spec, inputs)
     warn_of_floating(package)
     if given.dry_run:
         return _show_dry(given, package.name, package.version, inputs)
@@ -148,6 +147,7 @@ def _run_version(given: argparse.Namespace) -> int:
     known = definitions(version.pipeline_spec or {})
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
+    check_run(name, str(version.display_name), version.pipeline_spec or {}, inputs)
     if given.dry_run:
         return _show_dry(given, name, str(version.display_name), inputs)
     return _start(kubeflow, given, name, version, inputs)

@@ -46,12 +46,28 @@ class Schedule:
 
     def differences(self, now: Schedule) -> list[str]:
         """What would have to change in the one that is there, beside being switched on or off."""
-        names = ["pipeline", "version", "when", "experiment", "start", "end", "description"]
+        names = ["pipeline", "version", "when", "experiment", "end", "description"]
         names += ["service_account"] if self.service_account else []  # else Kubeflow's own choice is as good
         pairs = {name: (getattr(now, name), getattr(self, name)) for name in names}
+        today = datetime.now(UTC)
+        if now.when != self.when or now.counts_from(today) != self.counts_from(today):
+            pairs["start"] = now.start, self.start
         for name in sorted({*now.inputs, *self.inputs}):
             pairs[f"inputs.{name}"] = now.inputs.get(name, ""), self.inputs.get(name, "")
         return [f"{name}: {_shown(then)} -> {_shown(own)}" for name, (then, own) in pairs.items() if then != own]
+
+    def counts_from(self, now: datetime) -> str:
+        """The start as Kubeflow is told it: of one that has passed an interval keeps the rhythm, a cron nothing.
+
+        Times between a start and now would be taken for missed ones, and the last of them started at once.
+        """
+        start, when = read_time(self.start, "start"), parse_cron(self.when)
+        if start is None or start > now:
+            return self.start
+        if not isinstance(when, Every):
+            return ""
+        passed = (now - start).total_seconds() // when.seconds
+        return as_text(datetime.fromtimestamp(start.timestamp() + passed * when.seconds, UTC))
 
     def has_ended(self, now: datetime) -> bool:
         """Whether it fires no more, although it is on."""

@@ -3,55 +3,44 @@
 Kubeflow cannot change a recurring run, so one that differs is replaced: the new one is made, switched off; the old one
 is switched off, the new one on, the old one deleted. Two are never on at once, and what an apply that was cut off has
 begun, the next one finishes. A run that is under way meanwhile goes on (backends before 2.16 end it). None makes up for
-missed times but the last, and a schedule starts no second run while its first is under way.
+what it missed while it was off, and a schedule starts no second run while its first is under way.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import kfp_server_api
-
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
-from pipelines.client.connect import Kubeflow, pages
-from pipelines.client.cron import Every, parse_cron
+from pipelines.client.connect import Kubeflow
 from pipelines.client.inputs import definitions, missing, typed
 from pipelines.client.output import say, say_next, show
-from pipelines.client.patience import created
-from pipelines.client.runs import ensure_experiment
-from pipelines.client.schedule_file import LATEST, Schedule, as_text, read_file
+from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
+from pipelines.client.schedule_file import LATEST, Schedule, read_file
+from pipelines.client.settings import check_run
 from pipelines.client.versions import find_version
 
-_OURS = re.compile(r"^managed by `python -m pipelines schedule`, group (?P<group>\S+)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A recurring run that Kubeflow has; `group` is empty for one that is not ours."""
-
-    id: str
-    schedule: Schedule
-    group: str
-    made: datetime | None
+SCHEDULED = "{{$.pipeline_job_schedule_time_utc}}"
+_PLACEHOLDER = re.compile(r"\{\{[^}]*\}\}|\[\[[A-Za-z]+(\.[^\]]*)?\]\]")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done about one name: create, replace, enable, disable, delete, or nothing."""
+    """What is to be done about one name: create, replace, enable, disable, delete, none; refused, for its `fault`."""
 
     name: str
     action: str
     differences: tuple[str, ...] = ()
     wanted: Schedule | None = None
     found: tuple[Found, ...] = ()
+    fault: HQClipError | None = None
 
     def row(self, now: datetime) -> dict[str, Any]:
         """As it is shown."""
@@ -72,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs.add_parser("list", help="all recurring runs, with the next times they fire", allow_abbrev=False)
     changes = {
         "pause": "switch off; the next apply switches on again what the file wants on",
-        "resume": "switch on; a missed time is made up for at once, one only",
+        "resume": "switch on, from the next time on: what was missed is not made up for",
         "delete": "delete; a run that goes on goes on",
     }
     for name, about in changes.items():
@@ -87,29 +76,66 @@ def run(given: argparse.Namespace) -> int:
     """Do what is asked; the exit code."""
     now = datetime.now(UTC)
     if given.action in ("diff", "apply"):
-        group, wanted = read_file(given.file)
-        for schedule in wanted:
-            if schedule.has_ended(now):
-                say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")
-        kubeflow = connect.connect(given)
-        changes = compare(kubeflow, group, wanted, prune=given.prune)
-        if given.action == "apply":
-            for change in changes:
-                carry_out(kubeflow, group, change)
-        _show([change.row(now) for change in changes], given.output)
-        differ = sum(change.action != "none" for change in changes)
-        say(f"{differ} of {len(changes)} {'changed' if given.action == 'apply' else 'differ'}")
-        return int(given.action == "diff" and given.exit_code and differ > 0)
+        return _by_file(given, now)
     kubeflow = connect.connect(given)
     there = list(find_all(kubeflow))
     if given.action == "list":
         _show([_listed(found, now) for found in there], given.output)
         return 0
     for found in [_named(there, name) for name in given.names]:
-        {"pause": _disable, "resume": _enable, "delete": _delete}[given.action](kubeflow, found.id)
-        say(f"{given.action}d {found.schedule.name} ({found.id})")
+        identity = found.id
+        if given.action == "resume":
+            identity = resume(kubeflow, found)
+        else:
+            {"pause": disable, "delete": delete}[given.action](kubeflow, found.id)
+        say(f"{given.action}d {found.schedule.name} ({identity})")
     say_next("schedule list")
     return 0
+
+
+def _by_file(given: argparse.Namespace, now: datetime) -> int:
+    """Compare, and with `apply` carry out; nothing of it where something is wrong. Raises what `_refusal` makes."""
+    group, wanted = read_file(given.file)
+    for schedule in wanted:
+        if schedule.has_ended(now):
+            say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")
+    kubeflow = connect.connect(given)
+    changes = compare(kubeflow, group, wanted, prune=given.prune)
+    refused = [change for change in changes if change.fault is not None]
+    if given.action == "apply" and not refused:
+        for change in changes:
+            carry_out(kubeflow, group, change)
+    _show([change.row(now) for change in changes], given.output)
+    if refused:
+        raise _refusal(refused, len(changes))
+    differ = sum(change.action != "none" for change in changes)
+    say(f"{differ} of {len(changes)} {'changed' if given.action == 'apply' else 'differ'}")
+    for change in changes:
+        if change.wanted and change.action in ("create", "replace", "enable"):
+            say(f"{change.name}: {_meaning(change.wanted)}")
+    return int(given.action == "diff" and given.exit_code and differ > 0)
+
+
+def _refusal(refused: Sequence[Change], number: int) -> HQClipError:
+    """All faults in one, of the kind that they have in common."""
+    kinds = {type(change.fault) for change in refused}
+    lines = [f"schedule {change.name}: {change.fault}" for change in refused]
+    told = f"{len(refused)} of {number} schedules are wrong, and nothing was changed" if number > len(refused) else ""
+    kind = ConflictError if kinds == {ConflictError} else ConfigError
+    return kind("\n".join(filter(None, [*lines, told])))
+
+
+def _meaning(schedule: Schedule) -> str:
+    """What one that is on does, in a sentence."""
+    if schedule.version == LATEST:
+        return (
+            "not pinned: each run takes the version that is newest then; a time that comes while its last run goes on "
+            "is left out"
+        )
+    return (
+        f"pinned to {schedule.version}: newer versions do not change it; a time that comes while its last run goes on "
+        "waits for its end, the last one if there are several"
+    )
 
 
 def _show(rows: Sequence[dict[str, Any]], form: str) -> None:
@@ -125,17 +151,15 @@ def _show(rows: Sequence[dict[str, Any]], form: str) -> None:
 
 
 def compare(kubeflow: Kubeflow, group: str, wanted: Sequence[Schedule], *, prune: bool) -> list[Change]:
-    """What has to be done, name by name. Raises `ConfigError` with all inputs that do not fit, `ConflictError`."""
+    """What has to be done, name by name; what cannot be done is refused, and hides nothing of the others."""
     there = list(find_all(kubeflow))
-    changes, problems = [], []
+    changes = []
     for schedule in wanted:
         try:
             checked = replace(schedule, inputs=_checked_inputs(kubeflow, schedule))
             changes.append(_change(checked, group, [f for f in there if f.schedule.name == schedule.name]))
-        except (ConfigError, NotFoundError) as error:
-            problems.append(f"schedule {schedule.name}: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
+        except (ConfigError, NotFoundError, ConflictError) as error:
+            changes.append(Change(schedule.name, "refused", (str(error),), fault=error))
     names = {schedule.name for schedule in wanted}
     for found in there:
         if found.group == group and found.schedule.name not in names:
@@ -151,54 +175,22 @@ def carry_out(kubeflow: Kubeflow, group: str, change: Change) -> None:
         return
     if wanted is None:
         for found in change.found:
-            _delete(kubeflow, found.id)
+            delete(kubeflow, found.id)
         return
     kept = next((found for found in change.found if not wanted.differences(found.schedule)), None)
     stale = [found for found in change.found if found is not kept]
-    identity = kept.id if kept else _create(kubeflow, group, wanted, {found.id for found in change.found})
+    identity = kept.id if kept else create(kubeflow, group, wanted, {found.id for found in change.found})
     for found in stale:
         if found.schedule.enabled:
-            _disable(kubeflow, found.id)
-    if wanted.enabled != (kept.schedule.enabled if kept else False):
-        (_enable if wanted.enabled else _disable)(kubeflow, identity)
+            disable(kubeflow, found.id)
+    if wanted.enabled and kept is None:
+        enable(kubeflow, identity)
+    elif wanted.enabled and kept is not None and not kept.schedule.enabled:
+        resume(kubeflow, kept)
+    elif not wanted.enabled and kept is not None and kept.schedule.enabled:
+        disable(kubeflow, kept.id)
     for found in stale:
-        _delete(kubeflow, found.id)
-
-
-def find_all(kubeflow: Kubeflow) -> Iterator[Found]:
-    """Every recurring run of the namespace."""
-    client, namespace = kubeflow.client, kubeflow.namespace or None
-    experiments = {
-        e.experiment_id: e.display_name for e in pages(client.list_experiments, "experiments", namespace=namespace)
-    }
-    pipelines = {p.pipeline_id: p.display_name for p in pages(client.list_pipelines, "pipelines", namespace=namespace)}
-    for row in pages(client.list_recurring_runs, "recurring_runs", namespace=namespace, sort_by="created_at asc"):
-        if row.error or not row.trigger:
-            say(f"recurring run {row.recurring_run_id} cannot be read: {row.error and row.error.message}")
-            continue
-        reference = row.pipeline_version_reference
-        trigger = row.trigger.cron_schedule or row.trigger.periodic_schedule
-        is_cron = row.trigger.cron_schedule is not None
-        about = row.description or ""
-        match = _OURS.search(about)
-        yield Found(
-            row.recurring_run_id,
-            Schedule(
-                name=row.display_name,
-                pipeline=pipelines.get(reference.pipeline_id, reference.pipeline_id) if reference else "(a package)",
-                version=_version_name(client, reference),
-                when=trigger.cron if is_cron else f"@every {trigger.interval_second}s",
-                inputs=dict((row.runtime_config.parameters if row.runtime_config else None) or {}),
-                experiment=experiments.get(row.experiment_id, row.experiment_id or ""),
-                start=as_text(trigger.start_time),
-                end=as_text(trigger.end_time),
-                service_account=row.service_account or "",
-                description=_OURS.sub("", about).strip(),
-                enabled=row.status == "ENABLED",
-            ),
-            match["group"] if match else "",
-            row.created_at,
-        )
+        delete(kubeflow, found.id)
 
 
 def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
@@ -215,10 +207,22 @@ def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
         except ConfigError as error:
             problems.append(str(error))
     texts = {name: text for name, (text, _) in schedule.inputs.items()}
+    for name, text in texts.items():
+        problems += _placeholders(name, text, schedule)
     problems += [f"input {name} is missing" for name in missing(known, texts)]
     if problems:
         raise ConfigError("; ".join(problems))
+    check_run(schedule.pipeline, str(version.display_name), version.pipeline_spec or {}, inputs)
     return inputs
+
+
+def _placeholders(name: str, text: str, schedule: Schedule) -> list[str]:
+    """What Kubeflow would hand on as it is written: all placeholders but one, and that where a version is pinned."""
+    if not _PLACEHOLDER.search(text) or (text == SCHEDULED and schedule.version != LATEST):
+        return []
+    if text == SCHEDULED:
+        return [f"input {name} is {text}, which is the time that was meant only where the version is pinned"]
+    return [f"input {name} is {text!r}: no such placeholder is filled in; only {SCHEDULED}, with a pinned version"]
 
 
 def _change(wanted: Schedule, group: str, there: Sequence[Found]) -> Change:
@@ -242,53 +246,6 @@ def _change(wanted: Schedule, group: str, there: Sequence[Found]) -> Change:
     else:
         action = "none"
     return Change(wanted.name, action, tuple(differences), wanted, tuple(there))
-
-
-def _create(kubeflow: Kubeflow, group: str, wanted: Schedule, before: Collection[str]) -> str:
-    """Make it, switched off; its id. `before` are those of the same name."""
-    client = kubeflow.client
-    version = find_version(kubeflow, wanted.pipeline, wanted.version)
-    pinned = {} if wanted.version == LATEST else {"pipeline_version_id": version.pipeline_version_id}
-    times = {"start_time": wanted.start or None, "end_time": wanted.end or None}
-    when = parse_cron(wanted.when)
-    trigger = (
-        {"periodic_schedule": kfp_server_api.V2beta1PeriodicSchedule(interval_second=str(when.seconds), **times)}
-        if isinstance(when, Every)
-        else {"cron_schedule": kfp_server_api.V2beta1CronSchedule(cron=wanted.when, **times)}
-    )
-    marked = f"{wanted.description}\n\n" if wanted.description else ""
-    body = kfp_server_api.V2beta1RecurringRun(
-        display_name=wanted.name,
-        description=f"{marked}managed by `python -m pipelines schedule`, group {group}",
-        experiment_id=ensure_experiment(kubeflow, wanted.experiment),
-        pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, **pinned
-        ),
-        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=dict(wanted.inputs)),
-        trigger=kfp_server_api.V2beta1Trigger(**trigger),
-        mode="DISABLE",
-        no_catchup=True,
-        max_concurrency="1",
-        service_account=wanted.service_account or None,
-    )
-
-    def made() -> str | None:
-        named = (found.id for found in find_all(kubeflow) if found.schedule.name == wanted.name)
-        return next((identity for identity in named if identity not in before), None)
-
-    service = client._recurring_run_api
-    return str(
-        created(lambda: service.recurring_run_service_create_recurring_run(recurring_run=body).recurring_run_id, made)
-    )
-
-
-def _version_name(client: Any, reference: Any) -> str:
-    if reference is None or not reference.pipeline_version_id:
-        return LATEST
-    try:
-        return str(client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id).display_name)
-    except HQClipError:
-        return str(reference.pipeline_version_id)  # it was deleted
 
 
 def _named(there: Sequence[Found], name: str) -> Found:
@@ -319,17 +276,3 @@ def _listed(found: Found, now: datetime) -> dict[str, Any]:
         "next": times,
         "id": found.id,
     }
-
-
-def _enable(kubeflow: Kubeflow, identity: str) -> None:
-    kubeflow.client.enable_recurring_run(identity)
-
-
-def _disable(kubeflow: Kubeflow, identity: str) -> None:
-    kubeflow.client.disable_recurring_run(identity)
-
-
-def _delete(kubeflow: Kubeflow, identity: str) -> None:
-    """Delete it; a run it has started belongs to nobody then, and goes on."""
-    service = kubeflow.client._recurring_run_api
-    service.recurring_run_service_delete_recurring_run(identity, propagation_policy="ORPHAN")

@@ -28,6 +28,7 @@ from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
 from pipelines.compiling import PIPELINES, compile_pipeline, stages
+from pipelines.lint import check
 
 LATEST = "latest"
 LONGEST_TAG = 63
@@ -71,7 +72,16 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_package(pipeline: str, launched: str = "") -> Package:
-    """Compile a pipeline, or take a YAML file. Raises `ConfigError`, `NotFoundError` and `DataError`."""
+    """Compile a pipeline, or take a YAML file; a cluster would run it as it is meant.
+
+    Raises `ConfigError`, `NotFoundError` and `DataError`.
+    """
+    package = _read_package(pipeline, launched)
+    check(package.spec, pipeline)
+    return package
+
+
+def _read_package(pipeline: str, launched: str) -> Package:
     started = stages(launched)
     if not pipeline.endswith((".yaml", ".yml")):
         known_pipeline(pipeline)

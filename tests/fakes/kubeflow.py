@@ -96,21 +96,6 @@ class FakeKubeflow(Faulty, Objects):
         """What happens to the next run that is created: a step, given its id, before each answer about it."""
         self._next_polls = list(steps)
 
-    def fire(self, recurring_run_id: str) -> str:
-        """The schedule comes due: the id of the run, empty where it is disabled or its own runs are in the way."""
-        with self.changed:
-            schedule = self.recurring[recurring_run_id]
-            own = [run for run in self.runs.values() if run.get("recurring_run_id") == recurring_run_id]
-            active = sum(run["state"] not in ENDED for run in own)
-            if schedule["status"] != "ENABLED" or active >= int(schedule["max_concurrency"]):
-                return ""
-            work = ("pipeline_version_reference", "pipeline_spec", "runtime_config", "service_account", "experiment_id")
-            body = {name: schedule[name] for name in work if name in schedule}
-            body["display_name"] = f"{schedule['display_name']}-{len(own) + 1}"
-            run = self.new_run(body, "run")
-            run["recurring_run_id"] = recurring_run_id
-            return str(run["run_id"])
-
     # what goes wrong
 
     def fail(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import yaml
+from croniter import croniter
 
 from tests.fakes.kubeflow_api import Refused
 from tests.fakes.kubeflow_lists import Row
@@ -66,6 +68,20 @@ def check_inputs(spec: Row, given: Row) -> None:
     for name in given:
         if name not in definitions:
             raise Refused(400, f"Invalid input error: parameter {name} is not an input of the pipeline")
+
+
+def due(trigger: Row, since: datetime, now: datetime) -> bool:
+    """Whether a time lies between: counted from a start, if there is one, though it is before `since`.
+
+    Five fields are the first five of six: seconds come first, and any weekday will do.
+    """
+    (schedule,) = trigger.values()
+    start = datetime.fromisoformat(schedule["start_time"]) if schedule.get("start_time") else since
+    if "interval_second" in schedule:
+        return start + timedelta(seconds=int(schedule["interval_second"])) <= now
+    cron = f"{schedule['cron']} *" if len(schedule["cron"].split()) == 5 else schedule["cron"]
+    first: datetime = croniter(cron, start, ret_type=datetime, second_at_beginning=True).get_next()
+    return first <= now
 
 
 def check_trigger(trigger: Row) -> None:

@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from tests.fakes.kubeflow_api import Refused, Request
-from tests.fakes.kubeflow_checks import check_inputs, check_trigger, pipeline_name, read_spec, read_tags
+from tests.fakes.kubeflow_checks import check_inputs, check_trigger, due, pipeline_name, read_spec, read_tags
 from tests.fakes.kubeflow_lists import Row, page
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -242,7 +242,14 @@ class Objects:
 
     def RecurringRunService_EnableRecurringRun(self, request: Request) -> Row:
         about = {"mode": "ENABLE", "status": "ENABLED", "updated_at": self.now()}
-        self.RecurringRunService_GetRecurringRun(request).update(about)
+        row = self.RecurringRunService_GetRecurringRun(request)
+        row.update(about)
+        runs = [
+            run["created_at"] for run in self.runs.values() if run.get("recurring_run_id") == row["recurring_run_id"]
+        ]
+        since = datetime.fromisoformat(max([row["created_at"], *runs]))
+        if due(row["trigger"], since, self.time):  # missed while it was off: no_catchup does not keep it from that
+            self.fire(row["recurring_run_id"])
         return {}
 
     def RecurringRunService_DisableRecurringRun(self, request: Request) -> Row:
@@ -255,6 +262,21 @@ class Objects:
         return {}
 
     # what both the API and a test do
+
+    def fire(self, recurring_run_id: str) -> str:
+        """The schedule comes due: the id of the run, empty where it is disabled or its own runs are in the way."""
+        with self.changed:
+            schedule = self.recurring[recurring_run_id]
+            own = [run for run in self.runs.values() if run.get("recurring_run_id") == recurring_run_id]
+            active = sum(run["state"] not in ENDED for run in own)
+            if schedule["status"] != "ENABLED" or active >= int(schedule["max_concurrency"]):
+                return ""
+            work = ("pipeline_version_reference", "pipeline_spec", "runtime_config", "service_account", "experiment_id")
+            body = {name: schedule[name] for name in work if name in schedule}
+            body["display_name"] = f"{schedule['display_name']}-{len(own) + 1}"
+            run = self.new_run(body, "run")
+            run["recurring_run_id"] = recurring_run_id
+            return str(run["run_id"])
 
     def state(self, run_id: str, state: str, error: str = "") -> None:
         """The run is in this state now."""

@@ -1,0 +1,34 @@
+"""`python -m pipelines lint`: what compiles but misbehaves, found in the YAML before Kubeflow sees it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from hqclip.errors import ConfigError
+from pipelines.compiling import PIPELINES, compile_pipeline
+from pipelines.lint import lint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("what", nargs="*", help=f"pipelines or YAML files (all of {', '.join(PIPELINES)})")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print what is wrong, a line each. Raises `ConfigError` if anything is."""
+    found = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for what in given.what or PIPELINES:
+            path = Path(what) if what not in PIPELINES else compile_pipeline(what, Path(folder) / f"{what}.yaml")
+            problems = lint(path)
+            found += len(problems)
+            for problem in problems:
+                print(f"{what}: {problem}")
+            if not problems:
+                print(f"{what}: ok", file=sys.stderr)
+    if found:
+        raise ConfigError(f"{found} problems; see above")
+    return 0
