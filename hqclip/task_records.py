@@ -17,6 +17,7 @@ from hqclip.errors import DataError, NotFoundError
 from hqclip.records import Manifest
 from hqclip.store import Store
 
+RUN, POD, NODE, IMAGE = "HQCLIP_RUN", "HQCLIP_POD", "HQCLIP_NODE", "HQCLIP_IMAGE"  # environment: where a task runs
 LAST_LINES = 20  # of what a task said, kept in its record
 REASONS = {
     1: "bug",

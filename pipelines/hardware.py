@@ -6,12 +6,18 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components import images
+from hqclip import task_records
 from hqclip.stages import STAGES
 
 GPU = "nvidia.com/gpu"
+ITSELF = {
+    task_records.RUN: "metadata.labels['pipeline/runid']",
+    task_records.POD: "metadata.name",
+    task_records.NODE: "spec.nodeName",
+}  # environment: fields of its own pod by which a task knows where it runs
 _launched: ContextVar[frozenset[str]] = ContextVar("launched", default=frozenset())
 
 
@@ -33,11 +39,14 @@ def launched(*stages: str) -> str:
 def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache.
 
-    In the graph it bears what its component says of itself.
+    In the graph it bears what its component says of itself. Its pod may run where Pod Security is `restricted`.
     """
     task.set_caching_options(False)
     task.set_display_name(f"{task.component_spec.name}: {(task.component_spec.description or '').rstrip('.')}")
-    return task
+    kubernetes.set_security_context(task, run_as_non_root=True)  # the rest of `restricted` Kubeflow adds itself
+    for variable, field in ITSELF.items():
+        kubernetes.use_field_path_as_env(task, variable, field)
+    return task.set_env_variable(task_records.IMAGE, task.container_spec.image)
 
 
 def placed(task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -47,7 +56,7 @@ def placed(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """
     name = task.component_spec.name
     if name in _launched.get():
-        waiting = uncached(task).set_container_image(images.ref("launch"))
+        waiting = uncached(task.set_container_image(images.ref("launch")))
         return waiting.set_cpu_request("250m").set_memory_request("256Mi").set_memory_limit("1Gi")
     if STAGES[name].accelerator:
         with_gpu = uncached(task).set_accelerator_type(GPU).set_accelerator_limit(1)
