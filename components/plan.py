@@ -1,5 +1,7 @@
 """Open a cycle."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components import images
@@ -23,8 +25,9 @@ def plan(
     owner: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
-) -> bool:
-    """Open a cycle: check every setting, and say whether there is anything to do."""
+) -> NamedTuple("Plan", [("Output", bool), ("score_gpus", str)]):  # type: ignore[valid-type]
+    """Open a cycle: check every setting, and say whether there is anything to do, and whether scores want a GPU."""
     from hqclip.task import run_first
 
-    return run_first("plan", locals(), write_to=planned.path, card=card.path)["has_work"]
+    result = run_first("plan", locals(), write_to=planned.path, card=card.path)
+    return result["has_work"], result["score_gpus"]

@@ -103,10 +103,10 @@ def _decisions(spec: Spec) -> Iterator[str]:
     """What an If or a loop looks at is the single unnamed result of a task: named ones are skipped in silence."""
     for group, tasks in _groups(spec):
         for name, task in tasks.items():
-            is_decision = "triggerPolicy" in task or "parameterIterator" in task
-            for source in task.get("inputs", {}).get("parameters", {}).values() if is_decision else ():
+            looked_at = json.dumps([task.get("triggerPolicy"), task.get("parameterIterator", {}).get("items")])
+            for parameter, source in task.get("inputs", {}).get("parameters", {}).items():
                 key = source.get("taskOutputParameter", {}).get("outputParameterKey", "Output")
-                if key != "Output":
+                if key != "Output" and parameter in looked_at:
                     yield f"{group}/{name} decides by the named output {key!r}, which the local runner does not see"
             condition = task.get("triggerPolicy", {}).get("condition", "")
             if re.search(r"'[^']*\\'", condition) or condition.count('"') % 2:

@@ -73,7 +73,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "has_work": not (done or busy),
         "reason": f"skipped: {busy}; the next run goes on from what it leaves" if busy else reason,
         **_runnable(config, plan),
-        "machines": machines,
+        "machines": machines if plan.champion else {stage: m for stage, m in machines.items() if stage != "score"},
+        "score_gpus": "1" if plan.champion else "0",  # as text: what tasks ask for cannot be an integer
         "owner": owner,
         "runs": f"{number:06d}-",
         "notes": notes,
