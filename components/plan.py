@@ -25,9 +25,9 @@ def plan(
     owner: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Plan", [("Output", bool), ("trials", List[Dict[str, Any]])]):  # type: ignore[valid-type] # noqa: UP006
-    """Open a cycle: check every setting, say whether there is anything to do, and list its training runs."""
+) -> NamedTuple("Plan", [("Output", bool), ("trials", List[Dict[str, Any]]), ("score_gpus", str)]):  # type: ignore[valid-type] # noqa: UP006
+    """Open a cycle: check every setting, say whether there is work and whether scores want a GPU, list its trainings."""
     from hqclip.task import run_first
 
     result = run_first("plan", locals(), write_to=planned.path, card=card.path)
-    return result["has_work"], result["trials"]
+    return result["has_work"], result["trials"], result["score_gpus"]

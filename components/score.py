@@ -10,6 +10,7 @@ def score(
     planned: dsl.Input[dsl.Dataset],
     downloaded: dsl.Input[dsl.Dataset],
     annotated: dsl.Input[dsl.Dataset],
+    gpus: str,  # noqa: ARG001 - for the pod: Kubeflow takes what one asks for from an input only
     scored: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ):

@@ -26,5 +26,8 @@ def annotate(settings: dict[str, Any]) -> None:
         with dsl.If(planned.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
             downloaded = placed(download(planned=the_plan)).outputs["downloaded"]
             annotated = placed(write_texts(planned=the_plan, downloaded=downloaded)).outputs["annotated"]
-            scored = placed(score(planned=the_plan, downloaded=downloaded, annotated=annotated)).outputs["scored"]
+            scored = placed(
+                score(planned=the_plan, downloaded=downloaded, annotated=annotated, gpus=planned.outputs["score_gpus"]),
+                gpus=planned.outputs["score_gpus"],
+            ).outputs["scored"]
             placed(curate(planned=the_plan, downloaded=downloaded, annotated=annotated, scored=scored))

@@ -17,7 +17,7 @@ from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
-from pipelines.hardware import launching
+from pipelines.hardware import REQUESTS, STANDARD, composing
 from pipelines.inputs import INPUTS, with_inputs
 from pipelines.lint import check
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STAGES",
         help=f"stages that start a job and wait for it, out of {','.join(LAUNCHABLE)}: runs want the input plan_launch",
     )
-
+    add_requests_argument(parser)
     parser.add_argument(
         "--allow-tags", action="store_true", help="name images by tags, though a tag can name another image tomorrow"
     )
@@ -52,7 +52,9 @@ def run(given: argparse.Namespace) -> int:
     if output.suffix not in (".yaml", ".yml") or output.is_dir():
         raise ConfigError(f"-o {output}: give the name of a YAML file, such as {given.pipeline}.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        made = compile_pipeline(given.pipeline, Path(folder) / f"made{output.suffix}", stages(given.launched))
+        made = compile_pipeline(
+            given.pipeline, Path(folder) / f"made{output.suffix}", stages(given.launched), given.requests
+        )
         check(next(yaml.safe_load_all(made.read_text(encoding="utf-8"))), given.pipeline)
         if not given.allow_tags:
             check_pinned(image_names(made))
@@ -67,10 +69,20 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def compile_pipeline(name: str, output: Path, launched: Collection[str] = ()) -> Path:
-    """Write the compiled pipeline. The stages `launched` start jobs."""
+def add_requests_argument(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what tasks ask their nodes for."""
+    parser.add_argument(
+        "--requests",
+        choices=tuple(REQUESTS),
+        default="",
+        help=f"CPUs, memory and GPUs that tasks ask for: small is for laptops and kind, without a GPU ({STANDARD})",
+    )
+
+
+def compile_pipeline(name: str, output: Path, launched: Collection[str] = (), requests: str = "") -> Path:
+    """Write the compiled pipeline. The stages `launched` start jobs, the tasks of others ask as `requests` says."""
     module = importlib.import_module(f"pipelines.{name}")
-    with launching(launched):
+    with composing(launched, requests or STANDARD):
         composed = with_inputs(name, getattr(module, name))
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(composed)
     compiler.Compiler().compile(pipeline, str(output))

@@ -5,51 +5,115 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components import images
-from hqclip.stages import STAGES
+from hqclip import task_records
 
 GPU = "nvidia.com/gpu"
-_launched: ContextVar[frozenset[str]] = ContextVar("launched", default=frozenset())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a task asks its node for: CPUs and memory in the units of Kubernetes, and a number of GPUs."""
+
+    cpu: str
+    memory: str
+    gpus: int = 0
+
+
+LIGHT = Request("100m", "256Mi")  # tasks that only read and write documents
+WAITING = Request("250m", "256Mi")  # for a job (benchmarks/launch_memory.md), of at most this memory:
+MOST_WAITING = "1Gi"
+STANDARD = "standard"
+REQUESTS = {
+    STANDARD: {
+        "download": Request("4", "16Gi"),
+        "annotate": Request("8", "32Gi", gpus=1),
+        "score": Request("8", "32Gi", gpus=1),
+        "curate": Request("4", "16Gi"),
+        "train": Request("8", "32Gi", gpus=1),
+        "evaluate": Request("8", "32Gi", gpus=1),
+    },
+    "small": {  # a laptop, kind: the demo's sizes, no GPU
+        "download": Request("250m", "512Mi"),
+        "annotate": Request("500m", "2Gi"),
+        "score": Request("500m", "1Gi"),
+        "curate": Request("250m", "1Gi"),
+        "train": Request("500m", "2Gi"),
+        "evaluate": Request("500m", "1Gi"),
+    },
+}  # of the stages that do the work, by the name of the set
+ITSELF = {
+    task_records.RUN: "metadata.labels['pipeline/runid']",
+    task_records.POD: "metadata.name",
+    task_records.NODE: "spec.nodeName",
+}  # environment: fields of its own pod by which a task knows where it runs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen when a pipeline is compiled: the stages that start jobs, and the name of a set of requests."""
+
+    launched: frozenset[str] = frozenset()
+    requests: str = STANDARD
+
+
+NOTHING_CHOSEN = Choice()
+_choice: ContextVar[Choice] = ContextVar("choice", default=NOTHING_CHOSEN)
 
 
 @contextmanager
-def launching(stages: Collection[str]) -> Iterator[None]:
-    """While entered, these stages are composed as tasks that start a job and wait for it, without a GPU themselves."""
-    token = _launched.set(frozenset(stages))
+def composing(launched: Collection[str], requests: str) -> Iterator[None]:
+    """While entered, the stages `launched` are composed as tasks that start a job and wait for it, without a GPU.
+
+    The others ask for what the set `requests` says.
+    """
+    token = _choice.set(Choice(frozenset(launched), requests))
     try:
         yield
     finally:
-        _launched.reset(token)
+        _choice.reset(token)
 
 
 def launched(*stages: str) -> str:
     """Those of these stages that start jobs in the pipeline that is composed, comma separated."""
-    return ",".join(stage for stage in stages if stage in _launched.get())
+    return ",".join(stage for stage in stages if stage in _choice.get().launched)
 
 
-def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache.
+def placed(task: dsl.PipelineTask, gpus: dsl.PipelineTask | str | None = None) -> dsl.PipelineTask:
+    """A pod for the work of a stage, with what the chosen requests give it.
 
-    In the graph it bears what its component says of itself.
+    `gpus` is an output of an earlier task with their number, as text, for a stage that may have nothing to do with
+    one: a cluster takes it only from one that the task has as an input, too. A stage that is launched only waits.
     """
-    task.set_caching_options(False)
-    task.set_display_name(f"{task.component_spec.name}: {(task.component_spec.description or '').rstrip('.')}")
+    stage = task.component_spec.name
+    choice = _choice.get()
+    if stage in choice.launched:
+        return _asking(task.set_container_image(images.ref("launch")), WAITING).set_memory_limit(MOST_WAITING)
+    asked = REQUESTS[choice.requests][stage]
+    _asking(task, asked)
+    if asked.gpus:
+        task.set_accelerator_type(GPU).set_accelerator_limit(asked.gpus if gpus is None else gpus)
     return task
 
 
-def placed(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """A pod for the work of a stage, with an accelerator if the table of stages says so.
+def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """A pod for a task that only reads and writes documents."""
+    return _asking(task, LIGHT)
 
-    That of a stage that is launched only waits (benchmarks/launch_memory.md).
+
+def _asking(task: dsl.PipelineTask, asked: Request) -> dsl.PipelineTask:
+    """Run it every time: whether there is anything to do is decided from the store, not from Kubeflow's cache.
+
+    In the graph it bears what its component says of itself. Its pod may run where Pod Security is `restricted`.
     """
-    name = task.component_spec.name
-    if name in _launched.get():
-        waiting = uncached(task).set_container_image(images.ref("launch"))
-        return waiting.set_cpu_request("250m").set_memory_request("256Mi").set_memory_limit("1Gi")
-    if STAGES[name].accelerator:
-        with_gpu = uncached(task).set_accelerator_type(GPU).set_accelerator_limit(1)
-        return with_gpu.set_cpu_request("8").set_memory_request("32Gi")
-    return uncached(task).set_cpu_request("4").set_memory_request("16Gi")
+    task.set_caching_options(False)
+    task.set_display_name(f"{task.component_spec.name}: {(task.component_spec.description or '').rstrip('.')}")
+    kubernetes.set_security_context(task, run_as_non_root=True)  # the rest of `restricted` Kubeflow adds itself
+    for variable, field in ITSELF.items():
+        kubernetes.use_field_path_as_env(task, variable, field)
+    task.set_env_variable(task_records.IMAGE, task.container_spec.image)
+    return task.set_cpu_request(asked.cpu).set_memory_request(asked.memory)

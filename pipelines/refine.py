@@ -29,7 +29,10 @@ def refine(settings: dict[str, Any]) -> None:
         with dsl.If(planned.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
             downloaded = placed(download(planned=the_plan)).outputs["downloaded"]
             annotated = placed(annotate(planned=the_plan, downloaded=downloaded)).outputs["annotated"]
-            scored = placed(score(planned=the_plan, downloaded=downloaded, annotated=annotated)).outputs["scored"]
+            scored = placed(
+                score(planned=the_plan, downloaded=downloaded, annotated=annotated, gpus=planned.outputs["score_gpus"]),
+                gpus=planned.outputs["score_gpus"],
+            ).outputs["scored"]
             curated = placed(
                 curate(planned=the_plan, downloaded=downloaded, annotated=annotated, scored=scored)
             ).outputs["curated"]

@@ -30,6 +30,7 @@ from pipelines.client.versions import (
     warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
+from pipelines.compiling import add_requests_argument
 from pipelines.run_local import run_local
 
 PIPELINE = "sweep"
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_argument_group("on a cluster")
     there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
     there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
+    add_requests_argument(there)
     there.add_argument("--experiment", default=EXPERIMENT, help=f"what the runs belong to ({EXPERIMENT})")
     there.add_argument("--wait", action="store_true", help="until all have ended; exit 1 if one did not succeed")
     there.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
@@ -71,9 +73,9 @@ def run(given: argparse.Namespace) -> int:
     trials = make_trials(given.grid, given.list)
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
-    package = None if given.version else read_package(PIPELINE, given.launched)
-    if given.version and (given.launched or (given.local or given.docker)):
-        raise ConfigError("--version names what is compiled and uploaded; leave out --launched and --local")
+    package = None if given.version else read_package(PIPELINE, given.launched, given.requests)
+    if given.version and (given.launched or given.requests or given.local or given.docker):
+        raise ConfigError("--version names what is compiled and uploaded; leave out --launched, --requests and --local")
     if package:
         inputs = read_inputs(definitions(package.spec), given.set, given.params)
     else:  # only the cluster knows their types

@@ -140,7 +140,7 @@ def handed_twice(spec: Spec) -> None:
 def test_each_fault_is_found_and_only_that(
     refine: str, spoil: Callable[[Spec], None], said: str, tmp_path: Path
 ) -> None:
-    spec = yaml.safe_load(refine)
+    spec = next(yaml.safe_load_all(refine))
     spoil(spec)
     path = tmp_path / "spoilt.yaml"
     path.write_text(yaml.safe_dump(spec))

@@ -127,6 +127,16 @@ def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tm
     assert plan(tmp_path, world)["machines"] == {}  # the same cycle goes on without them
 
 
+def test_scores_want_a_gpu_and_their_machines_only_where_there_is_a_champion(tmp_path: Path, world: dict[str, Any]):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("score: {}\ntrain: {nproc: 2}\n")
+    first = plan(tmp_path, world, launch=str(machines))
+    assert (first["score_gpus"], sorted(first["machines"])) == ("0", ["train"])
+    close(tmp_path, 1, "strong")
+    second = plan(tmp_path, world, launch=str(machines))
+    assert (second["score_gpus"], sorted(second["machines"])) == ("1", ["score", "train"])
+
+
 def test_a_model_that_cannot_be_made_is_refused_before_a_gpu_is_asked_for(tmp_path: Path, world: dict[str, Any]):
     for model, kind, said in (
         ("ViT-B-23", ConfigError, "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"),

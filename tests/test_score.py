@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -14,7 +16,7 @@ import torch
 
 from hqclip.clip import ExportedClip
 from hqclip.config import DownloadConfig
-from hqclip.curate import score
+from hqclip.curate.similarity import score_shard
 from hqclip.data.download import run as download
 from hqclip.data.images import Pixels
 from hqclip.data.shards import write_shard
@@ -60,7 +62,7 @@ def shard(tmp_path: Path, draw_samples: Callable[..., list[Sample]]) -> tuple[St
 
 def test_a_picture_that_cannot_be_decoded_has_no_score_and_costs_no_other(shard: tuple[Store, ShardEntry]):
     store, entry = shard
-    rows = score.score_shard(store, entry, "annotations/a", cast(ExportedClip, Brightness()), 4)
+    rows = score_shard(store, entry, "annotations/a", cast(ExportedClip, Brightness()), 4)
     alt = [vars(row) for row in rows]
     missing = [all(math.isnan(v) for v in values.values() if isinstance(v, float)) for values in alt]
     assert missing == [number == 2 for number in range(10)]
@@ -69,5 +71,16 @@ def test_a_picture_that_cannot_be_decoded_has_no_score_and_costs_no_other(shard:
 def test_no_more_pictures_than_one_are_held_at_their_full_size(shard: tuple[Store, ShardEntry]):
     store, entry = shard
     clip = Brightness()
-    score.score_shard(store, entry, "annotations/a", cast(ExportedClip, clip), 8)
+    score_shard(store, entry, "annotations/a", cast(ExportedClip, clip), 8)
     assert clip.most_held <= 2
+
+
+def test_that_there_is_no_champion_is_said_without_torch():
+    """In the first cycle, also where the task is one that only waits for jobs."""
+    code = (
+        "import sys; from hqclip.stages import STAGES, run_stage; kind = STAGES['score'].settings;"
+        "print(run_stage('score', kind(store='gs://nowhere/x', pool='p', annotations='a', champion=''))['reason']);"
+        "print({'torch', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "no champion yet: the first cycle trains on unscored data\nset()\n"

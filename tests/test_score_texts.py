@@ -12,7 +12,7 @@ import torch
 
 from hqclip.clip import ExportedClip
 from hqclip.config import DownloadConfig
-from hqclip.curate.score import score_shard
+from hqclip.curate.similarity import score_shard
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import write_annotations

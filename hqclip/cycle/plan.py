@@ -76,7 +76,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "reason": f"skipped: {busy.reason}; the next run goes on from what it leaves" if busy else reason,
         "locked_by": busy.owner if busy else "",
         **_runnable(config, plan),
-        "machines": machines,
+        "machines": machines if plan.champion else {stage: m for stage, m in machines.items() if stage != "score"},
+        "score_gpus": "1" if plan.champion else "0",  # as text: what tasks ask for cannot be an integer
         "owner": owner,
         "runs": f"{number:06d}-",
         "notes": notes,

@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     check_waiting(given.poll_s)
     if given.version:
         return _run_version(given)
-    package = read_package(given.pipeline, given.launched)
+    package = read_package(given.pipeline, given.launched, given.requests)
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
@@ -137,8 +137,9 @@ def run_name(pipeline: str) -> str:
 
 def _run_version(given: argparse.Namespace) -> int:
     """A run of what was uploaded before: its own YAML says which inputs it takes."""
-    if given.launched:
-        raise ConfigError("--launched is for pipelines that are compiled here; --version names one that is compiled")
+    if given.launched or given.requests:
+        flag = "--launched" if given.launched else "--requests"
+        raise ConfigError(f"{flag} is for pipelines that are compiled here; --version names one that is compiled")
     if given.pipeline.endswith((".yaml", ".yml")):
         raise ConfigError("--version wants the name of a pipeline, not a file; `python -m pipelines list` has them")
     name = known_pipeline(given.pipeline) if given.pipeline in PIPELINES else given.pipeline

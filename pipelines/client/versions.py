@@ -27,7 +27,7 @@ from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
-from pipelines.compiling import PIPELINES, compile_pipeline, stages
+from pipelines.compiling import PIPELINES, add_requests_argument, compile_pipeline, stages
 from pipelines.lint import check
 
 LATEST = "latest"
@@ -61,7 +61,7 @@ class Package:
 
 
 def add_package_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is meant: a pipeline of ours or a YAML file, and which stages are launched."""
+    """What is meant: a pipeline of ours or a YAML file, and which stages are launched, and what the others ask for."""
     pipeline = parser.add_argument(
         "pipeline", metavar="PIPELINE", help=f"{', '.join(PIPELINES)}, or a compiled YAML file"
     )
@@ -69,28 +69,30 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launched", default="", metavar="STAGES", help=f"as for compile: out of {','.join(LAUNCHABLE)}"
     )
+    add_requests_argument(parser)
 
 
-def read_package(pipeline: str, launched: str = "") -> Package:
+def read_package(pipeline: str, launched: str = "", requests: str = "") -> Package:
     """Compile a pipeline, or take a YAML file; a cluster would run it as it is meant.
 
     Raises `ConfigError`, `NotFoundError` and `DataError`.
     """
-    package = _read_package(pipeline, launched)
+    package = _read_package(pipeline, launched, requests)
     check(package.spec, pipeline)
     return package
 
 
-def _read_package(pipeline: str, launched: str) -> Package:
+def _read_package(pipeline: str, launched: str, requests: str) -> Package:
     started = stages(launched)
     if not pipeline.endswith((".yaml", ".yml")):
         known_pipeline(pipeline)
         with tempfile.TemporaryDirectory() as folder:
             return parse_package(
-                compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started).read_bytes(), pipeline
+                compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started, requests).read_bytes(), pipeline
             )
-    if started:
-        raise ConfigError(f"--launched is for pipelines that are compiled here; {pipeline} is compiled already")
+    if started or requests:
+        flag = "--launched" if started else "--requests"
+        raise ConfigError(f"{flag} is for pipelines that are compiled here; {pipeline} is compiled already")
     if not Path(pipeline).is_file():
         raise NotFoundError(f"{pipeline}: there is no such file; `python -m pipelines compile` writes one")
     return parse_package(Path(pipeline).read_bytes(), pipeline)
@@ -235,7 +237,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Upload, unless this content is there; say which version has it."""
     tags = read_tags(given.tag)
-    package = read_package(given.pipeline, given.launched)
+    package = read_package(given.pipeline, given.launched, given.requests)
     warn_of_floating(package)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package, tags)
