@@ -211,8 +211,8 @@ def test_a_pipeline_that_is_not_there_is_said(fake: FakeKubeflow, tmp_path: Path
     with pytest.raises(NotFoundError, match="no pipeline 'hqclip-refine'"):
         call(listing, "refine")
     upload(capsys, write_package(tmp_path))
-    with pytest.raises(NotFoundError, match="did you mean 'hqclip-small'"):
-        call(listing, "hqclip-smal")
+    with pytest.raises(NotFoundError, match="did you mean 'hqclip-refine'"):
+        call(listing, "hqclip-refin")
 
 
 def test_versions_are_found_by_name_by_id_or_as_the_latest(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:

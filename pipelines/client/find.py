@@ -41,9 +41,8 @@ def find_run(kubeflow: Kubeflow, text: str, **asked: Any) -> Any:
         if is_ours(run, own) if text == LATEST else is_it:
             return kubeflow.client.get_run(run.run_id)
     if text == LATEST:
-        raise NotFoundError(
-            f"there is no run of {', '.join(our_names())}; `python -m pipelines status --all` lists all"
-        )
+        names = ", ".join(our_names())
+        raise NotFoundError(f"there is no run of {names}; `python -m pipelines status --all` lists those of others")
     raise NotFoundError(f"there is no run {text!r}; `python -m pipelines status` lists them")
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines logs`: what the tasks of a run said, while it goes on and long after it: no word of Kubeflow's."""
+"""`python -m pipelines logs`: what the tasks of a run said, while it goes on and long after it."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ def run(given: argparse.Namespace) -> int:
     shown, gone = 0, {}
     for task in chosen(told, given.task):
         for number, attempt in enumerate(task.attempts, 1):
+            if not attempt.ran:  # no pod could be made
+                continue
             name = f"{task.name} {number}/{len(task.attempts)}" if len(task.attempts) > 1 else task.name
             lines, fault = lines_of(kubeflow, told, attempt)
-            gone |= {name: fault} if fault and attempt.started else {}
+            gone |= {name: fault} if fault else {}
             for line in lines[-given.tail :]:
                 print(f"[{name}] {line}")
                 shown += 1
     if not shown:
         raise NotFoundError(_nothing(kubeflow, told, given.task, gone))
     if gone:
-        say(f"no log is left of {', '.join(gone)}: {list(gone.values())[-1]}")
+        for fault in dict.fromkeys(gone.values()):
+            say(f"no log is left of {', '.join(name for name, why in gone.items() if why == fault)}: {fault}")
     return 0
 
 
@@ -61,8 +64,8 @@ def lines_of(kubeflow: Kubeflow, told: Told, attempt: Attempt) -> tuple[list[str
     """What an attempt said, out of its log, else the end of it that its record keeps; why there is no log."""
     try:
         return our_lines(read_log(kubeflow, told.run.run_id, attempt.pod, attempt.node)), ""
-    except NotFoundError as error:
-        fault = str(error)
+    except NotFoundError:
+        fault = "neither its pod nor an archive of what it said is there"
     except HQClipError as error:  # such logs are not served: Kubernetes has those of pods that are there
         fault = str(error)
         try:

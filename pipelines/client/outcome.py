@@ -26,7 +26,7 @@ def outcome(kubeflow: Kubeflow, told: Told, reasons: Sequence[Reason]) -> str:
         when = cancelled_at(told.run)
         at = f" at {when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
         while_ = f", while {_several(under_way)} under way" if under_way else ""
-        return f"cancelled{at}{while_}; what was finished is kept"
+        return f"cancelled{at}{while_}; what was finished is kept{f'; {_failed(reasons[0])}' if reasons else ''}"
     if told.state == "FAILED":
         return _failed(reasons[0]) if reasons else "it failed, and Kubeflow names no task that did"
     if told.state not in ENDED:

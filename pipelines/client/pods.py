@@ -22,7 +22,7 @@ def open_cluster(kubeflow: Kubeflow, namespace: str = "") -> Cluster:
     return Cluster(cluster._api, cluster.namespace, patience_s=PATIENCE_S)
 
 
-def what_holds_back(kubeflow: Kubeflow, run: Any, pod: str) -> str:
+def what_holds_back(kubeflow: Kubeflow, pod: str) -> str:
     """Why a pod does not run, or how it ended, in the words of Kubernetes; empty if that cannot be seen."""
     if not pod:
         return ""

@@ -34,8 +34,7 @@ _SIGNS = (
     (r"is forbidden", "access"),
 )
 ADVICE = {
-    "pod_security": "the namespace lets no such pods in: upload the pipeline again with this release, or choose another "
-    "namespace; Kubeflow tries for ever, so cancel the run",
+    "pod_security": "the namespace lets no such pods in: upload the pipeline again with this release, or take another",
     "missing_secret": "make the secret or config map that is named, in the namespace of the run; its pod waits for it",
     "refused": "Kubeflow refused what the pipeline hands to this task: upload the pipeline again with this release",
     "out_of_memory": "smaller batches (plan_overrides), or more memory for the task",
@@ -126,7 +125,7 @@ def _reason(kubeflow: Kubeflow, told: Told, task: Task) -> Reason:
     fault = driver_fault(log) if attempt.is_driver else ""
     ours = [] if attempt.is_driver else our_lines(log)
     code = _exit_code(attempt, log)
-    held = "" if log or attempt.message or record else what_holds_back(kubeflow, told.run, attempt.pod)
+    held = "" if log or attempt.message or record else what_holds_back(kubeflow, attempt.pod)
     message = attempt.message or held
     line = (record.error if record else "") or fault or telling_line(ours) or message
     kind = "refused" if fault else (record.reason if record else "") or kind_of([message], code)
@@ -185,6 +184,8 @@ def _next(kubeflow: Kubeflow, told: Told, task: Task, kind: str, has_log: bool) 
         return kubeflow.command("cancel", told.run.run_id)
     if kind == "refused":
         return "python -m pipelines lint"
-    if kind == "pod_security" or not (has_log or task.record):
+    if kind in _WAITING:
+        return kubeflow.command("doctor")
+    if not (has_log or task.record):
         return kubeflow.command("status", told.run.run_id)
     return kubeflow.command("logs", told.run.run_id, "--task", task.name)

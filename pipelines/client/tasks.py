@@ -6,6 +6,7 @@ trials, exit codes and reasons. Either will do; what is out of reach is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.errors import HQClipError, NotFoundError
+from hqclip.stages import STAGES
 from hqclip.store import open_store
 from hqclip.task_records import TaskRecord, read_records
 from pipelines.client.connect import Kubeflow
@@ -48,6 +50,11 @@ class Attempt:
     record: TaskRecord | None = None
     is_driver: bool = False  # a pod of Kubeflow's own, which prepares the task
 
+    @property
+    def ran(self) -> bool:
+        """Whether it came so far that it can have said something."""
+        return self.started is not None and not (self.exit_code is None and "is forbidden" in self.message)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -59,6 +66,7 @@ class Task:
     attempts: tuple[Attempt, ...] = ()
     drivers: tuple[Attempt, ...] = ()  # those that failed
     is_last: bool = False  # it runs at the very end, whatever happened
+    items: tuple[int, ...] = ()  # the numbers of the loops' items that it is for
 
     @property
     def name(self) -> str:
@@ -163,9 +171,23 @@ def _merged(run: Any, nodes: Sequence[Node], records: Sequence[TaskRecord]) -> l
         by_records.setdefault((record.stage, record.trial), []).append(record)
     for (stage, trial), own_records in by_records.items():
         told = _with_records(run, told, stage.replace("_", "-"), trial, own_records)
-    return sorted(
-        told, key=lambda task: (task.is_last, task.started is None, task.started and task.started.timestamp())
-    )
+    return _in_order(told)
+
+
+def _in_order(tasks: Sequence[Task]) -> list[Task]:
+    """Stage by stage as they began, those that did not as cycles have them; items of loops by their numbers."""
+    order = list(STAGES)
+    begun: dict[str, float] = {}
+    for task in tasks:
+        if task.started:
+            begun[task.stage] = min(begun.get(task.stage, math.inf), task.started.timestamp())
+
+    def place(task: Task) -> tuple[bool, float, int, tuple[int, ...], str]:
+        stage = task.stage.replace("-", "_")
+        known = order.index(stage) if stage in order else len(order)
+        return task.is_last, begun.get(task.stage, math.inf), known, task.items, task.trial
+
+    return sorted(tasks, key=place)
 
 
 def _trials(nodes: Iterable[Node], records: Iterable[TaskRecord]) -> dict[tuple[int, ...], str]:
@@ -212,7 +234,7 @@ def _task(run: Any, nodes: Sequence[Node], attempts: Sequence[Attempt], trial: s
     drivers = [_attempt(node, None) for node in nodes if node.kind in (DRIVER, GROUP_DRIVER) and node.is_pod]
     failed = [driver for driver in drivers if driver.state == "FAILED"]
     state = _state(run, nodes, attempts, failed)
-    return Task(own.task, trial, state, tuple(attempts), tuple(failed) if not attempts else (), own.is_last)
+    return Task(own.task, trial, state, tuple(attempts), tuple(failed) if not attempts else (), own.is_last, own.items)
 
 
 def _state(run: Any, nodes: Sequence[Node], attempts: Sequence[Attempt], failed: Sequence[Attempt]) -> str:

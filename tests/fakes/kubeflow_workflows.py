@@ -46,16 +46,15 @@ def spoken(lines: Sequence[str], status: int = 0) -> list[str]:
         "}",
         "[KFP Executor 2026-11-28 02:32:24,861 INFO]: tracker configurations: {}",
     ]
-    failed = [
-        f"E1128 02:32:35.644212      15 launcher_v2.go:449] Component failed to execute successfully: exit status {status}"
-    ]
+    launcher = "1128 02:32:35.644212      15"
+    failed = [f"E{launcher} launcher_v2.go:449] Component failed to execute successfully: exit status {status}"]
     after = [
         "I1128 02:33:10.949671      15 launcher_v2.go:1230] ExecutorOutput: {",
         '  "parameterValues": {}',
         "}",
         "I1128 02:32:35.795925      15 launcher_v2.go:206] publish success.",
     ]
-    end = [f"F1128 02:32:35.851835      15 main.go:59] failed to execute component: exit status {status}"]
+    end = [f"F{launcher} main.go:59] failed to execute component: exit status {status}"]
     return [*before, *lines, *(failed if status else []), *after, *(end if status else [])]
 
 
@@ -180,7 +179,7 @@ class Workflows:
         workflow.node(path, "Skipped", TEMPLATES["task"], "Omitted", now)
         workflow.logs[driver["id"]] = [
             "{",
-            f'F1128 02:41:05.258988      16 main.go:127] KFP driver: driver.Container(taskName="{name}") failed: {fault}',
+            f"F1128 02:41:05.258988      16 main.go:127] KFP driver: driver.Container({name}) failed: {fault}",
         ]
 
     def older(self, path: str) -> tuple[str, int] | None:
