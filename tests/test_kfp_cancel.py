@@ -41,9 +41,7 @@ def test_jobs_that_are_looked_for_in_the_wrong_place_are_not_taken_for_gone(
     run_id = start(plan_launch="gs://bucket/launch.yaml")
     kubeflow.task(run_id, "train", "RUNNING")
     own = Jobs(kubernetes, "volcano", str(tmp_path / "store")).add("000001-a", launch_id=run_id)
-    said = (
-        r"no job of it was found in namespace ml, though train was under way.*\(--jobs-namespace\), and cancel it again"
-    )
+    said = r"no job of it was found in namespace ml, though train was under way.*\(--jobs-namespace\), and cancel"
     with pytest.raises(UnavailableError, match=said):
         call(cancel, run_id, "--namespace", "ml")
     assert kubeflow.runs[run_id]["state"] == "FAILED"

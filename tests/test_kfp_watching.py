@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -258,6 +261,17 @@ def test_less_than_one_run_cannot_be_listed(kubeflow: FakeKubeflow) -> None:
         call(status, "--limit", "-1")
 
 
+def test_whoever_reads_no_further_hears_no_complaint(kubeflow: FakeKubeflow, start: Start) -> None:
+    for name in ("one", "two", "three"):
+        start(name)
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head -0` does
+    command = [sys.executable, "-m", "pipelines", "status"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 # logs
 
 
@@ -486,6 +500,8 @@ def _time(text: str) -> datetime:
         (FORBIDDEN, None, "pod_security"),
         ('pods "x" is forbidden: User cannot create resource', None, "access"),
         ('secret "hub" not found', None, "missing_secret"),
+        ("wait: Error (exit code 64): failed to put file: The bucket does not exist", None, "kubeflow"),
+        ('Internal error occurred: failed calling webhook "mpod.kb.io": EOF', None, "webhook"),
         ("Step exceeded its deadline", None, "timeout"),
         ("main: Error (exit code 64)", None, "setting"),
         ("main: Error (exit code 66)", None, "not_found"),

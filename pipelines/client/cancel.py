@@ -64,7 +64,7 @@ def run(given: argparse.Namespace) -> int:
         raise UnavailableError(
             f"the run is terminated, but no job of it was found in namespace {namespace}, though {under_way}: if its "
             "jobs are elsewhere, they run on and hold GPUs. Name where the pods of its runs are (--namespace), or "
-            "where its jobs are (--jobs-namespace), and cancel it again"
+            "where its jobs are (--jobs-namespace), and cancel again"
         )
     elif is_launched(found) and not deleted:
         say(f"no job of it is under way in namespace {namespace}")

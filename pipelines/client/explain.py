@@ -30,7 +30,7 @@ def run(given: argparse.Namespace) -> int:
     if given.output != "table":
         show({**about, "reasons": [asdict(reason) for reason in reasons]}, given.output)
     else:
-        if reasons:  # the reason says it better
+        if reasons and told.state != "SUCCEEDED":  # the reason says it better
             del about["outcome"]
         show({**about, **(_row(reasons[0]) if reasons else {})})
         say_others(reasons)

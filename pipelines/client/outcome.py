@@ -31,7 +31,7 @@ def outcome(kubeflow: Kubeflow, told: Told, reasons: Sequence[Reason]) -> str:
         return _failed(reasons[0]) if reasons else "it failed, and Kubeflow names no task that did"
     if told.state not in ENDED:
         done = sum(task.state in ENDED for task in told.tasks)
-        how_far = f"{', '.join(under_way)} under way" if under_way else f"{done} tasks have ended"
+        how_far = f"{', '.join(under_way)} under way" if under_way else f"{done} of {len(told.tasks)} tasks ended"
         return f"it is not over: {how_far}{f'; {_failed(reasons[0])}' if reasons else ''}"
     return _decided(told) or _logged(kubeflow, told) or "it succeeded; what was decided is neither recorded nor logged"
 

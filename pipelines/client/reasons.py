@@ -25,6 +25,8 @@ from pipelines.client.tasks import Attempt, Task, Told
 # what a message has in it -> what kind of reason that is; the first that fits
 _SIGNS = (
     (r"violates PodSecurity", "pod_security"),
+    (r"^(wait|init): ", "kubeflow"),
+    (r"failed calling webhook", "webhook"),
     (r"CreateContainerConfigError|(secret|configmap)s? \"?[\w.-]+\"? not found", "missing_secret"),
     (r"OOMKilled|out of memory|OutOfMemory|exit(ed with)? code:? 137", "out_of_memory"),
     (r"ImagePull|ErrImage|InvalidImageName|pull image", "image"),
@@ -36,6 +38,8 @@ _SIGNS = (
 ADVICE = {
     "pod_security": "the namespace lets no such pods in: upload the pipeline again with this release, or take another",
     "missing_secret": "make the secret or config map that is named, in the namespace of the run; its pod waits for it",
+    "kubeflow": "Kubeflow could not bring or keep what belongs to the pod: check its own object store",
+    "webhook": "the cluster takes no pods while this webhook is down: start it, then run it again",
     "refused": "Kubeflow refused what the pipeline hands to this task: upload the pipeline again with this release",
     "out_of_memory": "smaller batches (plan_overrides), or more memory for the task",
     "image": "check name, tag and pull secret of the image",
@@ -55,7 +59,14 @@ ADVICE = {
     "bug": "read the whole log; if it is hqclip's fault, report the traceback",
     "unknown": "read the whole log",
 }
-_WAITING = {"pod_security", "missing_secret", "image", "no_machines", "access"}  # kinds that keep a pod from running
+_WAITING = {
+    "pod_security",
+    "missing_secret",
+    "image",
+    "no_machines",
+    "access",
+    "webhook",
+}  # kinds that keep a pod from running
 _LAUNCHED = "hqclip launch: "  # how a task speaks that has started a job
 _RAISED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 _CODE = re.compile(r"exit(?:ed with)? code:? (\d+)|exit status (\d+)")
@@ -93,7 +104,7 @@ def kind_of(texts: Sequence[str], exit_code: int | None) -> str:
     """What kind of reason messages and an exit code are."""
     text = "\n".join(texts)
     for pattern, kind in _SIGNS:
-        if re.search(pattern, text):
+        if re.search(pattern, text, re.MULTILINE):
             return kind
     if exit_code is None and (match := _CODE.search(text)):
         exit_code = int(match[1] or match[2])

@@ -34,10 +34,10 @@ def read_log(kubeflow: Kubeflow, run_id: str, pod: str, node: str) -> list[str]:
     )
 
 
-def our_lines(lines: Iterable[str]) -> list[str]:
+def our_lines(lines: Sequence[str]) -> list[str]:
     """What the task itself said: without the lines of Kubeflow around it, and the JSON that these print."""
     kept: list[str] = []
-    in_theirs = in_ours = False
+    in_theirs, in_ours = lines[:1] == ["{"], False  # a log that is cut may begin with a block of theirs
     for raw in lines:
         line = raw.rstrip()
         if _FOREIGN.search(line):

@@ -7,6 +7,7 @@ trials, exit codes and reasons. Either will do; what is out of reach is said.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ _STATES = {
     "Failed": "FAILED",
     "Error": "FAILED",
 }
+_NOT_MADE = re.compile(r"is forbidden|failed calling webhook")  # what the API server says of pods it does not take
 _DEADLINE = "exceeded its deadline"  # what is said of a pod that is ended together with its run
 
 
@@ -53,7 +55,7 @@ class Attempt:
     @property
     def ran(self) -> bool:
         """Whether it came so far that it can have said something."""
-        return self.started is not None and not (self.exit_code is None and "is forbidden" in self.message)
+        return self.started is not None and not (self.exit_code is None and _NOT_MADE.search(self.message))
 
 
 @dataclass(frozen=True)
