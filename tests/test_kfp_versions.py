@@ -80,7 +80,7 @@ def test_a_person_reads_the_version_its_page_and_what_is_next(fake: FakeKubeflow
     (version,) = fake.versions.values()
     assert f"https://kubeflow.example/#/pipelines/details/{version['pipeline_id']}/version/" in shown.out
     assert f"uploaded {NAME} as version {version['name']}" in shown.err
-    assert f"python -m pipelines run {NAME} --version {version['name']} --dry-run" in shown.err
+    assert f"python -m pipelines list {NAME} --ui https://kubeflow.example\n" in shown.err
     assert "warning" not in shown.err
     assert call(versions, path) == 0
     said = capsys.readouterr().err

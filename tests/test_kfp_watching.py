@@ -321,7 +321,8 @@ def test_where_kubeflow_serves_no_logs_pods_are_read(
     run_id = start()
     pod = kubeflow.task(run_id, "train", "RUNNING")
     spec = {"containers": [{"name": "main", "image": "x"}], "nodeName": "n1"}
-    kubernetes.add("pods", {"metadata": {"name": pod}, "spec": spec})
+    running = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"running": {}}}]}
+    kubernetes.add("pods", {"metadata": {"name": pod}, "spec": spec, "status": running})
     kubernetes.log(pod, "step 1", container="main")
     kubeflow.fail("GET", "/log$", 503, times=9)
     assert call(logs, run_id) == 0
