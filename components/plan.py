@@ -26,7 +26,7 @@ def plan(
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
 ) -> NamedTuple("Plan", [("Output", bool), ("trials", List[Dict[str, Any]]), ("score_gpus", str)]):  # type: ignore[valid-type] # noqa: UP006
-    """Open a cycle: check every setting, say whether there is work and whether scores want a GPU, list its trainings."""
+    """Open a cycle: check every setting, say whether there is work and whether scores want a GPU, list trainings."""
     from hqclip.task import run_first
 
     result = run_first("plan", locals(), write_to=planned.path, card=card.path)

@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from hqclip import completion
 from hqclip.errors import HQClipError
 from hqclip.flags import Parser
 
+CLOSED = 141  # as a shell says that a program wrote into a closed pipe
 VERBS = {
     "compile": ("pipelines.compiling", "write the YAML that Kubeflow takes"),
     "lint": ("pipelines.linting", "find what compiles but misbehaves"),
     "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
     "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
     "run": ("pipelines.run", "execute a pipeline"),
-    "status": ("pipelines.client.tasks", "a run and its tasks, or the newest runs"),
-    "logs": ("pipelines.client.pods", "what the pods of a run said"),
-    "explain": ("pipelines.client.explain", "which task of a run failed, why, and what is next"),
+    "status": ("pipelines.client.status", "a run and its tasks, or the newest runs"),
+    "logs": ("pipelines.client.logs", "what the tasks of a run said"),
+    "explain": ("pipelines.client.explain", "which task of a run broke first, why, and what is next"),
     "cancel": ("pipelines.client.cancel", "delete the jobs of a run, then terminate it"),
     "sweep": ("pipelines.run_sweep", "train with several settings, and compare the results"),
     "schedule": ("pipelines.client.schedules", "recurring runs, as a YAML file says"),
@@ -38,6 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = _parser(words[0] if words else "").parse_args(words)
         code: int = given.act(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is flushed into it at the end
+        return CLOSED
     except HQClipError as error:
         print(f"pipelines: {error}", file=sys.stderr)
         return error.exit_code

@@ -161,7 +161,8 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
             called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
             all_inputs = {**inputs, "sweep_trials": json.dumps(batch)}
             started = start_run(kubeflow, called, given.experiment, version, all_inputs)
-            say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
+            link = kubeflow.link("runs", started.run_id)
+            say(f"started run {started.run_id}{link and f': {link}'}")
             rows.append({"run": started.run_id, "name": called, "trials": ", ".join(trial["name"] for trial in batch)})
     except (HQClipError, KeyboardInterrupt):
         left = ", ".join(trial["name"] for batch in batches[len(rows) :] for trial in batch)
@@ -178,7 +179,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
             if code in (130, 143):  # nobody waits for the others either
                 break
     show(rows, given.output)
-    say_next(*(f"status {row['run']}" for row in rows[:3]))
+    say_next(*(kubeflow.command("status", row["run"]) for row in rows[:3]))
     return max(codes)
 
 

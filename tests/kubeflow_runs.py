@@ -50,10 +50,12 @@ def start(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> Start:
     package = write_package(tmp_path)
 
     def start(name: str = "", experiment: str = "hqclip", **inputs: str) -> str:
-        words = ["--experiment", experiment]
+        store = str(tmp_path / "store")
+        (tmp_path / "store").mkdir(exist_ok=True)
+        words = ["--experiment", experiment, "--set", f"store={inputs.pop('store', store)}"]
         words += [word for key, value in inputs.items() for word in ("--set", f"{key}={value}")]
         words += ["--name", name] if name else []
-        assert call(runs, package, "--set", "store=gs://bucket/hq", *words, "-o", "json") == 0
+        assert call(runs, package, *words, "-o", "json") == 0
         run_id = str(json.loads(capsys.readouterr().out)["run_id"])
         kubeflow.state(run_id, "RUNNING")
         return run_id

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from hqclip.cycle import lock
-from hqclip.errors import UnavailableError
+from hqclip.errors import ConfigError, UnavailableError
 from hqclip.store import open_store
 from pipelines.client import cancel, pods
 from tests.fakes.kubeflow import FakeKubeflow
@@ -39,10 +41,10 @@ def test_jobs_that_are_looked_for_in_the_wrong_place_are_not_taken_for_gone(
     run_id = start(plan_launch="gs://bucket/launch.yaml")
     kubeflow.task(run_id, "train", "RUNNING")
     own = Jobs(kubernetes, "volcano", str(tmp_path / "store")).add("000001-a", launch_id=run_id)
-    said = rf"no job of it was found in namespace ml, though train was under way.*cancel {run_id} --jobs-namespace"
+    said = r"no job of it was found in namespace ml, though train was under way.*\(--jobs-namespace\), and cancel"
     with pytest.raises(UnavailableError, match=said):
         call(cancel, run_id, "--namespace", "ml")
-    assert kubeflow.runs[run_id]["state"] == "CANCELED"
+    assert kubeflow.runs[run_id]["state"] == "FAILED"
     capsys.readouterr()
     assert call(cancel, run_id, "--jobs-namespace", "kubeflow", "-o", "json") == 0
     assert shown(capsys)["jobs_deleted"] == [own]
@@ -55,7 +57,7 @@ def test_a_run_that_is_not_launching_has_no_jobs_to_miss(
     kubeflow.task(run_id, "train", "SUCCEEDED")
     kubeflow.task(run_id, "promote", "RUNNING")
     assert call(cancel, run_id) == 0
-    assert "no job of it is in namespace kubeflow" in capsys.readouterr().err
+    assert "no job of it is under way in namespace kubeflow" in capsys.readouterr().err
 
 
 def test_a_lock_on_a_store_that_is_not_here_is_said_to_be_left(start: Start, tmp_path: Path, capsys: Read) -> None:
@@ -114,7 +116,7 @@ def test_jobs_out_of_reach_are_said_and_the_run_is_terminated(kubeflow: FakeKube
     with pytest.raises(UnavailableError, match=said) as caught:
         call(cancel, run_id)
     assert caught.value.exit_code == 69
-    assert kubeflow.runs[run_id]["state"] == "CANCELED"
+    assert kubeflow.runs[run_id]["state"] == "FAILED"
 
 
 def test_a_cluster_that_does_not_answer_does_not_hold_up_the_cancel(
@@ -128,7 +130,7 @@ def test_a_cluster_that_does_not_answer_does_not_hold_up_the_cancel(
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
         with pytest.raises(UnavailableError, match="the run is terminated, but its jobs"):
             call(cancel, run_id)
-    assert kubeflow.runs[run_id]["state"] == "CANCELED"
+    assert kubeflow.runs[run_id]["state"] == "FAILED"
 
 
 def test_a_run_that_launches_nothing_needs_no_cluster(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
@@ -149,4 +151,45 @@ def test_a_cancel_whose_answer_got_lost_is_sent_again(kubeflow: FakeKubeflow, st
     kubeflow.commit_then_drop("POST", ":terminate")
     assert call(cancel, run_id) == 0
     assert len(kubeflow.asked("POST", ":terminate")) == 2
-    assert kubeflow.runs[run_id]["state"] == "CANCELED"
+    assert kubeflow.runs[run_id]["state"] == "FAILED"
+
+
+def test_jobs_that_had_ended_are_cleared_away_unnamed(
+    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, tmp_path: Path, capsys: Read
+) -> None:
+    run_id = start(plan_launch="gs://bucket/launch.yaml")
+    jobs = Jobs(kubernetes, "jobset", str(tmp_path / "store"))
+    jobs.add("000001-ended", launch_id=run_id, phase="completed")
+    running = jobs.add("000001-running", launch_id=run_id)
+    assert call(cancel, run_id, "-o", "json") == 0
+    assert shown(capsys)["jobs_deleted"] == [running]
+    assert jobs.names == []
+
+
+@pytest.mark.parametrize("called", ["latest", "friday"])
+def test_what_is_not_named_by_its_id_is_asked_for_or_refused(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read, monkeypatch: pytest.MonkeyPatch, called: str
+) -> None:
+    run_id = start("friday")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(ConfigError, match=f"{called} is run {run_id} .*now; name it by its id, .*cancel {run_id}, or"):
+        call(cancel, called)
+    assert kubeflow.runs[run_id]["state"] == "RUNNING"
+    for answer in ("n\n", "\n", "y\n"):
+        terminal = io.StringIO(answer)
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        if answer == "y\n":
+            assert call(cancel, called) == 0
+        else:
+            with pytest.raises(ConfigError, match="nothing was cancelled"):
+                call(cancel, called)
+            assert kubeflow.runs[run_id]["state"] == "RUNNING"
+    assert f"cancel run {run_id} (friday, RUNNING)? [y/N]" in capsys.readouterr().err
+    assert kubeflow.runs[run_id]["state"] != "RUNNING"
+
+
+def test_who_is_sure_says_so(kubeflow: FakeKubeflow, start: Start) -> None:
+    run_id = start("friday")
+    assert call(cancel, "latest", "--yes") == 0
+    assert kubeflow.runs[run_id]["state"] == "FAILED"

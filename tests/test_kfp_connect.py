@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from hqclip.errors import (
     NotFoundError,
     UnavailableError,
 )
+from pipelines.client import connect as connect_module
 from pipelines.client import patience
 from pipelines.client.connect import pages
 from pipelines.client.patience import UnheardError, created
@@ -66,14 +69,30 @@ def test_the_host_may_be_said_by_a_variable_or_by_that_of_kfp(
     connected(fake, "--host", "")
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HQCLIP_KFP_HOST", f"{fake.url}/#/pipelines")
-    assert connected(fake, "--host", "").link("runs", "abc") == f"{fake.url}/#/runs/details/abc"
+    assert connected(fake, "--host", "").client._run_api.api_client.configuration.host == fake.url
     assert len(fake.requests) == 2
 
 
 def test_the_ui_may_be_elsewhere(fake: FakeKubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HQCLIP_KFP_UI_HOST", "https://kubeflow.example/pipeline/")
+    assert connected(fake).link("runs", "r") == "", "the host of the API alone has no pages"
+    assert connected(fake).where("runs", "r") == "not known: give --ui, or HQCLIP_KFP_UI"
+    monkeypatch.setenv("HQCLIP_KFP_UI", "https://kubeflow.example/pipeline/")
     link = connected(fake).link("pipelines", "p", "v")
     assert link == "https://kubeflow.example/pipeline/#/pipelines/details/p/version/v"
+    flag = connected(fake, "--ui", "http://localhost:8080/#/pipelines")
+    assert flag.link("runs", "r") == "http://localhost:8080/#/runs/details/r"
+
+
+def test_behind_a_dashboard_pages_are_where_the_api_is() -> None:
+    given = argparse.Namespace(ui=None)
+    assert connect_module._ui(given, "https://kubeflow.example/pipeline") == "https://kubeflow.example/pipeline"
+
+
+def test_a_command_to_paste_repeats_the_flags_it_needs(fake: FakeKubeflow, tmp_path: Path) -> None:
+    token = written(tmp_path / "my token", "t")
+    command = connected(fake, "--token-file", token).command("logs", "r", "--task", "train-lr 1")
+    where = ["--host", fake.url, "--token-file", str(token)]
+    assert shlex.split(command)[3:] == ["logs", "r", "--task", "train-lr 1", *where]
 
 
 def test_a_host_that_is_no_url_is_refused_before_anything_is_asked(fake: FakeKubeflow) -> None:

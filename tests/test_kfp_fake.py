@@ -135,21 +135,30 @@ def test_a_run_lives_and_ends_as_the_test_says(
     fake: FakeKubeflow, client: kfp.Client, start: Callable[..., Any]
 ) -> None:
     run = start()
-    assert client.get_run(run.run_id).state == "PENDING"
+    assert (run.state, client.get_run(run.run_id).state) == ("PENDING", None), "it says nothing for some seconds"
     fake.state(run.run_id, "RUNNING")
-    fake.task(run.run_id, "train", "RUNNING", pod="small-abc-system-container-impl-1")
-    fake.task(run.run_id, "train", "FAILED", error="exit code 65")
+    fake.task(run.run_id, "train", "RUNNING", item=0)
+    fake.task(run.run_id, "train", "FAILED", item=0, status=65)
     fake.finish(run.run_id, "FAILED")
     ended = client.wait_for_run_completion(run.run_id, timeout=600)
-    (task,) = ended.run_details.task_details
-    assert (ended.state, task.state, task.error.message) == ("FAILED", "FAILED", "exit code 65")
-    assert [status.state for status in ended.state_history] == ["PENDING", "RUNNING", "FAILED"]
+    tasks = ended.run_details.task_details
+    assert {task.display_name for task in tasks} == {
+        "train",
+        "train(0)",
+        "train-driver",
+        "train-driver(0)",
+        "executor",
+        "executor(0)",
+    }
+    assert not any(task.error or task.pod_name or task.parent_task_id for task in tasks)
+    assert (ended.state, ended.error) == ("FAILED", None)
+    assert [status.state for status in ended.state_history] == ["PENDING", None, "RUNNING", "FAILED"]
 
 
 def test_a_run_can_be_terminated_archived_and_deleted(client: kfp.Client, start: Callable[..., Any]) -> None:
     run = start()
     client.terminate_run(run.run_id)
-    assert [client.get_run(run.run_id).state for _ in range(2)] == ["CANCELING", "CANCELED"]
+    assert [client.get_run(run.run_id).state for _ in range(2)] == ["CANCELING", "FAILED"]
     assert refused(lambda: client.terminate_run(run.run_id))[0] == 400
     client.archive_run(run.run_id)
     assert client.get_run(run.run_id).storage_state == "ARCHIVED"

@@ -75,12 +75,12 @@ def test_content_is_known_again_whatever_release_uploaded_it(fake: FakeKubeflow,
 
 def test_a_person_reads_the_version_its_page_and_what_is_next(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     path = write_package(tmp_path)
-    assert call(versions, path) == 0
+    assert call(versions, path, "--ui", "https://kubeflow.example") == 0
     shown = capsys.readouterr()
     (version,) = fake.versions.values()
-    assert f"{fake.url}/#/pipelines/details/{version['pipeline_id']}/version/" in shown.out
+    assert f"https://kubeflow.example/#/pipelines/details/{version['pipeline_id']}/version/" in shown.out
     assert f"uploaded {NAME} as version {version['name']}" in shown.err
-    assert f"python -m pipelines run {NAME} --version {version['name']} --dry-run" in shown.err
+    assert f"python -m pipelines list {NAME} --ui https://kubeflow.example\n" in shown.err
     assert "warning" not in shown.err
     assert call(versions, path) == 0
     said = capsys.readouterr().err
@@ -211,8 +211,8 @@ def test_a_pipeline_that_is_not_there_is_said(fake: FakeKubeflow, tmp_path: Path
     with pytest.raises(NotFoundError, match="no pipeline 'hqclip-refine'"):
         call(listing, "refine")
     upload(capsys, write_package(tmp_path))
-    with pytest.raises(NotFoundError, match="did you mean 'hqclip-small'"):
-        call(listing, "hqclip-smal")
+    with pytest.raises(NotFoundError, match="did you mean 'hqclip-refine'"):
+        call(listing, "hqclip-refin")
 
 
 def test_versions_are_found_by_name_by_id_or_as_the_latest(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:

@@ -1,71 +1,208 @@
-"""`status`, `logs` and `explain`: what a run does, what it said, and why it broke."""
+"""`status`, `logs` and `explain`: what a run does, what it said, and why it broke, by its workflow and its records."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
-from pipelines.client import explain, pods, tasks
-from pipelines.client.explain import kind_of, telling_line
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.store import open_store
+from hqclip.task_records import TaskRecord, write_record
+from pipelines.client import explain, logs, status
+from pipelines.client.reasons import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import call
+from tests.fakes.kubeflow_client import call, write_package
 from tests.fakes.kubernetes import FakeCluster
-from tests.kubeflow_runs import NO_CLUSTER, Read, Start, shown
-from tests.launching import write_kubeconfig
+from tests.kubeflow_runs import Read, Start, shown
 
-POD = "hqclip-small-x7k2p-system-container-impl-{}"
-
-
-def add_pod(kubernetes: FakeCluster, run_id: str, name: str, *lines: str, **ended: Any) -> str:
-    """A pod of a run as Argo makes them, with what its main container said; `ended`: exitCode, reason, message."""
-    state = {"terminated": {"exitCode": 0, "reason": "Completed", **ended}} if ended else {"running": {}}
-    containers = [{"name": name, "image": "x"} for name in ("wait", "main")]
-    statuses = [{"name": container["name"], "state": state} for container in containers]
-    kubernetes.add(
-        "pods",
-        {
-            "metadata": {"name": name, "labels": {"pipeline/runid": run_id}},
-            "spec": {"containers": containers, "nodeName": "n1"},
-            "status": {
-                "phase": "Running",
-                "containerStatuses": statuses,
-            },
-        },
-    )
-    kubernetes.log(name, *lines, container="main")
-    return name
+Write = Callable[..., TaskRecord]
+REFUSAL = 'input parameter "point" type mismatch: expect STRUCT, got string'
+FORBIDDEN = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
 
 
-def ended_with(code: int) -> str:
-    """What Kubeflow's launcher says of the stage it ran, before it ends with 1 itself."""
-    return f"F1125 12:00:00.000001      17 main.go:60] failed to execute component: exit status {code}"
+@pytest.fixture
+def write(kubeflow: FakeKubeflow) -> Write:
+    """`write(run_id, "train", trial="raw", pod=..., exit_code=65)`: what a task says of itself in the store."""
+
+    def write(run_id: str, stage: str, *, exit_code: int | None = 0, **about: Any) -> TaskRecord:
+        store = kubeflow.runs[run_id]["runtime_config"]["parameters"]["store"]
+        ended = None if exit_code is None else 120.0
+        record = TaskRecord(run=run_id, stage=stage, exit_code=exit_code, **{"started": 100.0, "ended": ended, **about})
+        write_record(open_store(store), record)
+        return record
+
+    return write
+
+
+def told(capsys: Read, run_id: str) -> dict[str, Any]:
+    assert call(status, run_id, "-o", "json") == 0
+    return dict(shown(capsys))
+
+
+def why(capsys: Read, run_id: str) -> list[dict[str, Any]]:
+    assert call(explain, run_id, "-o", "json") == 0
+    return list(shown(capsys)["reasons"])
 
 
 # status
 
 
-def test_a_run_is_shown_with_its_tasks(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+def test_a_run_is_shown_with_its_tasks_and_with_nothing_of_kubeflows_own(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read
+) -> None:
     run_id = start("friday")
-    kubeflow.task(run_id, "root-driver", "SUCCEEDED")
     kubeflow.task(run_id, "plan", "SUCCEEDED")
-    kubeflow.task(run_id, "train", "FAILED", error="exit code 65")
+    for item, trial in enumerate(("raw", "hqclip")):
+        kubeflow.task(run_id, "train", "SUCCEEDED", item=item, trial=trial)
+    kubeflow.task(run_id, "evaluate", "SUCCEEDED", item=0)
+    kubeflow.task(run_id, "evaluate", "FAILED", item=1, status=65, lines=["hqclip evaluate: no image can be read"])
+    kubeflow.task(run_id, "promote", "OMITTED")
+    kubeflow.task(run_id, "finish", "SUCCEEDED")
     kubeflow.finish(run_id, "FAILED")
-    assert call(tasks, run_id, "-o", "json") == 0
-    told = shown(capsys)
-    assert (told["name"], told["state"]) == ("friday", "FAILED")
-    assert [(task["task"], task["state"], task["error"]) for task in told["tasks"]] == [
-        ("plan", "SUCCEEDED", ""),
-        ("train", "FAILED", "exit code 65"),
+    assert [(task["task"], task["state"]) for task in told(capsys, run_id)["tasks"]] == [
+        ("plan", "SUCCEEDED"),
+        ("train-raw", "SUCCEEDED"),
+        ("train-hqclip", "SUCCEEDED"),
+        ("evaluate-raw", "SUCCEEDED"),
+        ("evaluate-hqclip", "FAILED"),
+        ("promote", "OMITTED"),
+        ("finish", "SUCCEEDED"),
     ]
-    assert call(tasks, run_id) == 0
+    assert call(status, run_id) == 0
     person = capsys.readouterr()
-    assert f"{kubeflow.url}/#/runs/details/{run_id}" in person.out
-    assert "TASK   STATE" in person.out
+    assert "failed at evaluate-hqclip (data, exit code 65): hqclip evaluate: no image can be read" in person.out
+    assert "link     not known: give --ui, or HQCLIP_KFP_UI" in person.out
     assert f"python -m pipelines explain {run_id}" in person.err
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_large_workflow_is_packed(kubeflow: FakeKubeflow, start: Start, capsys: Read, is_large: bool) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "RUNNING", item=2, trial="lr-1e-3")
+    kubeflow.workflow(run_id).is_large = is_large
+    assert [task["task"] for task in told(capsys, run_id)["tasks"]] == ["train-lr-1e-3"]
+
+
+def test_records_name_trials_machines_and_decisions(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    for item, trial in enumerate(("raw", "hqclip")):
+        write(run_id, "train", trial=trial, pod=kubeflow.task(run_id, "train", "SUCCEEDED", item=item), node="gpu-7")
+        kubeflow.task(run_id, "evaluate", "SUCCEEDED", item=item)
+    reason = "hqclip is 2.1 points better than the champion, 0.5 were asked for"
+    decided = {"verdict": "promoted", "reason": reason, "report": "cycles/000003/report.html"}
+    write(run_id, "promote", pod=kubeflow.task(run_id, "promote", "SUCCEEDED"), decided=decided)
+    kubeflow.finish(run_id)
+    found = told(capsys, run_id)
+    names = [task["task"] for task in found["tasks"]]
+    assert names == ["train-raw", "train-hqclip", "evaluate-raw", "evaluate-hqclip", "promote"]
+    assert found["tasks"][0]["machine"] == "gpu-7"
+    assert found["outcome"] == f"promoted: {reason}"
+    assert found["page"].endswith("/store/cycles/000003/report.html")
+
+
+def test_a_name_that_a_pod_knows_only_the_beginning_of_is_its_own(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    kubeflow.workflow(run_id).name = "nightly-of-the-team-with-the-long-name-1-3531537277"
+    pod = kubeflow.task(run_id, "train", "RUNNING", item=0)
+    assert len(pod) > 63
+    write(run_id, "train", trial="raw", pod=pod[:63], exit_code=None)
+    assert [task["task"] for task in told(capsys, run_id)["tasks"]] == ["train-raw"]
+
+
+def test_a_run_whose_workflow_is_not_served_is_told_by_what_is(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "plan", "SUCCEEDED")
+    kubeflow.task(run_id, "train", "FAILED", item=0, status=65)
+    kubeflow.task(run_id, "promote", "OMITTED")
+    kubeflow.finish(run_id, "FAILED")
+    kubeflow.serves_v1 = False
+    assert call(status, run_id, "-o", "json") == 0
+    read = capsys.readouterr()
+    states = [(task["task"], task["state"]) for task in json.loads(read.out)["tasks"]]
+    assert states == [("plan", "SUCCEEDED"), ("train", "FAILED"), ("promote", "OMITTED")]
+    assert "not to be seen: Kubeflow's workflow" in read.err
+    write(run_id, "train", trial="raw", pod="x", exit_code=65, reason="data", error="hqclip train: nan")
+    (reason,) = why(capsys, run_id)
+    assert (reason["task"], reason["exit_code"], reason["line"]) == ("train-raw", 65, "hqclip train: nan")
+
+
+def test_a_store_out_of_reach_is_said_and_the_rest_is_told(
+    kubeflow: FakeKubeflow, start: Start, tmp_path: Path, capsys: Read
+) -> None:
+    run_id = start(store=str(tmp_path / "mounted-elsewhere"))
+    kubeflow.task(run_id, "plan", "RUNNING")
+    assert call(status, run_id) == 0
+    read = capsys.readouterr()
+    assert "plan  RUNNING" in read.out
+    assert f"not to be seen: the records of tasks in {tmp_path}/mounted-elsewhere" in read.err
+    assert not (tmp_path / "mounted-elsewhere").exists()
+
+
+def test_a_pod_that_was_lost_is_no_failure(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", message="pod deleted", goes_on=True)
+    (task,) = told(capsys, run_id)["tasks"]
+    assert (task["state"], task["attempts"]) == ("PENDING", 1)
+    assert why(capsys, run_id) == []
+    kubeflow.task(run_id, "train", "RUNNING", attempt=1)
+    (task,) = told(capsys, run_id)["tasks"]
+    assert (task["state"], task["attempts"]) == ("RUNNING", 2)
+    kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1)
+    kubeflow.finish(run_id)
+    (task,) = told(capsys, run_id)["tasks"]
+    assert (task["state"], task["attempts"]) == ("SUCCEEDED", 2)
+
+
+def test_a_terminated_run_is_cancelled_and_not_failed(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "annotate", "SUCCEEDED")
+    kubeflow.task(run_id, "train", "RUNNING", item=0, trial="raw")
+    kubeflow.state(run_id, "CANCELING")
+    assert told(capsys, run_id)["state"] == "CANCELING"
+    found = told(capsys, run_id)
+    assert (found["state"], [task["state"] for task in found["tasks"]]) == ("CANCELED", ["SUCCEEDED", "CANCELED"])
+    assert "while train-raw was under way; what was finished is kept" in found["outcome"]
+    assert kubeflow.runs[run_id]["state"] == "FAILED", "that is what Kubeflow says"
+
+
+def test_what_failed_before_somebody_ended_the_run_has_failed(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read
+) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", item=0, trial="bad", status=65, lines=["hqclip train: nan"])
+    kubeflow.task(run_id, "train", "RUNNING", item=1, trial="good")
+    kubeflow.state(run_id, "CANCELING")
+    told(capsys, run_id)
+    found = told(capsys, run_id)
+    assert [task["state"] for task in found["tasks"]] == ["FAILED", "CANCELED"]
+    assert "train-bad (data, exit code 65): hqclip train: nan" in found["outcome"]
+
+
+def test_what_a_task_decided_is_taken_from_its_log_if_nobody_wrote_it_down(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read
+) -> None:
+    said = (
+        "skipped: cycle 3 is being refined by run nightly-7 (seen 12 s ago); the next run goes on from what it leaves"
+    )
+    run_id = start()
+    kubeflow.task(run_id, "plan", "SUCCEEDED", lines=[f"hqclip plan: {said}"])
+    kubeflow.task(run_id, "finish", "SUCCEEDED")
+    kubeflow.finish(run_id)
+    assert told(capsys, run_id)["outcome"] == said
 
 
 def test_a_run_is_found_by_the_start_of_its_id_by_its_name_or_as_the_latest(
@@ -73,202 +210,283 @@ def test_a_run_is_found_by_the_start_of_its_id_by_its_name_or_as_the_latest(
 ) -> None:
     first, second = start("first"), start("second")
     for words, expected in ((first[:8], first), ("first", first), ("latest", second), (second, second)):
-        assert call(tasks, words, "-o", "json") == 0
-        assert shown(capsys)["run_id"] == expected
+        assert told(capsys, words)["run_id"] == expected
     with pytest.raises(NotFoundError, match="there is no run 'third'"):
-        call(tasks, "third")
+        call(status, "third")
+
+
+def test_the_latest_is_the_newest_of_this_project_and_not_a_neighbours(
+    kubeflow: FakeKubeflow, start: Start, tmp_path: Path, capsys: Read
+) -> None:
+    from pipelines.client import runs
+
+    path = write_package(tmp_path, name="neighbour")
+    assert call(runs, path, "--set", "store=s", "-o", "json") == 0
+    theirs = shown(capsys)["run_id"]
+    with pytest.raises(NotFoundError, match="no run of hqclip-refine, .*status --all"):
+        call(status, "latest")
+    ours = start("ours")
+    assert call(runs, path, "--set", "store=s", "-o", "json") == 0
+    newest = shown(capsys)["run_id"]
+    assert told(capsys, "latest")["run_id"] == ours
+    assert told(capsys, newest)["run_id"] == newest, "by its id anybody's is shown"
+    for words, expected in (((), [ours]), (("--all",), [newest, ours, theirs])):
+        assert call(status, *words, "-o", "json") == 0
+        assert [row["run_id"] for row in shown(capsys)] == expected
 
 
 def test_the_latest_is_that_of_the_experiment(start: Start, capsys: Read) -> None:
     nightly, _ = start("night", experiment="nightly"), start("day")
-    assert call(tasks, "latest", "--experiment", "nightly", "-o", "json") == 0
+    assert call(status, "latest", "--experiment", "nightly", "-o", "json") == 0
     assert shown(capsys)["run_id"] == nightly
     with pytest.raises(NotFoundError, match="no run 'day'"):
-        call(tasks, "day", "--experiment", "nightly")
+        call(status, "day", "--experiment", "nightly")
 
 
-def test_a_task_may_bear_the_name_of_its_run(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
-    run_id = start("train")
-    kubeflow.task(run_id, "train", "FAILED", error="exit code 65", pod="a-task")
-    root = {"run_id": run_id, "task_id": "root", "display_name": "train", "state": "FAILED", "pod_name": "a-root"}
-    kubeflow.runs[run_id]["run_details"]["task_details"].append({**root, "child_tasks": [{"pod_name": "a-task"}]})
-    assert call(tasks, run_id, "-o", "json") == 0
-    assert [(task["task"], task["error"]) for task in shown(capsys)["tasks"]] == [("train", "exit code 65")]
-
-
-def test_runs_are_listed_the_newest_first(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+def test_runs_are_listed_the_newest_first_in_rows_that_fit(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
     for name in ("one", "two", "three"):
         start(name)
-    assert call(tasks, "--limit", 2, "-o", "json") == 0
+    assert call(status, "--limit", 2, "-o", "json") == 0
     assert [row["name"] for row in shown(capsys)] == ["three", "two"]
-    assert call(tasks, "--experiment", "hqclip", "-o", "json") == 0
-    assert len(shown(capsys)) == 3
+    assert call(status, "--experiment", "hqclip") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 120
     with pytest.raises(NotFoundError, match="no experiment 'nothing'"):
-        call(tasks, "--experiment", "nothing")
+        call(status, "--experiment", "nothing")
 
 
 def test_less_than_one_run_cannot_be_listed(kubeflow: FakeKubeflow) -> None:
     with pytest.raises(ConfigError, match="--limit is -1; give 1 or more"):
-        call(tasks, "--limit", "-1")
+        call(status, "--limit", "-1")
+
+
+def test_whoever_reads_no_further_hears_no_complaint(kubeflow: FakeKubeflow, start: Start) -> None:
+    for name in ("one", "two", "three"):
+        start(name)
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head -0` does
+    command = [sys.executable, "-m", "pipelines", "status"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 # logs
 
 
-def test_logs_are_those_of_the_tasks_and_not_of_kubeflows_own_pods(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
+@pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED"])
+def test_logs_are_what_tasks_said_from_pods_and_from_archives(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read, state: str
 ) -> None:
-    run_id, other = start(), start()
-    add_pod(kubernetes, run_id, "hqclip-small-x7k2p-system-container-driver-1", "driving")
-    add_pod(kubernetes, other, POD.format(9), "somebody else")
-    for number, task in enumerate(("plan", "train")):
-        pod = add_pod(kubernetes, run_id, POD.format(number), f"{task}: 1", f"{task}: 2")
-        kubeflow.task(run_id, task, "RUNNING", pod=pod)
-    assert call(pods, run_id) == 0
+    run_id = start()
+    kubeflow.task(run_id, "plan", state, lines=["plan: 1", "", "plan: 2"])
+    for item, trial in enumerate(("raw", "hqclip")):
+        kubeflow.task(run_id, "train", state, item=item, trial=trial, lines=[f"{trial}: {n}" for n in range(4)])
+    assert call(logs, run_id, "--tail", 3) == 0
     assert capsys.readouterr().out.splitlines() == [
         "[plan] plan: 1",
         "[plan] plan: 2",
-        "[train] train: 1",
-        "[train] train: 2",
+        *[f"[train-{trial}] {trial}: {n}" for trial in ("raw", "hqclip") for n in (1, 2, 3)],
     ]
-    assert call(pods, run_id, "--task", "train", "--tail", 1) == 0
-    assert capsys.readouterr().out == "[train] train: 2\n"
-    with pytest.raises(NotFoundError, match="no pod ran for task 'trian'; did you mean 'train'"):
-        call(pods, run_id, "--task", "trian")
+    assert call(logs, run_id, "--task", "train", "--tail", 1) == 0
+    assert capsys.readouterr().out == "[train-raw] raw: 3\n[train-hqclip] hqclip: 3\n"
+    assert call(logs, run_id, "--task", "train-hqclip", "--tail", 1) == 0
+    assert capsys.readouterr().out == "[train-hqclip] hqclip: 3\n"
+    with pytest.raises(NotFoundError, match="no task 'trian-raw'; did you mean 'train-raw'.*one of plan, train-raw"):
+        call(logs, run_id, "--task", "trian-raw")
 
 
-def test_logs_that_are_gone_or_out_of_reach_are_elsewhere(
-    kubeflow: FakeKubeflow, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("code", [200, 500])
+def test_logs_that_are_gone_are_said_to_be_gone_and_records_keep_their_end(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read, code: int
 ) -> None:
+    kubeflow.no_log_code = code
     run_id = start(plan_launch="gs://bucket/launch.yaml")
-    with pytest.raises(UnavailableError, match=rf"{NO_CLUSTER}.*#/runs/details/{run_id}; .*`hqclip jobs logs`"):
-        call(pods, run_id)
-    with FakeCluster() as kubernetes:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", kubernetes.url)))
-        with pytest.raises(NotFoundError, match=rf"no pods of run {run_id} are left.*#/runs/details/{run_id}"):
-            call(pods, run_id)
-    with FakeCluster(rules=[]) as kubernetes:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", kubernetes.url)))
-        with pytest.raises(AccessError, match=r"cannot list resource .*see them in the UI"):
-            call(pods, run_id)
+    kubeflow.task(run_id, "plan", "SUCCEEDED")
+    with pytest.raises(NotFoundError, match=r"no log is left of plan; .*launch/ of the store; .*not known: give --ui"):
+        call(logs, run_id)
+    pod = kubeflow.task(run_id, "train", "FAILED", status=0)
+    write(run_id, "train", pod=pod, exit_code=65, last=("step 9", "hqclip train: nan"))
+    assert call(logs, run_id) == 0
+    read = capsys.readouterr()
+    assert read.out == "[train] step 9\n[train] hqclip train: nan\n"
+    assert "no log is left of plan, train: neither its pod nor an archive" in read.err
+    assert len(kubeflow.asked("GET", "/log$")) <= 6, "what is not there is not asked for again and again"
+
+
+def test_where_kubeflow_serves_no_logs_pods_are_read(
+    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
+) -> None:
+    run_id = start()
+    pod = kubeflow.task(run_id, "train", "RUNNING")
+    spec = {"containers": [{"name": "main", "image": "x"}], "nodeName": "n1"}
+    running = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"running": {}}}]}
+    kubernetes.add("pods", {"metadata": {"name": pod}, "spec": spec, "status": running})
+    kubernetes.log(pod, "step 1", container="main")
+    kubeflow.fail("GET", "/log$", 503, times=9)
+    assert call(logs, run_id) == 0
+    assert capsys.readouterr().out == "[train] step 1\n"
+
+
+def test_attempts_are_told_apart(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", message="pod deleted", lines=["step 1"], goes_on=True)
+    kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1, lines=["continues at step 1"])
+    assert call(logs, run_id) == 0
+    assert capsys.readouterr().out == "[train 1/2] step 1\n[train 2/2] continues at step 1\n"
 
 
 # explain
 
 
-def test_a_failure_is_explained_by_what_the_stage_said(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
-) -> None:
+def test_a_failure_is_explained_by_what_the_stage_said(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
     run_id = start()
     fault = "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"
     said = ["a tool ended with exit status 1", fault, "hqclip curate: 3 of 9 shards, 1/s"]
-    pod = add_pod(kubernetes, run_id, POD.format(1), *said, ended_with(65), exitCode=1, reason="Error")
-    kubeflow.task(run_id, "curate", "FAILED", error="main: Error (exit code 1)", pod=pod)
+    kubeflow.task(run_id, "curate", "FAILED", status=65, lines=said)
     kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
-    (reason,) = shown(capsys)["reasons"]
-    assert (reason["task"], reason["reason"]) == ("curate", "data")
-    assert reason["line"] == "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"
+    (reason,) = why(capsys, run_id)
+    assert (reason["task"], reason["reason"], reason["exit_code"]) == ("curate", "data", 65)
+    assert reason["line"] == fault
     assert reason["next"] == f"python -m pipelines logs {run_id} --task curate"
 
 
-@pytest.mark.parametrize(
-    ("lines", "kind"),
-    [
-        (["ValueError: three", ended_with(1)], "bug"),
-        (["ValueError: three"], "bug"),
-        ([ended_with(78)], "software"),
-        ([], "unknown"),
-    ],
-)
-def test_the_launchers_own_exit_code_says_nothing_of_the_stage(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read, lines: list[str], kind: str
+def test_a_day_later_the_record_is_enough(kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read) -> None:
+    run_id = start()
+    error = "hqclip train: the gradient is not finite (loss nan); lower learning_rate"
+    write(run_id, "plan")
+    write(run_id, "train", trial="bad", exit_code=65, reason="data", error=error, job={"name": "hqclip-train-1"})
+    kubeflow.finish(run_id, "FAILED")
+    (reason,) = why(capsys, run_id)
+    assert reason["task"] == "train-bad"
+    assert (reason["reason"], reason["exit_code"], reason["line"]) == ("data", 65, error)
+    assert not kubeflow.asked("GET", "/log$")
+
+
+def test_who_did_not_say_how_it_ended_was_killed(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
 ) -> None:
     run_id = start()
-    pod = add_pod(kubernetes, run_id, POD.format(1), *lines, exitCode=1, reason="Error")
-    kubeflow.task(run_id, "train", "FAILED", error="main: Error (exit code 1)", pod=pod)
+    write(run_id, "train", exit_code=None)
+    assert told(capsys, run_id)["tasks"][0]["state"] == "RUNNING"
     kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
-    (reason,) = shown(capsys)["reasons"]
+    (reason,) = why(capsys, run_id)
+    assert reason["line"] == "it was killed: it did not say how it ended"
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "kind"),
+    [(["ValueError: three"], 1, "bug"), (["it is not installed"], 78, "software"), ([], 0, "unknown")],
+)
+def test_the_launchers_own_exit_code_says_nothing_of_the_stage(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read, lines: list[str], code: int, kind: str
+) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", status=code, lines=lines)
+    kubeflow.finish(run_id, "FAILED")
+    (reason,) = why(capsys, run_id)
     assert reason["reason"] == kind
 
 
-def test_a_killed_container_is_out_of_memory(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
-) -> None:
+def test_a_killed_container_is_out_of_memory(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
     run_id = start()
-    pod = add_pod(kubernetes, run_id, POD.format(1), "epoch 1", exitCode=137, reason="OOMKilled")
-    kubeflow.task(run_id, "score", "FAILED", error="main: OOMKilled", pod=pod)
+    kubeflow.task(run_id, "score", "FAILED", message="OOMKilled (exit code 137)", lines=["epoch 1"])
     kubeflow.finish(run_id, "FAILED")
     assert call(explain, run_id) == 0
-    told = capsys.readouterr().out
-    assert "out_of_memory" in told
-    assert "smaller batches" in told
+    read = capsys.readouterr().out
+    assert "out_of_memory" in read
+    assert "smaller batches" in read
 
 
-def test_only_what_broke_by_itself_is_blamed_the_first_first(
+def test_what_broke_first_is_blamed_and_the_others_are_named(
     kubeflow: FakeKubeflow, start: Start, capsys: Read
 ) -> None:
     run_id = start()
-    kubeflow.task(run_id, "refine", "RUNNING")
-    for name in ("score", "annotate"):
-        kubeflow.task(run_id, name, "RUNNING", parent="refine")
-        kubeflow.task(run_id, name, "FAILED", error=f"{name}: exit code 1")
-    kubeflow.task(run_id, "refine", "FAILED")
+    for item, trial in ((1, "late"), (0, "first")):
+        kubeflow.task(run_id, "train", "RUNNING", item=item, trial=trial)
+    for item, trial in ((0, "first"), (1, "late")):
+        kubeflow.task(run_id, "train", "FAILED", item=item, trial=trial, status=65, lines=[f"hqclip train: {trial}"])
+    kubeflow.task(run_id, "finish", "FAILED", status=69, lines=["hqclip finish: no store"])
     kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
+    assert [reason["line"] for reason in why(capsys, run_id)] == [
+        "hqclip train: first",
+        "hqclip train: late",
+        "hqclip finish: no store",
+    ]
+    assert call(explain, run_id) == 0
     read = capsys.readouterr()
-    assert [reason["task"] for reason in json.loads(read.out)["reasons"]] == ["score", "annotate"]
-    assert f"pods were not looked at: {NO_CLUSTER}" in read.err
+    assert read.out.count("exit_code") == 1
+    assert "also FAILED: train-late, finish" in read.err
 
 
-def test_what_kubeflow_lists_as_executor_belongs_to_its_task(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
+def test_what_kubeflows_driver_refuses_is_explained_by_its_log(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read
 ) -> None:
     run_id = start()
-    said = "hqclip train: the loss is not a number"
-    pod = add_pod(kubernetes, run_id, POD.format(1), said, ended_with(65), exitCode=1, reason="Error")
-    kubeflow.task(run_id, "train", "FAILED")
-    kubeflow.task(run_id, "executor", "FAILED", error="main: Error (exit code 1)", pod=pod, parent="train")
+    kubeflow.refuse(run_id, "train", REFUSAL, item=0)
     kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
-    (reason,) = shown(capsys)["reasons"]
-    assert (reason["task"], reason["reason"], reason["line"]) == ("train", "data", said)
-    assert call(pods, run_id) == 0
-    assert capsys.readouterr().out == f"[train] {said}\n[train] {ended_with(65)}\n"
+    (reason,) = why(capsys, run_id)
+    assert (reason["task"], reason["reason"], reason["line"]) == ("train-item-1", "refused", REFUSAL)
+    assert reason["next"] == "python -m pipelines lint"
 
 
-def test_each_turn_of_a_loop_is_explained_by_its_own_pod(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
+@pytest.mark.parametrize(
+    ("state", "message", "kind"),
+    [
+        ("FAILED", FORBIDDEN, "pod_security"),
+        ("PENDING", 'CreateContainerConfigError: secret "hub" not found', "missing_secret"),
+        ("PENDING", "ImagePullBackOff: Back-off pulling image", "image"),
+        ("PENDING", "Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu", "no_machines"),
+    ],
+)
+def test_what_cannot_begin_is_explained_while_kubeflow_tries_for_ever(
+    kubeflow: FakeKubeflow, start: Start, capsys: Read, state: str, message: str, kind: str
 ) -> None:
     run_id = start()
-    for number in (1, 2):
-        said = f"hqclip train: trial {number}"
-        pod = add_pod(kubernetes, run_id, POD.format(number), said, exitCode=1, reason="Error")
-        kubeflow.task(run_id, f"train-{number}", "FAILED", pod=pod)["display_name"] = "train"
-    kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
-    assert [reason["line"] for reason in shown(capsys)["reasons"]] == ["hqclip train: trial 1", "hqclip train: trial 2"]
+    for attempt in range(3):
+        kubeflow.task(run_id, "plan", state, message=message, attempt=attempt, goes_on=True)
+    (reason,) = why(capsys, run_id)
+    assert (reason["task"], reason["state"], reason["reason"], reason["line"]) == ("plan", "PENDING", kind, message)
+    assert reason["next"] == f"python -m pipelines cancel {run_id}"
+    assert f"held up at plan ({kind}): {message}" in told(capsys, run_id)["outcome"]
 
 
-def test_a_launched_stage_is_explained_by_its_job(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+def test_a_launched_stage_is_explained_with_its_job(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
     run_id = start(plan_launch="gs://bucket/launch.yaml")
-    kubeflow.task(run_id, "train", "FAILED", error="hqclip launch: rank 3 was killed (exit code 70)")
+    said = "hqclip launch: rank 3 was killed"
+    kubeflow.task(run_id, "train", "FAILED", status=70, lines=["hqclip launch: j is running, 2 of 2 pods run", said])
     kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id, "-o", "json") == 0
-    (reason,) = shown(capsys)["reasons"]
-    assert reason["next"].startswith("hqclip jobs list, then hqclip jobs logs --job JOB")
-    assert "gs://bucket/hq/launch/" in reason["advice"]
-    assert reason["reason"] == "crash_loop"
+    (reason,) = why(capsys, run_id)
+    assert (reason["reason"], reason["line"]) == ("crash_loop", said)
+    assert "every end of the pods of its job is in" in reason["advice"]
+    assert "/launch/" in reason["advice"]
 
 
 def test_a_run_without_a_failed_task_says_what_is_known(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
     run_id = start()
+    kubeflow.task(run_id, "train", "RUNNING")
     assert call(explain, run_id) == 0
-    assert capsys.readouterr().out == f"run {run_id} is RUNNING: no task of it failed\n"
-    kubeflow.finish(run_id, "FAILED", error="the workflow is too large")
-    assert call(explain, run_id) == 0
-    assert "FAILED: the workflow is too large" in capsys.readouterr().out
+    assert "it is not over: train under way" in capsys.readouterr().out
+    other = start()
+    kubeflow.finish(other, "FAILED")
+    assert call(explain, other) == 0
+    assert "it failed, and Kubeflow names no task that did" in capsys.readouterr().out
+
+
+def test_times_are_from_the_first_begin_to_the_last_end(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", message="pod deleted", goes_on=True)
+    kubeflow.task(run_id, "train", "RUNNING", attempt=1)
+    kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1)
+    (task,) = told(capsys, run_id)["tasks"]
+    assert task["seconds"] == (_time(task["ended"]) - _time(task["started"])).total_seconds() == 2
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +497,12 @@ def test_a_run_without_a_failed_task_says_what_is_known(kubeflow: FakeKubeflow, 
         ("ImagePullBackOff: back-off pulling image", None, "image"),
         ("The node was low on resource: Evicted", None, "machine_lost"),
         ("0/12 nodes are available: Insufficient nvidia.com/gpu", None, "no_machines"),
+        ('pods "x" is forbidden: exceeded quota: team', None, "no_machines"),
+        (FORBIDDEN, None, "pod_security"),
+        ('pods "x" is forbidden: User cannot create resource', None, "access"),
+        ('secret "hub" not found', None, "missing_secret"),
+        ("wait: Error (exit code 64): failed to put file: The bucket does not exist", None, "kubeflow"),
+        ('Internal error occurred: failed calling webhook "mpod.kb.io": EOF', None, "webhook"),
         ("Step exceeded its deadline", None, "timeout"),
         ("main: Error (exit code 64)", None, "setting"),
         ("main: Error (exit code 66)", None, "not_found"),

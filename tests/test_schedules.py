@@ -218,6 +218,24 @@ def test_a_table_shows_what_changes_a_line_each(
     ]
 
 
+def test_schedules_of_others_are_listed_below_if_asked_for(kubeflow: FakeKubeflow, shell: Shell):
+    shell.write(NIGHTLY)
+    shell("apply")
+    (ours,) = kubeflow.recurring.values()
+    other = kubeflow.new_pipeline({"name": "neighbour"})["pipeline_id"]
+    theirs = {
+        **ours,
+        "recurring_run_id": "theirs",
+        "display_name": "a-neighbours",
+        "description": "",
+        "created_at": "2020-01-01T00:00:00Z",
+        "pipeline_version_reference": {"pipeline_id": other},
+    }
+    kubeflow.recurring = {"theirs": theirs, **kubeflow.recurring}
+    assert [row["name"] for row in shell("list")] == ["nightly"]
+    assert [row["name"] for row in shell("list", "--all")] == ["nightly", "a-neighbours"]
+
+
 def test_each_namespace_has_its_own_schedules(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with FakeKubeflow(multi_user=True, namespaces=("team", "others")) as kubeflow:
         for namespace in ("team", "others"):

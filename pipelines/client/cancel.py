@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from hqclip.cycle.lock import STALE_S, release
 from hqclip.errors import ConfigError, HQClipError, NotFoundError, UnavailableError
 from hqclip.launch.config import JobsCancelConfig
-from hqclip.launch.jobs import cancel_jobs
+from hqclip.launch.jobs import all_jobs, cancel_jobs
+from hqclip.launch.naming import LAUNCH_ID, clean
+from hqclip.launch.schedulers.protocol import ENDED as OVER
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import open_store
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
+from pipelines.client.find import ENDED, add_run_argument, find_run, is_id, is_launched, parameters_of, state_of
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
-from pipelines.client.tasks import ENDED, add_run_argument, find_run, is_launched, parameters_of, state_of, tasks_of
+from pipelines.client.tasks import tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--jobs-namespace", default="", help="where its jobs are, if not where its pods are")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--yes", action="store_true", help="do not ask, though the run is not named by its id")
     output.add_arguments(parser)
     connect.add_arguments(parser)
 
@@ -35,8 +40,10 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         show({"run_id": found.run_id, "state": state_of(found), "deletes_jobs_of": found.run_id}, given.output)
         return 0
+    if not (given.yes or is_id(given.run)):
+        _ask(kubeflow, found, given.run)
     namespace = given.jobs_namespace or kubeflow.kubernetes_namespace
-    under_way = _launching(found)
+    under_way = _launching(kubeflow, found)
     deleted, fault = _delete_jobs(kubeflow, found.run_id, namespace)
     if state_of(found) not in ENDED:
         terminate(kubeflow, found.run_id)
@@ -56,20 +63,32 @@ def run(given: argparse.Namespace) -> int:
     elif under_way and not deleted:
         raise UnavailableError(
             f"the run is terminated, but no job of it was found in namespace {namespace}, though {under_way}: if its "
-            "jobs are elsewhere, they run on and hold GPUs. Name where the pods of its runs are (--namespace), or its "
-            f"jobs alone: python -m pipelines cancel {found.run_id} --jobs-namespace NAMESPACE"
+            "jobs are elsewhere, they run on and hold GPUs. Name where the pods of its runs are (--namespace), or "
+            "where its jobs are (--jobs-namespace), and cancel again"
         )
     elif is_launched(found) and not deleted:
-        say(f"no job of it is in namespace {namespace}")
+        say(f"no job of it is under way in namespace {namespace}")
     return 0
 
 
-def _launching(run: Any) -> str:
+def _ask(kubeflow: Kubeflow, run: Any, called: str) -> None:
+    """Whether this is the run that is meant. Raises `ConfigError` if not, or if nobody is there to ask."""
+    about = f"run {run.run_id} ({run.display_name}, {state_of(run)})"
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{called} is {about} now; name it by its id, {kubeflow.command('cancel', run.run_id)}, or add --yes"
+        )
+    say(f"cancel {about}? [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was cancelled")
+
+
+def _launching(kubeflow: Kubeflow, run: Any) -> str:
     """Why a run may have a job just now, as far as Kubeflow tells; empty if nothing speaks for one."""
     if not is_launched(run) or state_of(run) in (*ENDED, "PENDING"):
         return ""
-    tasks = tasks_of(run)
-    launching = [task.name for task in tasks if task.name in LAUNCHABLE and task.state not in ENDED]
+    tasks = tell(kubeflow, run, records=False).tasks
+    launching = [task.name for task in tasks if task.stage in LAUNCHABLE and task.state == "RUNNING"]
     if not tasks:
         return "it was under way"
     return f"{', '.join(launching)} was under way" if launching else ""
@@ -98,10 +117,13 @@ def terminate(kubeflow: Kubeflow, run_id: str) -> None:
 
 
 def _delete_jobs(kubeflow: Kubeflow, run_id: str, namespace: str) -> tuple[list[str], HQClipError | None]:
-    """Names of the jobs deleted, and what kept us from it."""
+    """Names of the jobs that were ended by being deleted, and what kept us from it; what had ended goes unnamed."""
     try:
         cluster = open_cluster(kubeflow, namespace)
         cluster.list("v1", "pods", limit="1")  # whether anything answers: those who delete are more patient
-        return list(cancel_jobs(JobsCancelConfig(of=run_id, namespace=namespace))["cancelled"]), None
+        jobs = all_jobs(cluster, f",{LAUNCH_ID}={clean(run_id)}")
+        over = {body["metadata"]["name"] for scheduler, body in jobs if scheduler.state(cluster, body).phase in OVER}
+        deleted = cancel_jobs(JobsCancelConfig(of=run_id, namespace=namespace))["cancelled"]
+        return [job for job in deleted if job not in over], None
     except HQClipError as error:
         return [], error

@@ -9,6 +9,7 @@ import argparse
 import atexit
 import os
 import re
+import shlex
 import subprocess
 import time
 import warnings
@@ -34,6 +35,7 @@ _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 FIRST_S = 10.0  # patience with a host that has never answered: it may be the wrong one
 IAP_TOKEN_S = 45 * 60  # an identity token is good for an hour
 PAGE = 100
+NO_PAGE = "not known: give --ui, or HQCLIP_KFP_UI"
 
 
 @dataclass
@@ -52,19 +54,45 @@ class Kubeflow:
 
     client: kfp.Client
     namespace: str
-    ui: str
+    ui: str  # where people look; empty where that is not known: the API has no pages
     multi_user: bool = False
     kubernetes_namespace: str = ""  # where the pods of runs are
+    flags: tuple[str, ...] = ()  # by which it was reached: commands that are printed need them, too
+
+    def command(self, *words: str) -> str:
+        """A command as it can be pasted: `command("logs", run_id, "--task", "train")`."""
+        return shlex.join(["python", "-m", "pipelines", *words, *self.flags])
 
     def link(self, kind: str, *ids: str) -> str:
-        """The page of one thing in the UI, e.g. link("runs", run_id), link("recurringrun", id)."""
-        return f"{self.ui}/#/{kind}/details/{'/version/'.join(ids)}"
+        """The page of one thing in the UI, e.g. link("runs", run_id); empty where the UI is not known."""
+        return f"{self.ui}/#/{kind}/details/{'/version/'.join(ids)}" if self.ui else ""
+
+    def where(self, kind: str, *ids: str) -> str:
+        """The page of one thing, or how to say where pages are."""
+        return self.link(kind, *ids) or NO_PAGE
+
+    def read(self, path: str, *, patience_s: float | None = None) -> bytes:
+        """What the API answers under a path that kfp's client knows nothing of, such as those of v1beta1.
+
+        Tried again for `patience_s` seconds (as long as any request). Raises `AccessError`, `NotFoundError`,
+        `UnavailableError`.
+        """
+        api = self.client._run_api.api_client
+        headers = {**api.default_headers, "Accept": "*/*", **({"Cookie": api.cookie} if api.cookie else {})}
+        api.update_params_for_auth(headers, [], ["Bearer"])
+        rest, before = api.rest_client, api.rest_client.patience_s
+        rest.patience_s = before if patience_s is None else patience_s
+        try:
+            return bytes(rest.request("GET", f"{api.configuration.host}{path}", headers=headers).data)
+        finally:
+            rest.patience_s = before
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say where Kubeflow is and how to log in; each has an `HQCLIP_KFP_*` variable."""
     group = parser.add_argument_group("where Kubeflow is")
     group.add_argument("--host", help="URL of Kubeflow, e.g. https://kubeflow.example/pipeline (HQCLIP_KFP_HOST)")
+    group.add_argument("--ui", help="URL of Kubeflow's pages, if the host has none: links lead there (HQCLIP_KFP_UI)")
     group.add_argument("--namespace", help="of a profile, where there are several users (HQCLIP_KFP_NAMESPACE)")
     group.add_argument("--token-file", type=Path, help="file with a bearer token (HQCLIP_KFP_TOKEN or ..._TOKEN_FILE)")
     group.add_argument(
@@ -107,8 +135,21 @@ def connect(given: argparse.Namespace) -> Kubeflow:
     rest.patience_s = given.patience_s
     namespace = _namespace(given) if health.multi_user else ""
     client._context_setting["namespace"] = namespace
-    ui = os.environ.get("HQCLIP_KFP_UI_HOST", host).rstrip("/")
-    return Kubeflow(client, namespace, ui, bool(health.multi_user), namespace or pods_namespace(given) or HOME)
+    pods = namespace or pods_namespace(given) or HOME
+    return Kubeflow(client, namespace, _ui(given, host), bool(health.multi_user), pods, _flags(given))
+
+
+def _flags(given: argparse.Namespace) -> tuple[str, ...]:
+    """Those that were given; what the environment says, it says to the next command, too."""
+    names = ("host", "ui", "namespace", "token_file", "cookie_file", "iap_client_id", "ca_file", "port_forward")
+    said = {name: getattr(given, name, None) for name in names}
+    return tuple(word for name, value in said.items() if value for word in (f"--{name.replace('_', '-')}", str(value)))
+
+
+def _ui(given: argparse.Namespace, host: str) -> str:
+    """Where people look. Behind a dashboard pages and API are in one place; elsewhere the API has none."""
+    said = _said(given, "ui").partition("/#")[0].rstrip("/")
+    return said or (host.rstrip("/") if host.rstrip("/").endswith("/pipeline") else "")
 
 
 def pods_namespace(given: argparse.Namespace) -> str:

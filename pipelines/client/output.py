@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 FORMATS = ("table", "json", "yaml")
-WIDEST = 100  # characters of a cell
+WIDTH = 120  # columns of a terminal that all that is for people fits into
+NEVER_CUT = ("run_id", "id", "name", "task", "job", "link", "page", "next")  # what one pastes somewhere else
+NARROWEST = 12  # a column is cut no further than that
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +29,8 @@ def show(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]], output: str = "t
     elif output == "yaml":
         print(yaml.safe_dump(json.loads(json.dumps(rows, default=str)), sort_keys=False, allow_unicode=True), end="")
     elif isinstance(rows, Mapping):
-        width = max((len(name) for name in rows), default=0)
         for name, value in rows.items():
-            print(f"{name:{width}}  {_cell(value)}".rstrip())
+            print(_line(name, _cell(value), max(map(len, rows))))
     elif rows:
         print(table(rows))
     else:
@@ -36,12 +38,20 @@ def show(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]], output: str = "t
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Columns in the order of the first row."""
+    """Columns in the order of the first row; texts are cut until a row fits the terminal, names and ids are not."""
     names = list(rows[0])
-    lines = [[name.upper() for name in names], *([_short(row.get(name)) for name in names] for row in rows)]
+    lines = [[name.upper() for name in names], *([_one_line(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    may_be_cut = [column for column, name in enumerate(names) if name not in NEVER_CUT]
+    while may_be_cut and (over := sum(widths) + 2 * (len(names) - 1) - WIDTH) > 0:
+        widest = max(may_be_cut, key=lambda column: widths[column])
+        if widths[widest] <= NARROWEST:
+            break
+        second = max((widths[column] for column in may_be_cut if column != widest), default=0)
+        widths[widest] = max(NARROWEST, min(second, widths[widest] - 1), widths[widest] - over)
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
 
 
@@ -51,8 +61,17 @@ def say(text: str) -> None:
 
 
 def say_next(*commands: str) -> None:
-    """Commands one may want next."""
-    say("next:\n" + "\n".join(f"  python -m pipelines {command}" for command in commands))
+    """Commands one may want next, each as it can be pasted."""
+    say("next:\n" + "\n".join(f"  {command}" for command in commands))
+
+
+def _line(name: str, text: str, width: int) -> str:
+    """One value; a long text goes on below, what one pastes stays in one piece."""
+    room = WIDTH - width - 2
+    if name in NEVER_CUT or len(text) <= room:
+        return f"{name:{width}}  {text}".rstrip()
+    pieces = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':{width}}  ".join([f"{name:{width}}  {pieces[0]}", *pieces[1:]])
 
 
 def _cell(value: Any) -> str:
@@ -61,6 +80,9 @@ def _cell(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
 
 
-def _short(value: Any) -> str:
-    text = " ".join(_cell(value).split())
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+def _one_line(value: Any) -> str:
+    return " ".join(_cell(value).split())
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

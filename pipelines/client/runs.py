@@ -14,12 +14,12 @@ import kfp_server_api
 
 from hqclip.errors import ConfigError, ConflictError
 from pipelines.client import connect, output
-from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.connect import NO_PAGE, Kubeflow, pages
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
 from pipelines.client.settings import check_run
-from pipelines.client.tasks import summary
+from pipelines.client.status import summary
 from pipelines.client.versions import (
     add_package_arguments,
     ensure_uploaded,
@@ -158,13 +158,17 @@ def _start(kubeflow: Kubeflow, given: argparse.Namespace, pipeline: str, version
     more = {"service_account": given.service_account or None, "pipeline_root": given.pipeline_root or None}
     name = given.name or run_name(pipeline)
     started = start_run(kubeflow, name, given.experiment, version, inputs, **more)
-    say(f"started run {started.run_id}: {kubeflow.link('runs', started.run_id)}")
-    say_next(f"status {started.run_id}", f"logs {started.run_id}", f"cancel {started.run_id}")
+    link = kubeflow.link("runs", started.run_id)
+    say(f"started run {started.run_id}{link and f': {link}'}")
+    say_next(*(kubeflow.command(verb, started.run_id) for verb in ("status", "logs", "cancel")))
     ended, code = started, 0
     if given.wait:
         ended, code = wait_and_tell(kubeflow, started.run_id, poll_s=given.poll_s, patience_s=given.patience_s)
     about = {"pipeline": pipeline, "version": version.display_name, "experiment": given.experiment}
-    show({**summary(kubeflow, ended or started), **about}, given.output)
+    row = {**summary(kubeflow, ended or started), **about}
+    if ended is None:  # nobody waits any more: how far it is now is not known
+        row = {name: value for name, value in row.items() if name not in ("state", "seconds")}
+    show(row if row["link"] or given.output != "table" else {**row, "link": NO_PAGE}, given.output)
     return code
 
 

@@ -20,6 +20,7 @@ from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
+from pipelines.client.find import our_names
 from pipelines.client.inputs import definitions, missing, typed
 from pipelines.client.output import say, say_next, show
 from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
@@ -58,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--prune", action="store_true", help="delete those of the file's group that it lacks")
         if name == "diff":
             verb.add_argument("--exit-code", action="store_true", help="end with 1 if there is a difference")
-    verbs.add_parser("list", help="all recurring runs, with the next times they fire", allow_abbrev=False)
+    listed = verbs.add_parser("list", help="recurring runs of ours, with the next times they fire", allow_abbrev=False)
+    listed.add_argument("--all", action="store_true", help="those of others as well, below")
     changes = {
         "pause": "switch off; the next apply switches on again what the file wants on",
         "resume": "switch on, from the next time on: what was missed is not made up for",
@@ -80,7 +82,12 @@ def run(given: argparse.Namespace) -> int:
     kubeflow = connect.connect(given)
     there = list(find_all(kubeflow))
     if given.action == "list":
-        _show([_listed(found, now) for found in there], given.output)
+        own = [found for found in there if found.group or found.schedule.pipeline in our_names()]
+        others = [found for found in there if found not in own]
+        shown = [*own, *others] if given.all else own
+        _show([_listed(found, now) for found in shown], given.output)
+        if others and not given.all:
+            say(f"{len(others)} of others are not shown (--all)")
         return 0
     for found in [_named(there, name) for name in given.names]:
         identity = found.id
@@ -89,7 +96,7 @@ def run(given: argparse.Namespace) -> int:
         else:
             {"pause": disable, "delete": delete}[given.action](kubeflow, found.id)
         say(f"{given.action}d {found.schedule.name} ({identity})")
-    say_next("schedule list")
+    say_next(kubeflow.command("schedule", "list"))
     return 0
 
 

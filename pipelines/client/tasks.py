@@ -1,187 +1,304 @@
-"""`python -m pipelines status`: a run and its tasks, as Kubeflow tells them."""
+"""A run in; its tasks out, as a person counts them: one for each task of the pipeline and each trial of a loop.
+
+Told by two: Kubeflow's workflow has the tree, its states and messages; the records that tasks write in the store have
+trials, exit codes and reasons. Either will do; what is out of reach is said.
+"""
 
 from __future__ import annotations
 
-import argparse
-import itertools
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from hqclip.errors import ConfigError, NotFoundError
-from pipelines.client import connect, output
-from pipelines.client.connect import Kubeflow, pages
-from pipelines.client.output import say, say_next, show
+from hqclip.errors import HQClipError, NotFoundError
+from hqclip.stages import STAGES
+from hqclip.store import open_store
+from hqclip.task_records import TaskRecord, read_records
+from pipelines.client.connect import Kubeflow
+from pipelines.client.details import nodes_of_details
+from pipelines.client.find import ENDED, cancelled_at, parameters_of, state_of
+from pipelines.client.workflow import CONTAINER, DRIVER, GROUP_DRIVER, TASK, Node, read_nodes
 
-ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-LATEST = "latest"
-EXECUTOR = "executor"
-MOST_RUNS = 1000  # looked through for a name
-_ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
-_ITS_OWN = re.compile(r"(-driver|^root)$")  # tasks of Kubeflow that prepare or hold others
+LONGEST_HOST_NAME = 63  # what a pod knows of its own name may be cut there
+_STATES = {
+    "Pending": "PENDING",
+    "Running": "RUNNING",
+    "Succeeded": "SUCCEEDED",
+    "Skipped": "SKIPPED",
+    "Omitted": "OMITTED",
+    "Failed": "FAILED",
+    "Error": "FAILED",
+}
+_NOT_MADE = re.compile(r"is forbidden|failed calling webhook")  # what the API server says of pods it does not take
+_DEADLINE = "exceeded its deadline"  # what is said of a pod that is ended together with its run
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One pod that ran for a task, or was to; `record` is what it said of itself."""
+
+    pod: str
+    node: str
+    state: str
+    message: str = ""
+    exit_code: int | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    machine: str = ""
+    record: TaskRecord | None = None
+    is_driver: bool = False  # a pod of Kubeflow's own, which prepares the task
+
+    @property
+    def ran(self) -> bool:
+        """Whether it came so far that it can have said something."""
+        return self.started is not None and not (self.exit_code is None and _NOT_MADE.search(self.message))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a run; `pods` has all that ran for it, `parent` the id of the task it belongs to."""
+    """A task: `stage` as the pipeline calls it, and `trial` what its item of the loop is called, if it is in one."""
 
-    id: str
-    name: str
+    stage: str
+    trial: str
     state: str
-    error: str
-    pods: tuple[str, ...]
-    parent: str
-    started: datetime | None
-    ended: datetime | None
+    attempts: tuple[Attempt, ...] = ()
+    drivers: tuple[Attempt, ...] = ()  # those that failed
+    is_last: bool = False  # it runs at the very end, whatever happened
+    items: tuple[int, ...] = ()  # the numbers of the loops' items that it is for
+
+    @property
+    def name(self) -> str:
+        """What it is called: `train`, or `train-raw` for the trial raw."""
+        return f"{self.stage}-{self.trial}" if self.trial else self.stage
+
+    @property
+    def last(self) -> Attempt | None:
+        """The attempt that counts: the last one, Kubeflow's own pod if there was none."""
+        return next(reversed([*self.drivers[-1:], *self.attempts[-1:]]), None)
+
+    @property
+    def record(self) -> TaskRecord | None:
+        """What the last attempt that said anything said of itself."""
+        return next((each.record for each in reversed(self.attempts) if each.record), None)
+
+    @property
+    def started(self) -> datetime | None:
+        """When it began first."""
+        return min((each.started for each in self.attempts if each.started), default=None)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended; None while it has not."""
+        last = self.last
+        return last.ended if last and self.state in ENDED else None
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, None until it has ended."""
-        both = self.started and self.ended
-        return (self.ended - self.started).total_seconds() if both else None  # type: ignore[operator]
+        """From its first begin to its last end."""
+        return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+    def is_called(self, text: str) -> bool:
+        """Whether a person means it: `train-raw`, or `train` for all trials, in Kubeflow's or in our spelling."""
+        return text.replace("_", "-") in (self.name.replace("_", "-"), self.stage.replace("_", "-"))
 
 
-def add_run_argument(parser: argparse.ArgumentParser) -> None:
-    """The run that is meant."""
-    parser.add_argument("run", metavar="RUN", help="id of a run (8 characters of it do), its name, or `latest`")
+@dataclass(frozen=True)
+class Told:
+    """All that is known of a run; `missing` says which sources could not be read."""
+
+    run: Any
+    state: str
+    tasks: tuple[Task, ...]
+    missing: tuple[str, ...] = field(default=())
+
+    @property
+    def records(self) -> list[TaskRecord]:
+        """Of the last attempts."""
+        return [task.record for task in self.tasks if task.record]
 
 
-def find_run(kubeflow: Kubeflow, text: str, **asked: Any) -> Any:
-    """The run of this id, start of an id, or name; the newest for `latest`. Raises `NotFoundError`.
-
-    `asked` narrows where names are looked for, as for `list_runs`.
-    """
-    if _ID.fullmatch(text):
-        return kubeflow.client.get_run(text)
-    for run in itertools.islice(list_runs(kubeflow, **asked), MOST_RUNS):
-        is_it = run.display_name == text or (len(text) >= 8 and str(run.run_id).startswith(text))
-        if text == LATEST or is_it:
-            return kubeflow.client.get_run(run.run_id)
-    raise NotFoundError(f"there is no run {text!r}; `python -m pipelines status` lists them")
+def tell(kubeflow: Kubeflow, run: Any, *, records: bool = True) -> Told:
+    """The tasks of a run, in the order they began. Nothing is raised for a source that is out of reach."""
+    missing: list[str] = []
+    nodes = _nodes(kubeflow, run, missing)
+    said = _records(run, missing) if records else []
+    tasks = _merged(run, nodes, said)
+    return Told(run, state_of(run), tuple(tasks), tuple(missing))
 
 
-def list_runs(kubeflow: Kubeflow, **asked: Any) -> Iterator[Any]:
-    """Runs, the newest first."""
-    client = kubeflow.client
-    return pages(client.list_runs, "runs", sort_by="created_at desc", **asked)
-
-
-def state_of(run: Any) -> str:
-    """A word for where it is; Kubeflow says nothing at first."""
-    return str(run.state or "PENDING")
-
-
-def tasks_of(run: Any) -> list[Task]:
-    """The tasks that do something, in the order they were started."""
-    details = (run.run_details and run.run_details.task_details) or []
-    executors = [detail for detail in details if detail.display_name == EXECUTOR]
-    found = [
-        _task(detail, [executor for executor in executors if _is_of(executor, detail)])
-        for detail in details
-        if detail.display_name != EXECUTOR and not _is_root(run, detail, details)
-    ]
-    kept = [task for task in found if not _ITS_OWN.search(task.name) or (task.state == "FAILED" and task.error)]
-    return sorted(kept, key=lambda task: (task.started is None, task.started and task.started.timestamp()))
-
-
-def is_launched(run: Any) -> bool:
-    """Whether tasks of it start jobs and wait for them."""
-    return bool(parameters_of(run).get("plan_launch"))
-
-
-def parameters_of(run: Any) -> dict[str, Any]:
-    """The inputs it was given."""
-    return dict((run.runtime_config and run.runtime_config.parameters) or {})
-
-
-def _is_root(run: Any, detail: Any, details: list[Any]) -> bool:
-    """Whether it stands for the run itself: it bears its name, as a task may, holds others, and nothing holds it."""
-    if detail.display_name != run.display_name or detail.parent_task_id:
-        return False
-    held = {child.pod_name for other in details for child in other.child_tasks or []}
-    holds = bool(detail.child_tasks) or any(other.parent_task_id == detail.task_id for other in details)
-    return holds and detail.pod_name not in held
-
-
-def _is_of(executor: Any, detail: Any) -> bool:
-    """Whether this is what runs a task: Kubeflow lists it beside the task itself."""
-    children = [child.pod_name for child in detail.child_tasks or []]
-    return bool(executor.parent_task_id == detail.task_id or (executor.pod_name and executor.pod_name in children))
-
-
-def _task(detail: Any, executors: list[Any]) -> Task:
-    pods = []
-    for part in [detail, *executors]:
-        jobs = part.executor_detail
-        pods += [part.pod_name, jobs and jobs.main_job, *((jobs and jobs.failed_main_jobs) or [])]
-    errors = [part.error.message for part in [*executors, detail] if part.error and part.error.message]
-    started = detail.start_time or detail.create_time
-    return Task(
-        id=str(detail.task_id or ""),
-        name=str(detail.display_name or detail.task_id or ""),
-        state=str(detail.state or "PENDING"),
-        error="\n".join(dict.fromkeys(errors)),
-        pods=tuple(str(pod) for pod in pods if pod),
-        parent=str(detail.parent_task_id or ""),
-        started=started,
-        # Kubeflow says 1970 for what has not ended
-        ended=detail.end_time if detail.end_time and detail.end_time.year > 1970 else None,
-    )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the verb."""
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="id, its start, name, or `latest`; without, runs are listed"
-    )
-    parser.add_argument("--experiment", default="", help="only runs of this experiment")
-    parser.add_argument("--limit", type=int, default=20, help="runs that are listed, the newest first (20)")
-    output.add_arguments(parser)
-    connect.add_arguments(parser)
-
-
-def run(given: argparse.Namespace) -> int:
-    """A run with its tasks, or the newest runs."""
-    if given.limit < 1:
-        raise ConfigError(f"--limit is {given.limit}; give 1 or more")
-    kubeflow = connect.connect(given)
-    asked = {"experiment_id": find_experiment(kubeflow, given.experiment)} if given.experiment else {}
-    if not given.run:
-        runs = itertools.islice(list_runs(kubeflow, **asked), given.limit)
-        show([summary(kubeflow, each) for each in runs], given.output)
-        return 0
-    found = find_run(kubeflow, given.run, **asked)
-    tasks = [{"task": t.name, "state": t.state, "seconds": t.seconds, "error": t.error} for t in tasks_of(found)]
-    if given.output == "table":
-        show(summary(kubeflow, found))
-        if tasks:
-            print()
-            show(tasks)
-    else:
-        show({**summary(kubeflow, found), "tasks": tasks}, given.output)
-    if state_of(found) == "FAILED":
-        say_next(f"explain {found.run_id}", f"logs {found.run_id}")
-    elif state_of(found) not in ENDED:
-        say("it is not over")
-    return 0
-
-
-def find_experiment(kubeflow: Kubeflow, name: str) -> str:
-    """The id of an experiment. Raises `NotFoundError`."""
+def _nodes(kubeflow: Kubeflow, run: Any, missing: list[str]) -> list[Node]:
     try:
-        return str(kubeflow.client.get_experiment(experiment_name=name, namespace=kubeflow.namespace).experiment_id)
-    except ValueError as error:  # how kfp says that there is none
-        raise NotFoundError(f"there is no experiment {name!r}") from error
+        nodes = read_nodes(kubeflow, run.run_id)
+    except HQClipError as error:
+        missing.append(f"Kubeflow's workflow (trials, attempts and messages): {error}")
+        nodes = []
+    return nodes or nodes_of_details(run)
 
 
-def summary(kubeflow: Kubeflow, run: Any) -> dict[str, Any]:
-    """A run in one row."""
-    return {
-        "run_id": run.run_id,
-        "name": run.display_name,
-        "state": state_of(run),
-        "created": run.created_at.isoformat(timespec="seconds") if run.created_at else "",
-        "link": kubeflow.link("runs", run.run_id),
-    }
+def _records(run: Any, missing: list[str]) -> list[TaskRecord]:
+    store = str(parameters_of(run).get("store") or "")
+    if not store:
+        return []
+    try:
+        opened = open_store(store)
+        if not opened.uri.startswith("gs://") and not Path(opened.uri).is_dir():
+            raise NotFoundError(f"there is no folder {opened.uri} on this machine")
+        return read_records(opened, run.run_id)
+    except HQClipError as error:
+        missing.append(f"the records of tasks in {store} (trials, reasons and what was decided): {error}")
+        return []
+
+
+def _merged(run: Any, nodes: Sequence[Node], records: Sequence[TaskRecord]) -> list[Task]:
+    """Tasks by the tree, with what they said of themselves; those that only their records tell of come last."""
+    places: dict[tuple[str, ...], list[Node]] = {}
+    for node in nodes:
+        if node.kind != GROUP_DRIVER or node.phase in ("Failed", "Error"):
+            places.setdefault(node.place, []).append(node)
+    left = {(record.task, record.pod): record for record in records}
+    trials = _trials(nodes, records)
+    tasks = []
+    for found in places.values():
+        own = found[0]
+        attempts = [_attempt(node, _record_of(node, left)) for node in found if node.kind == CONTAINER and node.is_pod]
+        trial = trials.get(own.items) or _unnamed(own.items)
+        tasks.append(_task(run, found, attempts, trial))
+    told = [task for task in tasks if task.state]
+    by_records: dict[tuple[str, str], list[TaskRecord]] = {}
+    for record in left.values():
+        by_records.setdefault((record.stage, record.trial), []).append(record)
+    for (stage, trial), own_records in by_records.items():
+        told = _with_records(run, told, stage.replace("_", "-"), trial, own_records)
+    return _in_order(told)
+
+
+def _in_order(tasks: Sequence[Task]) -> list[Task]:
+    """Stage by stage as they began, those that did not as cycles have them; items of loops by their numbers."""
+    order = list(STAGES)
+    begun: dict[str, float] = {}
+    for task in tasks:
+        if task.started:
+            begun[task.stage] = min(begun.get(task.stage, math.inf), task.started.timestamp())
+
+    def place(task: Task) -> tuple[bool, float, int, tuple[int, ...], str]:
+        stage = task.stage.replace("-", "_")
+        known = order.index(stage) if stage in order else len(order)
+        return task.is_last, begun.get(task.stage, math.inf), known, task.items, task.trial
+
+    return sorted(tasks, key=place)
+
+
+def _trials(nodes: Iterable[Node], records: Iterable[TaskRecord]) -> dict[tuple[int, ...], str]:
+    """What the items of loops are called: as a task of theirs said, or as they were started."""
+    said = {record.pod: record.trial for record in records if record.trial}
+    trials = {node.items: node.trial for node in nodes if node.items and node.trial}
+    return trials | {node.items: name for node in nodes if node.items and (name := _by_pod(said, node.pod))}
+
+
+def _unnamed(items: Sequence[int]) -> str:
+    """What an item is called that nobody names: by its number, from 1."""
+    return "-".join(["item", *(str(number + 1) for number in items)]) if items else ""
+
+
+def _by_pod(said: dict[str, str], pod: str) -> str:
+    return (said.get(pod) or said.get(pod[:LONGEST_HOST_NAME]) or "") if pod else ""
+
+
+def _record_of(node: Node, left: dict[tuple[str, str], TaskRecord]) -> TaskRecord | None:
+    """What the pod of this node said, which is taken out of what is left."""
+    for key, record in left.items():
+        if node.pod and record.pod in (node.pod, node.pod[:LONGEST_HOST_NAME]):
+            return left.pop(key)
+    return None
+
+
+def _attempt(node: Node, record: TaskRecord | None) -> Attempt:
+    return Attempt(
+        pod=node.pod,
+        node=node.id,
+        state=_STATES.get(node.phase, "PENDING"),
+        message=node.message,
+        exit_code=record.exit_code if record and record.exit_code is not None else node.exit_code,
+        started=node.started,
+        ended=node.ended,
+        machine=(record.node if record else "") or node.machine,
+        record=record,
+        is_driver=node.kind != CONTAINER,
+    )
+
+
+def _task(run: Any, nodes: Sequence[Node], attempts: Sequence[Attempt], trial: str) -> Task:
+    own = nodes[0]
+    drivers = [_attempt(node, None) for node in nodes if node.kind in (DRIVER, GROUP_DRIVER) and node.is_pod]
+    failed = [driver for driver in drivers if driver.state == "FAILED"]
+    state = _state(run, nodes, attempts, failed)
+    return Task(own.task, trial, state, tuple(attempts), tuple(failed) if not attempts else (), own.is_last, own.items)
+
+
+def _state(run: Any, nodes: Sequence[Node], attempts: Sequence[Attempt], failed: Sequence[Attempt]) -> str:
+    """Of one task; empty for what is none: a group whose driver was ended with the run."""
+    whole = [node for node in nodes if node.kind == TASK]
+    if attempts:
+        state = attempts[-1].state
+        if state == "FAILED" and _was_cancelled(run, attempts[-1]):
+            return "CANCELED"
+        # the pod is gone, and Kubeflow has not given up: another is to come
+        return "PENDING" if state == "FAILED" and state_of(run) not in ENDED and _goes_on(nodes) else state
+    if failed:
+        if not _was_cancelled(run, failed[-1]):
+            return "FAILED"
+        return "OMITTED" if whole or nodes[0].kind == DRIVER else ""
+    if whole:
+        state = _STATES.get(whole[-1].phase, "PENDING")
+        return "SKIPPED" if state == "SUCCEEDED" else "PENDING" if state == "RUNNING" else state  # taken from the cache
+    phases = {node.phase for node in nodes}
+    return "OMITTED" if phases <= {"Omitted", "Skipped"} or state_of(run) in ENDED else "PENDING"
+
+
+def _goes_on(nodes: Iterable[Node]) -> bool:
+    return any(not node.is_pod and node.phase in ("Running", "Pending") for node in nodes)
+
+
+def _was_cancelled(run: Any, attempt: Attempt) -> bool:
+    """Whether it was ended from outside, with its run."""
+    when = cancelled_at(run)
+    if when is None:
+        return False
+    stopped = attempt.record is not None and attempt.record.reason == "stopped"
+    return stopped or _DEADLINE in attempt.message or attempt.ended is None or attempt.ended >= when
+
+
+def _with_records(run: Any, tasks: list[Task], stage: str, trial: str, records: Sequence[TaskRecord]) -> list[Task]:
+    """`tasks` with what such a task said: Kubeflow does not know its pods, or does not know of it."""
+    attempts = tuple(_attempt_by(run, record) for record in records)
+    for number, task in enumerate(tasks):
+        if task.stage == stage and not task.record and task.trial in (trial, ""):
+            state = task.state if task.state in ENDED or task.attempts else attempts[-1].state
+            tasks[number] = replace(task, trial=trial, state=state, attempts=attempts, drivers=())
+            return tasks
+    return [*tasks, Task(stage, trial, attempts[-1].state, attempts, is_last=stage == "finish")]
+
+
+def _attempt_by(run: Any, record: TaskRecord) -> Attempt:
+    over = state_of(run) in ENDED
+    if record.ended is None:
+        state = ("CANCELED" if cancelled_at(run) is not None else "FAILED") if over else "RUNNING"
+    elif record.exit_code == 0:
+        state = "SUCCEEDED"
+    else:
+        state = "FAILED" if record.failed else "CANCELED"
+    return Attempt(
+        pod=record.pod,
+        node="",
+        state=state,
+        message="" if record.ended is not None or not over else "it was killed: it did not say how it ended",
+        exit_code=record.exit_code,
+        started=datetime.fromtimestamp(record.started, UTC),
+        ended=datetime.fromtimestamp(record.ended, UTC) if record.ended is not None else None,
+        machine=record.node,
+        record=record,
+    )

@@ -263,7 +263,7 @@ def run(given: argparse.Namespace) -> int:
         given.output,
     )
     if is_new:
-        say_next(f"run {package.name} --version {version.display_name} --dry-run --set ...", f"list {package.name}")
+        say_next(kubeflow.command("list", package.name))
     return 0
 
 

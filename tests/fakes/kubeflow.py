@@ -4,7 +4,7 @@ with FakeKubeflow() as kubeflow:
     client = kfp.Client(host=kubeflow.url, namespace="team")
     kubeflow.fail("GET", "/runs/", 503, times=2)
     ...
-    kubeflow.task(run_id, "train", "FAILED", error="exit code 65", pod="hqclip-refine-x-system-container-impl-1")
+    kubeflow.task(run_id, "train", "FAILED", status=65, lines=["hqclip train: the loss is not a number"])
     kubeflow.finish(run_id, "FAILED")
     kubeflow.assert_all_faults_fired()
 
@@ -21,15 +21,16 @@ from collections.abc import Callable, Collection
 from tests.fakes.faulty import Fault, Faulty, Server
 from tests.fakes.kubeflow_api import PREFIX, UPLOADS, Answer, Refused, Request, answer_faults, refusal, route
 from tests.fakes.kubeflow_lists import Row
-from tests.fakes.kubeflow_objects import ENDED, Objects
+from tests.fakes.kubeflow_objects import Objects
 from tests.fakes.kubeflow_server import Handler
+from tests.fakes.kubeflow_workflows import Workflows
 
 LOGIN = (
     '<!DOCTYPE html><html><head><title>Log in to Your Account</title></head><body id="dex-container">dex</body></html>'
 )
 
 
-class FakeKubeflow(Faulty, Objects):
+class FakeKubeflow(Faulty, Objects, Workflows):
     """In a thread, on a free port.
 
     `multi_user` with `namespaces`: each caller must name one of them. `token`: the bearer token that is let in, others
@@ -46,6 +47,7 @@ class FakeKubeflow(Faulty, Objects):
     ) -> None:
         Faulty.__init__(self)
         Objects.__init__(self, multi_user)
+        Workflows.__init__(self)
         self.namespaces, self.token, self.cookie = namespaces, token, cookie
         self._next_polls: list[Callable[[str], object]] = []
         self._polls: dict[str, list[Callable[[str], object]]] = {}
@@ -66,31 +68,21 @@ class FakeKubeflow(Faulty, Objects):
 
     # what happens to runs
 
-    def task(self, run_id: str, name: str, state: str, *, error: str = "", pod: str = "", parent: str = "") -> Row:
-        """A task of the run is in this state now; `parent` is the name of the task it belongs to."""
+    def play(self, recording: Row) -> str:
+        """A run as it was recorded, of a pipeline that is called as its own was; its id."""
         with self.changed:
-            tasks = self.runs[run_id].setdefault("run_details", {}).setdefault("task_details", [])
-            found: Row | None = next((task for task in tasks if task["display_name"] == name), None)
-            now = self.now()
-            if found is None:
-                own = {"run_id": run_id, "task_id": f"{name}-{len(tasks) + 1}", "display_name": name}
-                found = {**own, "create_time": now, "start_time": now, "state_history": []}
-                tasks.append(found)
-            found["state"] = state
-            found["state_history"].append({"update_time": now, "state": state})
-            found |= {"pod_name": pod} if pod else {}
-            if parent:
-                found["parent_task_id"] = next(t["task_id"] for t in tasks if t["display_name"] == parent)
-            if error:
-                found["error"] = {"code": 13, "message": error}
-            if state in ENDED:
-                found["end_time"] = now
-            return found
+            run, reference = dict(recording["run"]), recording["run"]["pipeline_version_reference"]
+            name = f"hqclip-{recording['workflow']['pipeline']}"
+            key = reference["pipeline_id"]
+            self.pipelines[key] = {"pipeline_id": key, "name": name, "display_name": name, "created_at": self.now()}
+            self.runs[run["run_id"]], self._in_namespace[run["run_id"]] = run, ""
+            self.replayed(recording)
+            return str(run["run_id"])
 
-    def finish(self, run_id: str, state: str = "SUCCEEDED", error: str = "") -> None:
+    def finish(self, run_id: str, state: str = "SUCCEEDED") -> None:
         """The run ends."""
         with self.changed:
-            self.state(run_id, state, error)
+            self.state(run_id, state)
 
     def on_polls(self, *steps: Callable[[str], object]) -> None:
         """What happens to the next run that is created: a step, given its id, before each answer about it."""
@@ -151,7 +143,8 @@ class FakeKubeflow(Faulty, Objects):
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return refusal(401)
         if not request.path.startswith(PREFIX):
-            return Answer("404 page not found\n", 404)
+            older = self.older(request.path)
+            return Answer(*older) if older else Answer("404 page not found\n", 404)
         return None
 
     def _checked(self, request: Request) -> Answer:

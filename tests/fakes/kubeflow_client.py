@@ -25,7 +25,7 @@ INPUTS = {
     "trials": {"parameterType": "LIST", "defaultValue": []},
     "extra": {"parameterType": "STRUCT", "isOptional": True},
 }
-NAME = "hqclip-small"
+NAME = "hqclip-refine"
 
 
 def write_package(folder: Path, image: str = "registry.example/hqclip/base@sha256:0123", name: str = NAME) -> Path:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from tests.fakes.kubeflow_api import Refused, Request
 from tests.fakes.kubeflow_checks import check_inputs, check_trigger, due, pipeline_name, read_spec, read_tags
 from tests.fakes.kubeflow_lists import Row, page
+from tests.fakes.kubeflow_workflows import Workflow
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 NAMES = ("name", "display_name", "created_at", "description", "namespace")
@@ -31,6 +32,7 @@ class Objects:
         self.experiments: dict[str, Row] = {}
         self.runs: dict[str, Row] = {}
         self.recurring: dict[str, Row] = {}
+        self.workflows: dict[str, Workflow] = {}
         self.time = datetime.now(UTC).replace(microsecond=0)
         self._in_namespace: dict[str, str] = {}  # of a run: its rows do not say
 
@@ -150,7 +152,7 @@ class Objects:
     # runs
 
     def RunService_CreateRun(self, request: Request) -> Row:
-        return self.new_run(request.body, "run")
+        return {**self.new_run(request.body, "run"), "state": "PENDING"}  # and then for some seconds no state at all
 
     def RunService_ListRuns(self, request: Request) -> Row:
         wanted = request.query.get("experiment_id", "")
@@ -167,20 +169,25 @@ class Objects:
     def RunService_GetRun(self, request: Request) -> Row:
         run = self._run(request)
         shown = copy.deepcopy(run)
-        if run["state"] == "CANCELING":
-            self.state(run["run_id"], "CANCELED")
+        workflow = self.workflows.get(run["run_id"])
+        if workflow:
+            shown["run_details"] = {"task_details": workflow.tasks(run["run_id"])}
+        if run.get("state") == "CANCELING":
+            self.state(run["run_id"], "FAILED")  # never CANCELED
+            if workflow:
+                workflow.end(self.now())
         return shown
 
     def RunService_TerminateRun(self, request: Request) -> Row:
         run = self._run(request)
-        if run["state"] in ENDED:
+        if run.get("state") in ENDED:
             raise Refused(400, f"Failed to terminate a run: Invalid input error: Row not found for {run['run_id']}")
         self.state(run["run_id"], "CANCELING")
         return {}
 
     def RunService_RetryRun(self, request: Request) -> Row:
         run = self._run(request)
-        if run["state"] not in ("FAILED", "CANCELED"):
+        if run.get("state") not in ("FAILED", "CANCELED"):
             raise Refused(400, "Failed to retry a run: Only failed/error runs can be retried")
         self.state(run["run_id"], "RUNNING")
         return {}
@@ -268,7 +275,7 @@ class Objects:
         with self.changed:
             schedule = self.recurring[recurring_run_id]
             own = [run for run in self.runs.values() if run.get("recurring_run_id") == recurring_run_id]
-            active = sum(run["state"] not in ENDED for run in own)
+            active = sum(run.get("state") not in ENDED for run in own)
             if schedule["status"] != "ENABLED" or active >= int(schedule["max_concurrency"]):
                 return ""
             work = ("pipeline_version_reference", "pipeline_spec", "runtime_config", "service_account", "experiment_id")
@@ -278,13 +285,11 @@ class Objects:
             run["recurring_run_id"] = recurring_run_id
             return str(run["run_id"])
 
-    def state(self, run_id: str, state: str, error: str = "") -> None:
-        """The run is in this state now."""
+    def state(self, run_id: str, state: str) -> None:
+        """The run is in this state now; Kubeflow never says why."""
         run, now = self.runs[run_id], self.now()
         run["state"] = state
         run["state_history"].append({"update_time": now, "state": state})
-        if error:
-            run["error"] = {"code": 13, "message": error}
         if state in ENDED:
             run["finished_at"] = now
 
@@ -306,8 +311,7 @@ class Objects:
             "created_at": now,
             "scheduled_at": now,
             "finished_at": "1970-01-01T00:00:00Z",
-            "state": "PENDING",
-            "state_history": [{"update_time": now, "state": "PENDING"}],
+            "state_history": [{"update_time": now, "state": "PENDING"}, {"update_time": now}],
             "service_account": body.get("service_account") or "pipeline-runner",
         }
         experiment["last_run_created_at"] = now

@@ -1,0 +1,106 @@
+"""What a person calls a run in, the run out: its id, the start of it, its name, or `latest`, the newest of ours."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from hqclip.errors import NotFoundError
+from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.versions import find_pipeline
+from pipelines.inputs import INPUTS
+
+LATEST = "latest"
+ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+MOST_RUNS = 1000  # looked through for a name
+_ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+_START_OF_ID = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")
+
+
+def add_run_argument(parser: argparse.ArgumentParser) -> None:
+    """The run that is meant."""
+    parser.add_argument(
+        "run", metavar="RUN", help="id of a run (8 characters of it do), its name, or `latest`, the newest of ours"
+    )
+
+
+def find_run(kubeflow: Kubeflow, text: str, **asked: Any) -> Any:
+    """The run of this id, start of an id, or name; the newest of ours for `latest`. Raises `NotFoundError`.
+
+    `asked` narrows where names are looked for, as for `list_runs`.
+    """
+    if _ID.fullmatch(text):
+        return kubeflow.client.get_run(text)
+    own = our_pipelines(kubeflow) if text == LATEST else ()
+    for run in itertools.islice(list_runs(kubeflow, **asked), MOST_RUNS):
+        is_it = run.display_name == text or (is_id(text) and str(run.run_id).startswith(text))
+        if is_ours(run, own) if text == LATEST else is_it:
+            return kubeflow.client.get_run(run.run_id)
+    if text == LATEST:
+        names = ", ".join(our_names())
+        raise NotFoundError(f"there is no run of {names}; `python -m pipelines status --all` lists those of others")
+    raise NotFoundError(f"there is no run {text!r}; `python -m pipelines status` lists them")
+
+
+def is_id(text: str) -> bool:
+    """Whether this is an id, or enough of one, and not a name."""
+    return bool(_START_OF_ID.fullmatch(text))
+
+
+def list_runs(kubeflow: Kubeflow, **asked: Any) -> Iterator[Any]:
+    """Runs of everybody, the newest first."""
+    client = kubeflow.client
+    return pages(client.list_runs, "runs", sort_by="created_at desc", **asked)
+
+
+def our_names() -> list[str]:
+    """What the pipelines of this project are called in Kubeflow."""
+    return [str(importlib.import_module(f"pipelines.{name}").NAME) for name in INPUTS]
+
+
+def our_pipelines(kubeflow: Kubeflow) -> Collection[str]:
+    """Ids of the pipelines of this project."""
+    found = [find_pipeline(kubeflow, name) for name in our_names()]
+    return {str(pipeline.pipeline_id) for pipeline in found if pipeline is not None}
+
+
+def is_ours(run: Any, pipelines: Collection[str]) -> bool:
+    """Whether a run is of a pipeline of this project: one of these, or a package that bears such a name."""
+    reference = run.pipeline_version_reference
+    if reference is not None and reference.pipeline_id:
+        return reference.pipeline_id in pipelines
+    spec = run.pipeline_spec or {}
+    return spec.get("pipeline_spec", spec).get("pipelineInfo", {}).get("name") in our_names()
+
+
+def state_of(run: Any) -> str:
+    """A word for where it is. Kubeflow says nothing at first, and of a run that was cancelled that it failed."""
+    state = str(run.state or "PENDING")
+    return "CANCELED" if state == "FAILED" and cancelled_at(run) is not None else state
+
+
+def cancelled_at(run: Any) -> Any | None:
+    """When somebody ended it, if somebody did."""
+    told = [status for status in run.state_history or [] if status.state == "CANCELING"]
+    return told[0].update_time if told else None
+
+
+def is_launched(run: Any) -> bool:
+    """Whether tasks of it start jobs and wait for them."""
+    return bool(parameters_of(run).get("plan_launch"))
+
+
+def parameters_of(run: Any) -> dict[str, Any]:
+    """The inputs it was given."""
+    return dict((run.runtime_config and run.runtime_config.parameters) or {})
+
+
+def seconds_of(run: Any) -> int | None:
+    """How long it took, None until it has ended."""
+    if not run.finished_at or run.finished_at.year <= 1970 or not run.created_at:  # 1970 is what has not ended
+        return None
+    return round((run.finished_at - run.created_at).total_seconds())
