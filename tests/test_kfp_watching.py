@@ -83,6 +83,21 @@ def test_records_name_trials_machines_and_decisions(
     assert found["page"].endswith("/store/cycles/000003/report.html")
 
 
+def test_that_there_was_work_is_not_what_came_of_it(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    write(run_id, "plan", decided={"has_work": True, "reason": "cycle 1 has work"})
+    write(run_id, "curate", decided={"dataset": "datasets/7"})
+    write(run_id, "finish", decided={"outcome": "succeeded", "reason": "the run succeeded: datasets/7"})
+    kubeflow.finish(run_id)
+    assert told(capsys, run_id)["outcome"] == "the run succeeded: datasets/7"
+    quiet = start()
+    write(quiet, "plan", decided={"has_work": False, "reason": "cycle 1 is done"})
+    kubeflow.finish(quiet)
+    assert told(capsys, quiet)["outcome"] == "cycle 1 is done"
+
+
 def test_a_name_that_a_pod_knows_only_the_beginning_of_is_its_own(
     kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
 ) -> None:
