@@ -19,6 +19,7 @@ from tests.launching import write_kubeconfig
 
 Read = pytest.CaptureFixture[str]
 Start = Callable[..., str]
+Write = Callable[..., None]
 NO_CLUSTER = "no Kubernetes cluster"
 
 
@@ -61,6 +62,21 @@ def start(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> Start:
         return run_id
 
     return start
+
+
+@pytest.fixture
+def write(kubeflow: FakeKubeflow) -> Write:
+    """`write(run_id, "train", trial="raw", pod=..., exit_code=65)`: what a task says of itself in the store."""
+    from hqclip.store import open_store
+    from hqclip.task_records import TaskRecord, write_record
+
+    def write(run_id: str, stage: str, *, exit_code: int | None = 0, **about: Any) -> None:
+        store = kubeflow.runs[run_id]["runtime_config"]["parameters"]["store"]
+        ended = None if exit_code is None else 120.0
+        record = TaskRecord(run=run_id, stage=stage, exit_code=exit_code, **{"started": 100.0, "ended": ended, **about})
+        write_record(open_store(store), record)
+
+    return write
 
 
 def shown(capsys: Read) -> Any:

@@ -1,4 +1,4 @@
-"""`status`, `logs` and `explain`: what a run does, what it said, and why it broke, by its workflow and its records."""
+"""`status` and `logs`: what a run does and what it said, by its workflow and its records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,42 +13,16 @@ from typing import Any
 import pytest
 
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.store import open_store
-from hqclip.task_records import TaskRecord, write_record
 from pipelines.client import explain, logs, status
-from pipelines.client.reasons import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import call, write_package
 from tests.fakes.kubernetes import FakeCluster
-from tests.kubeflow_runs import Read, Start, shown
-
-Write = Callable[..., TaskRecord]
-REFUSAL = 'input parameter "point" type mismatch: expect STRUCT, got string'
-FORBIDDEN = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
-
-
-@pytest.fixture
-def write(kubeflow: FakeKubeflow) -> Write:
-    """`write(run_id, "train", trial="raw", pod=..., exit_code=65)`: what a task says of itself in the store."""
-
-    def write(run_id: str, stage: str, *, exit_code: int | None = 0, **about: Any) -> TaskRecord:
-        store = kubeflow.runs[run_id]["runtime_config"]["parameters"]["store"]
-        ended = None if exit_code is None else 120.0
-        record = TaskRecord(run=run_id, stage=stage, exit_code=exit_code, **{"started": 100.0, "ended": ended, **about})
-        write_record(open_store(store), record)
-        return record
-
-    return write
+from tests.kubeflow_runs import Read, Start, Write, shown
 
 
 def told(capsys: Read, run_id: str) -> dict[str, Any]:
     assert call(status, run_id, "-o", "json") == 0
     return dict(shown(capsys))
-
-
-def why(capsys: Read, run_id: str) -> list[dict[str, Any]]:
-    assert call(explain, run_id, "-o", "json") == 0
-    return list(shown(capsys)["reasons"])
 
 
 # status
@@ -110,6 +83,21 @@ def test_records_name_trials_machines_and_decisions(
     assert found["page"].endswith("/store/cycles/000003/report.html")
 
 
+def test_that_there_was_work_is_not_what_came_of_it(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    write(run_id, "plan", decided={"has_work": True, "reason": "cycle 1 has work"})
+    write(run_id, "curate", decided={"dataset": "datasets/7"})
+    write(run_id, "finish", decided={"outcome": "succeeded", "reason": "the run succeeded: datasets/7"})
+    kubeflow.finish(run_id)
+    assert told(capsys, run_id)["outcome"] == "the run succeeded: datasets/7"
+    quiet = start()
+    write(quiet, "plan", decided={"has_work": False, "reason": "cycle 1 is done"})
+    kubeflow.finish(quiet)
+    assert told(capsys, quiet)["outcome"] == "cycle 1 is done"
+
+
 def test_a_name_that_a_pod_knows_only_the_beginning_of_is_its_own(
     kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
 ) -> None:
@@ -136,7 +124,8 @@ def test_a_run_whose_workflow_is_not_served_is_told_by_what_is(
     assert states == [("plan", "SUCCEEDED"), ("train", "FAILED"), ("promote", "OMITTED")]
     assert "not to be seen: Kubeflow's workflow" in read.err
     write(run_id, "train", trial="raw", pod="x", exit_code=65, reason="data", error="hqclip train: nan")
-    (reason,) = why(capsys, run_id)
+    assert call(explain, run_id, "-o", "json") == 0
+    (reason,) = shown(capsys)["reasons"]
     assert (reason["task"], reason["exit_code"], reason["line"]) == ("train-raw", 65, "hqclip train: nan")
 
 
@@ -157,7 +146,8 @@ def test_a_pod_that_was_lost_is_no_failure(kubeflow: FakeKubeflow, start: Start,
     kubeflow.task(run_id, "train", "FAILED", message="pod deleted", goes_on=True)
     (task,) = told(capsys, run_id)["tasks"]
     assert (task["state"], task["attempts"]) == ("PENDING", 1)
-    assert why(capsys, run_id) == []
+    assert call(explain, run_id, "-o", "json") == 0
+    assert shown(capsys)["reasons"] == []
     kubeflow.task(run_id, "train", "RUNNING", attempt=1)
     (task,) = told(capsys, run_id)["tasks"]
     assert (task["state"], task["attempts"]) == ("RUNNING", 2)
@@ -272,6 +262,19 @@ def test_whoever_reads_no_further_hears_no_complaint(kubeflow: FakeKubeflow, sta
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
+def test_times_are_from_the_first_begin_to_the_last_end(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "train", "FAILED", message="pod deleted", goes_on=True)
+    kubeflow.task(run_id, "train", "RUNNING", attempt=1)
+    kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1)
+    (task,) = told(capsys, run_id)["tasks"]
+    assert task["seconds"] == (_time(task["ended"]) - _time(task["started"])).total_seconds() == 2
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 # logs
 
 
@@ -335,205 +338,3 @@ def test_attempts_are_told_apart(kubeflow: FakeKubeflow, start: Start, capsys: R
     kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1, lines=["continues at step 1"])
     assert call(logs, run_id) == 0
     assert capsys.readouterr().out == "[train 1/2] step 1\n[train 2/2] continues at step 1\n"
-
-
-# explain
-
-
-def test_a_failure_is_explained_by_what_the_stage_said(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
-    run_id = start()
-    fault = "hqclip curate: gs://b/0.tar: 312 of 10000 samples have no image"
-    said = ["a tool ended with exit status 1", fault, "hqclip curate: 3 of 9 shards, 1/s"]
-    kubeflow.task(run_id, "curate", "FAILED", status=65, lines=said)
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert (reason["task"], reason["reason"], reason["exit_code"]) == ("curate", "data", 65)
-    assert reason["line"] == fault
-    assert reason["next"] == f"python -m pipelines logs {run_id} --task curate"
-
-
-def test_a_day_later_the_record_is_enough(kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read) -> None:
-    run_id = start()
-    error = "hqclip train: the gradient is not finite (loss nan); lower learning_rate"
-    write(run_id, "plan")
-    write(run_id, "train", trial="bad", exit_code=65, reason="data", error=error, job={"name": "hqclip-train-1"})
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert reason["task"] == "train-bad"
-    assert (reason["reason"], reason["exit_code"], reason["line"]) == ("data", 65, error)
-    assert not kubeflow.asked("GET", "/log$")
-
-
-def test_who_did_not_say_how_it_ended_was_killed(
-    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
-) -> None:
-    run_id = start()
-    write(run_id, "train", exit_code=None)
-    assert told(capsys, run_id)["tasks"][0]["state"] == "RUNNING"
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert reason["line"] == "it was killed: it did not say how it ended"
-
-
-@pytest.mark.parametrize(
-    ("lines", "code", "kind"),
-    [(["ValueError: three"], 1, "bug"), (["it is not installed"], 78, "software"), ([], 0, "unknown")],
-)
-def test_the_launchers_own_exit_code_says_nothing_of_the_stage(
-    kubeflow: FakeKubeflow, start: Start, capsys: Read, lines: list[str], code: int, kind: str
-) -> None:
-    run_id = start()
-    kubeflow.task(run_id, "train", "FAILED", status=code, lines=lines)
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert reason["reason"] == kind
-
-
-def test_a_killed_container_is_out_of_memory(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
-    run_id = start()
-    kubeflow.task(run_id, "score", "FAILED", message="OOMKilled (exit code 137)", lines=["epoch 1"])
-    kubeflow.finish(run_id, "FAILED")
-    assert call(explain, run_id) == 0
-    read = capsys.readouterr().out
-    assert "out_of_memory" in read
-    assert "smaller batches" in read
-
-
-def test_what_broke_first_is_blamed_and_the_others_are_named(
-    kubeflow: FakeKubeflow, start: Start, capsys: Read
-) -> None:
-    run_id = start()
-    for item, trial in ((1, "late"), (0, "first")):
-        kubeflow.task(run_id, "train", "RUNNING", item=item, trial=trial)
-    for item, trial in ((0, "first"), (1, "late")):
-        kubeflow.task(run_id, "train", "FAILED", item=item, trial=trial, status=65, lines=[f"hqclip train: {trial}"])
-    kubeflow.task(run_id, "finish", "FAILED", status=69, lines=["hqclip finish: no store"])
-    kubeflow.finish(run_id, "FAILED")
-    assert [reason["line"] for reason in why(capsys, run_id)] == [
-        "hqclip train: first",
-        "hqclip train: late",
-        "hqclip finish: no store",
-    ]
-    assert call(explain, run_id) == 0
-    read = capsys.readouterr()
-    assert read.out.count("exit_code") == 1
-    assert "also FAILED: train-late, finish" in read.err
-
-
-def test_what_kubeflows_driver_refuses_is_explained_by_its_log(
-    kubeflow: FakeKubeflow, start: Start, capsys: Read
-) -> None:
-    run_id = start()
-    kubeflow.refuse(run_id, "train", REFUSAL, item=0)
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert (reason["task"], reason["reason"], reason["line"]) == ("train-item-1", "refused", REFUSAL)
-    assert reason["next"] == "python -m pipelines lint"
-
-
-@pytest.mark.parametrize(
-    ("state", "message", "kind"),
-    [
-        ("FAILED", FORBIDDEN, "pod_security"),
-        ("PENDING", 'CreateContainerConfigError: secret "hub" not found', "missing_secret"),
-        ("PENDING", "ImagePullBackOff: Back-off pulling image", "image"),
-        ("PENDING", "Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu", "no_machines"),
-    ],
-)
-def test_what_cannot_begin_is_explained_while_kubeflow_tries_for_ever(
-    kubeflow: FakeKubeflow, start: Start, capsys: Read, state: str, message: str, kind: str
-) -> None:
-    run_id = start()
-    for attempt in range(3):
-        kubeflow.task(run_id, "plan", state, message=message, attempt=attempt, goes_on=True)
-    (reason,) = why(capsys, run_id)
-    assert (reason["task"], reason["state"], reason["reason"], reason["line"]) == ("plan", "PENDING", kind, message)
-    assert reason["next"] == f"python -m pipelines cancel {run_id}"
-    assert f"held up at plan ({kind}): {message}" in told(capsys, run_id)["outcome"]
-
-
-def test_a_launched_stage_is_explained_with_its_job(
-    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
-) -> None:
-    run_id = start(plan_launch="gs://bucket/launch.yaml")
-    said = "hqclip launch: rank 3 was killed"
-    kubeflow.task(run_id, "train", "FAILED", status=70, lines=["hqclip launch: j is running, 2 of 2 pods run", said])
-    kubeflow.finish(run_id, "FAILED")
-    (reason,) = why(capsys, run_id)
-    assert (reason["reason"], reason["line"]) == ("crash_loop", said)
-    assert "every end of the pods of its job is in" in reason["advice"]
-    assert "/launch/" in reason["advice"]
-
-
-def test_a_run_without_a_failed_task_says_what_is_known(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
-    run_id = start()
-    kubeflow.task(run_id, "train", "RUNNING")
-    assert call(explain, run_id) == 0
-    assert "it is not over: train under way" in capsys.readouterr().out
-    other = start()
-    kubeflow.finish(other, "FAILED")
-    assert call(explain, other) == 0
-    assert "it failed, and Kubeflow names no task that did" in capsys.readouterr().out
-
-
-def test_times_are_from_the_first_begin_to_the_last_end(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
-    run_id = start()
-    kubeflow.task(run_id, "train", "FAILED", message="pod deleted", goes_on=True)
-    kubeflow.task(run_id, "train", "RUNNING", attempt=1)
-    kubeflow.task(run_id, "train", "SUCCEEDED", attempt=1)
-    (task,) = told(capsys, run_id)["tasks"]
-    assert task["seconds"] == (_time(task["ended"]) - _time(task["started"])).total_seconds() == 2
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "exit_code", "kind"),
-    [
-        ("OOMKilled", 137, "out_of_memory"),
-        ("torch.OutOfMemoryError: CUDA out of memory", 1, "out_of_memory"),
-        ("ImagePullBackOff: back-off pulling image", None, "image"),
-        ("The node was low on resource: Evicted", None, "machine_lost"),
-        ("0/12 nodes are available: Insufficient nvidia.com/gpu", None, "no_machines"),
-        ('pods "x" is forbidden: exceeded quota: team', None, "no_machines"),
-        (FORBIDDEN, None, "pod_security"),
-        ('pods "x" is forbidden: User cannot create resource', None, "access"),
-        ('secret "hub" not found', None, "missing_secret"),
-        ("wait: Error (exit code 64): failed to put file: The bucket does not exist", None, "kubeflow"),
-        ('Internal error occurred: failed calling webhook "mpod.kb.io": EOF', None, "webhook"),
-        ("Step exceeded its deadline", None, "timeout"),
-        ("main: Error (exit code 64)", None, "setting"),
-        ("main: Error (exit code 66)", None, "not_found"),
-        ("", 69, "service"),
-        ("", 73, "conflict"),
-        ("", 74, "storage"),
-        ("", 75, "stopped"),
-        ("", 77, "access"),
-        ("", 78, "software"),
-        ("", 143, "stopped"),
-        ("", 1, "bug"),
-        ("", 42, "unknown"),
-        ("", None, "unknown"),
-    ],
-)
-def test_reasons_have_kinds(text: str, exit_code: int | None, kind: str) -> None:
-    assert kind_of([text], exit_code) == kind
-
-
-@pytest.mark.parametrize(
-    ("lines", "line"),
-    [
-        (["hqclip train: step 1", "hqclip train: it broke", "bye"], "hqclip train: it broke"),
-        (
-            ["Traceback (most recent call last):", '  File "x"', "ValueError: three", "exit status 1"],
-            "ValueError: three",
-        ),
-        (["a", "torch.OutOfMemoryError: CUDA", ""], "torch.OutOfMemoryError: CUDA"),
-        (["a", "b", "  "], "b"),
-        ([], ""),
-    ],
-)
-def test_one_line_tells_most(lines: list[str], line: str) -> None:
-    assert telling_line(lines) == line

@@ -48,9 +48,10 @@ def _decided(told: Told) -> str:
 
 
 def _words(told: Told) -> list[Mapping[str, Any]]:
-    """What tasks decided, the weightiest first; what runs at the very end sums up what others say, and comes last."""
-    by_stage = {record.stage.replace("-", "_"): record.decided for record in told.records if record.decided}
-    return [by_stage[stage] for stage in (*_DECIDE, "finish") if stage in by_stage]
+    """What tasks decided, the weightiest first; that there was work says nothing of what came of it."""
+    by_stage = {record.stage: record.decided for record in told.records if not record.decided.get("has_work")}
+    order = (*_DECIDE[:3], "finish", *_DECIDE[3:])  # finish sums up what the others say
+    return [by_stage[stage] for stage in order if stage in by_stage]
 
 
 def _sentence(decided: Mapping[str, Any]) -> str:
