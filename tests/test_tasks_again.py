@@ -28,14 +28,8 @@ OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunct
 CHANGES = ("write", "swap", "delete")
 TASKS = ("plan", *STEPS, "train", "evaluate", "promote", "finish")
 OF_TIME = ("seconds", "already_done", "work", "launch")  # in results: of one attempt, not of what was done
-UNEQUAL = (
-    "/tensorboard/",
-    "/work/",
-    "pipelines/",
-    "cycles/lock",
-    ".html",
-    "claims/",
-)  # keys with times in them
+TIMED = ("/tensorboard/", "/work/", "pipelines/", "cycles/lock", ".html", "claims/")  # keys of what has times in it
+OLD = "/checkpoints/"  # one that was to be deleted may stay; what was trained is compared as it was exported
 
 
 class Killed(BaseException):
@@ -119,7 +113,7 @@ def told(result: Any) -> Any:
 
 def contents(here: Path) -> dict[str, Any]:
     store = open_store(str(here / "store"))
-    found = {key: store.stat(key) for key in store.list() if not any(part in key for part in UNEQUAL)}
+    found = {key: store.stat(key) for key in store.list() if not any(part in key for part in (*TIMED, OLD))}
     return {
         key: told(json.loads(store.read(key))) if ".stages/" in key else info and info.crc32c
         for key, info in found.items()
