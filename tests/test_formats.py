@@ -14,14 +14,25 @@ from hqclip.data import images, index, shards, sidecar
 from hqclip.data.shards import CUT_OFF, REPAIRS
 from hqclip.errors import DataError
 from hqclip.evaluate.suite import SuiteManifest
-from hqclip.records import Champion, CyclePlan, CycleRecord, DatasetVersion, Evaluation, Manifest, Pool, Status
+from hqclip.records import (
+    Champion,
+    CyclePlan,
+    CycleRecord,
+    DatasetVersion,
+    Evaluation,
+    FailedTrial,
+    Manifest,
+    Pool,
+    Status,
+)
 
 DOCS = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
 EXAMPLES = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
 SOURCES = "".join(inspect.getsource(module) for module in (shards, images))
 FAULTS = {*REPAIRS, CUT_OFF, *re.findall(r'(?:refuse|Fault|_content)\(.*?"([a-z_0-9]+)"[,)]', SOURCES)}
 KINDS: dict[str, type[Manifest]] = {
-    kind.KIND: kind for kind in (Pool, DatasetVersion, SuiteManifest, Evaluation, CyclePlan, CycleRecord, Champion)
+    kind.KIND: kind
+    for kind in (Pool, DatasetVersion, SuiteManifest, Evaluation, CyclePlan, CycleRecord, Champion, FailedTrial)
 }
 
 
