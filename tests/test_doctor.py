@@ -16,15 +16,14 @@ from hqclip.flags import Parser
 from hqclip.store import ObjectInfo
 from hqclip.store.local import LocalStore
 from pipelines.client import doctor
-from pipelines.client.doctor import FAIL, OK, WARN, Check, examine
+from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
-from tests.fakes.kubernetes_api import Resource
+from tests.fakes.kubernetes_tasks import ACCOUNTS, TaskCluster
 from tests.launching import write_kubeconfig
 
-ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 KFP = {"kfp": ("2.17.0", ['urllib3==2.7.0; python_version >= "3.10"', 'urllib3==2.6.3; python_version < "3.10"'])}
 TORCHX = {"torchx-nightly": ("2026.10.26", [])}
 
@@ -42,10 +41,8 @@ def kubeflow() -> Iterator[FakeKubeflow]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as fake:
-        fake.resources.append(ACCOUNTS)
-        fake.objects[ACCOUNTS] = {}
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskCluster]:
+    with TaskCluster() as fake:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", fake.url)))
         yield fake
 
@@ -176,13 +173,13 @@ def test_a_store_that_overwrites_fails(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_fault_is_a_finding_and_a_bug_is_not():
-    def unreachable() -> doctor.Finding:
+    def unreachable() -> Finding:
         raise UnavailableError("no answer")
 
-    def broken() -> doctor.Finding:
+    def broken() -> Finding:
         raise KeyError("x")
 
-    assert examine(Check("it", unreachable)) == doctor.Finding(FAIL, "no answer", "")
+    assert examine(Check("it", unreachable)) == Finding(FAIL, "no answer", "")
     with pytest.raises(KeyError):
         examine(Check("it", broken))
 

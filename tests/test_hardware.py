@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from hqclip import task_records
 from hqclip.stages import LAUNCHABLE
 from pipelines.__main__ import main
 from pipelines.client.versions import parse_package, read_package
 from pipelines.compiling import PIPELINES, compile_pipeline
-from pipelines.hardware import GPU, LIGHT, MOST_WAITING, REQUESTS, WAITING, Request
+from pipelines.hardware import GPU, LIGHT, MOST_WAITING, REQUESTS, STANDARD, WAITING, Request
 from pipelines.lint import lint
 
 Documents = tuple[dict[str, Any], dict[str, Any]]
@@ -121,3 +122,18 @@ def test_requests_are_part_of_the_version_and_only_chosen_where_something_is_com
     for words in refused:
         assert main(words) == 64, words
         assert "--requests" in capsys.readouterr().err
+
+
+def test_the_page_of_operations_says_what_is_asked():
+    text = (Path(__file__).parents[1] / "docs/operations.md").read_text()
+    told: dict[str, list[str]] = {}
+    for row in re.findall(r"^\| (`\w+`.*) \|$", text, re.MULTILINE):
+        names, *cells = row.split(" | ")
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", names), cells)
+    for name, column in ((STANDARD, 0), ("small", 1)):
+        for stage, asks in REQUESTS[name].items():
+            numbers = [float(number) for number in re.findall(r"[\d.]+", told[stage][column])]
+            assert float(parse_quantity(asks.cpu)) == numbers[0], stage
+            assert float(parse_quantity(asks.memory)) / 2**30 in numbers[1:], stage
+            assert ("1 GPU" in told[stage][column]) is bool(asks.gpus), stage
+    assert (told["plan"][0], LIGHT) == ("0.1 CPU, 0.25 GiB", Request("100m", "256Mi"))

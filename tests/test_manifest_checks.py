@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hqclip.cli import GROUPS, parse
 from hqclip.launch.commands import read_words
@@ -285,6 +286,8 @@ def _is_of_kubernetes(page: str, words: list[str]) -> None:
     if "-k" in words or words[0] == "kustomize":
         folder = words[words.index("-k") + 1] if "-k" in words else words[1]
         assert render(folder)
+    elif "-f" in words and words[0] == "apply":
+        assert list(yaml.safe_load_all((MANIFESTS / words[words.index("-f") + 1]).read_text()))
     elif words[:2] in (["create", "rolebinding"], ["create", "secret"]):
         words = [word.replace("=key.json", f"=key.json={MANIFESTS / 'README.md'}") for word in words]
         done = subprocess.run(

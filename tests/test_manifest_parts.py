@@ -37,6 +37,29 @@ def test_a_namespace_of_its_own_is_shut_but_for_what_is_needed(folder: str, port
         assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
 
 
+def test_a_store_on_another_port_is_let_through_for_all_who_read_it_and_nobody_else(tmp_path: Path) -> None:
+    of_store = [{"ports": [{"protocol": "TCP", "port": 4443}]}]
+    for folder in ("base", "overlays/gke", "overlays/onprem", "overlays/kubeflow"):
+        here = tmp_path / folder
+        parts = f"resources: [../../{folder}]\ncomponents: [../../components/store-port]\n"
+        before = {obj["metadata"]["name"]: obj for obj in render(folder) if obj["kind"] == "NetworkPolicy"}
+        after = {obj["metadata"]["name"]: obj for obj in compose(here, parts) if obj["kind"] == "NetworkPolicy"}
+        assert after.keys() == before.keys()
+        for name, policy in after.items():
+            old = before[name]["spec"].get("egress", [])
+            assert policy["spec"].get("egress", []) == old + ([] if name == "hqclip-default-deny" else of_store)
+            kubernetes_validate.validate(policy, "1.32", strict=True)
+
+
+def test_a_server_of_ones_own_is_let_through_as_the_readme_says(tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"^```yaml\n(patches:\n.*?)```", readme(), re.MULTILINE | re.DOTALL)
+    objects = compose(tmp_path, "resources: [../../base]\n" + recipe)
+    policy = find(objects, "NetworkPolicy", "hqclip-workers")["spec"]
+    ports = [rule["ports"][0]["port"] for rule in policy["egress"][1:]]
+    assert ports == [53, 443, 8000]
+    assert find(objects, "NetworkPolicy", "hqclip-clients") == find(render("base"), "NetworkPolicy", "hqclip-clients")
+
+
 @pytest.mark.parametrize("folder", ["overlays/gke", "overlays/onprem"])
 def test_tensorboard_sees_the_store_through_its_side_car_and_nobody_reaches_it(folder: str) -> None:
     objects = render(folder)

@@ -207,6 +207,23 @@ def test_on_gke_everybody_who_reads_the_store_is_somebody_there(who: str) -> Non
     )
 
 
+def test_the_objects_of_kueue_are_of_the_version_that_it_keeps() -> None:
+    """0.19 serves v1beta1 as well, with a warning at every apply."""
+    versions = {obj["apiVersion"] for obj in render("overlays/gke") if "kueue" in obj["apiVersion"]}
+    assert versions == {"kueue.x-k8s.io/v1beta2"}
+
+
+@pytest.mark.parametrize("folder", ["overlays/gke", "overlays/onprem"])
+def test_the_namespace_that_is_applied_first_is_the_one_of_the_overlay(folder: str) -> None:
+    """`kubectl diff -k` compares nothing in a namespace that is not there."""
+    lines = re.findall(r"^kubectl (?:apply|diff) .*$", readme(), re.MULTILINE)
+    assert [line.split()[1:3] for line in lines[:3]] == [["apply", "-f"], ["diff", "-k"], ["apply", "-k"]]
+    first = list(yaml.safe_load_all((MANIFESTS / lines[0].split()[-1]).read_text()))
+    assert [obj["kind"] for obj in first] == ["Namespace"]
+    names = {obj["metadata"].get("namespace") for obj in render(folder) if obj["kind"] not in CLUSTER_WIDE}
+    assert names == {first[0]["metadata"]["name"]}
+
+
 def test_kueue_has_room_for_what_a_launch_asks_for() -> None:
     objects = render("overlays/gke")
     local, queue = find(objects, "LocalQueue"), find(objects, "ClusterQueue")

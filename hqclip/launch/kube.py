@@ -115,6 +115,13 @@ class Cluster:
             return False
         return True
 
+    def ask(self, method: str, path: str, body: Json | None = None) -> Json | None:
+        """Anything else, by its whole path, such as what belongs to no namespace; None if it is not there."""
+        try:
+            return self._json(method, path, body=body)
+        except _Missing:
+            return None
+
     def log_lines(self, pod: str, **query: str) -> Iterator[str]:
         """Whole lines of a container's output as they come; ends when the server says so.
 

@@ -1,7 +1,8 @@
 """`python -m pipelines doctor`: is everything there that a run needs? Every answer says what to do about it.
 
-Looks at this machine, the store and Kubeflow; with --cluster also at Kubernetes, where jobs are tried out by dry runs,
-with the rights of whoever asks. Nothing is left behind.
+Looks at this machine, the store and Kubeflow; with --cluster also at Kubernetes, where jobs and the pod of a task are
+tried out by dry runs, with the rights of whoever asks, and the account that runs the tasks is asked about. Nothing is
+left behind.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from components import images
-from hqclip.errors import AccessError, ConflictError, HQClipError, MissingSoftwareError
+from hqclip.errors import ConflictError, MissingSoftwareError
 from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
 from hqclip.launch.machines import Machines, read_machines
@@ -37,9 +37,11 @@ from hqclip.launch.submit import create
 from hqclip.stages import STAGES
 from hqclip.store import Store, open_store
 from pipelines.client import connect, output
+from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
+from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
 from pipelines.client.output import say, show
+from pipelines.compiling import add_requests_argument
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
 FAILED = MissingSoftwareError.exit_code  # 78
 ACCOUNTS = ("hqclip-launcher", "hqclip-worker", "hqclip-janitor")
 WANTED = ("kfp", "kfp-kubernetes", "kubernetes", "torchx-nightly")
@@ -50,32 +52,13 @@ ANY_STORE = "gs://bucket/hqclip"
 _PINNED = re.compile(r"([\w-]+)==([\w.]+)(?:;(.*))?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found, and what to do about it."""
-
-    status: str
-    found: str
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question; `run` answers it, or raises an `HQClipError`, which is a FAIL.
-
-    What one `may_do_without` to launch and to follow jobs is a WARN where one has no right to look.
-    """
-
-    name: str
-    run: Callable[[], Finding]
-    may_do_without: bool = False
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("--store", default="", help="root of the store to try: gs://bucket/prefix or a folder")
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
+    parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
+    add_requests_argument(parser)
     output.add_arguments(parser)
     connect.add_arguments(parser)
 
@@ -94,16 +77,6 @@ def run(given: argparse.Namespace) -> int:
     failed = [row["check"] for row in rows if row["status"] == FAIL]
     say(f"{len(rows)} checks, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
     return FAILED if failed else 0
-
-
-def examine(check: Check) -> Finding:
-    """The answer of a check; a fault that a person can mend is one."""
-    try:
-        return check.run()
-    except HQClipError as error:
-        if check.may_do_without and isinstance(error, AccessError):
-            return Finding(WARN, f"not looked at: {error}", "")
-        return Finding(FAIL, str(error), "")
 
 
 def checks(given: argparse.Namespace) -> Iterator[Check]:
@@ -127,6 +100,12 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
         yield Check("rights", cluster.rights)
         yield Check("service accounts", cluster.accounts, may_do_without=True)
         machines = read_machines(given.launch) if given.launch else Machines()
+        yield Check("pod security", lambda: cluster.of_tasks(pod_security))
+        yield Check("rights of tasks", lambda: cluster.rights_of_tasks(bool(machines.sections)), may_do_without=True)
+        launched = [stage for stage in machines.sections if machines.spec(stage).on_kubernetes]
+        look = partial(nodes, requests=given.requests, launched=launched)
+        yield Check("nodes", lambda: cluster.of_tasks(look), may_do_without=True)
+        yield Check("overlays", lambda: cluster.of_tasks(overlays))
         for stage in machines.sections:
             yield Check(f"job of {stage}", lambda stage=stage: cluster.job(machines, stage))  # type: ignore[misc]
 
@@ -234,7 +213,7 @@ class Api:
     def backend(self) -> Finding:
         """Is its version new enough?"""
         if not self._is_there:
-            return _unknown("kubeflow")
+            return unknown("kubeflow")
         text, _ = self._health()
         version = str(text.get("tag_name", ""))
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
@@ -249,7 +228,7 @@ class Api:
     def namespace(self) -> Finding:
         """May we see what is in it?"""
         if not self._is_there:
-            return _unknown("kubeflow")
+            return unknown("kubeflow")
         client, name = self._kubeflow.client, self._kubeflow.namespace
         client.list_experiments(page_size=1, namespace=name or None)
         client.list_recurring_runs(page_size=1, namespace=name or None)
@@ -258,7 +237,7 @@ class Api:
     def clock(self, ahead_s: float = 0.0) -> Finding:
         """Does this machine, or one that is so much ahead, agree with the server on the time?"""
         if not self._is_there:
-            return _unknown("kubeflow")
+            return unknown("kubeflow")
         _, told = self._health()
         if not told:
             return Finding(WARN, "the server does not say what time it is", "")
@@ -267,6 +246,10 @@ class Api:
         advice = "set the clock of this machine (e.g. by NTP): logins and leases depend on it"
         status = FAIL if abs(skew) > MUCH_SKEW_S else WARN if abs(skew) > SKEW_S else OK
         return Finding(status, words, advice)
+
+    def account(self) -> str:
+        """The service account that runs the tasks, if nothing else is said: Kubeflow's own."""
+        return "default-editor" if self._is_there and self._kubeflow.multi_user else "pipeline-runner"
 
     def pods_namespace(self) -> str:
         """Where the pods of runs are, as the other verbs have it; empty if neither Kubeflow nor flags say so."""
@@ -301,7 +284,7 @@ class Cluster:
     def scheduler(self, scheduler: Scheduler) -> Finding:
         """Would it take a job of this kind from us?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         spec = LaunchSpec(scheduler=scheduler.name, image=images.ref("base"), cpus="1", memory="1Gi", shm="64Mi")
         try:
             self._try(spec, "plan", ANY_STORE)
@@ -314,7 +297,7 @@ class Cluster:
     def some_scheduler(self) -> Finding:
         """Is there one at all?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         if not self._serves:
             return Finding(FAIL, "none works", "stages on many machines need Volcano or JobSet, see docs/operations.md")
         return Finding(OK, " and ".join(self._serves))
@@ -322,14 +305,14 @@ class Cluster:
     def kueue(self) -> Finding:
         """Which queues are there?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         found = [queue["metadata"]["name"] for api in KUEUE for queue in self._cluster.list(api, "localqueues")]
         return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
 
     def rights(self) -> Finding:
         """May we follow a job: its pods, its events, the workflow that owns it?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         self._cluster.list(kube.CORE, "events", fieldSelector=f"involvedObject.name={NOBODY}")
         self._cluster.get(kube.CORE, "pods", NOBODY)
         self._cluster.get(*WORKFLOWS, NOBODY)
@@ -338,16 +321,26 @@ class Cluster:
     def accounts(self) -> Finding:
         """Are the service accounts there that launch, work and clean up?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         missing = [name for name in ACCOUNTS if self._cluster.get(kube.CORE, "serviceaccounts", name) is None]
         if missing:
             return Finding(FAIL, f"missing: {', '.join(missing)}", "apply manifests/ (see its README)")
         return Finding(OK, ", ".join(ACCOUNTS))
 
+    def of_tasks(self, question: Callable[[kube.Cluster], Finding]) -> Finding:
+        """What else is asked of the cluster, about the tasks of runs."""
+        return question(self._cluster) if self._is_there else unknown("kubernetes")
+
+    def rights_of_tasks(self, launches: bool) -> Finding:
+        """May the tasks launch by the schedulers that are there?"""
+        account = self._given.service_account or self._api.account()
+        serves = [load(name) for name in self._serves]
+        return self.of_tasks(partial(rights_of_tasks, account=account, schedulers=serves, launches=launches))
+
     def job(self, machines: Machines, stage: str) -> Finding:
         """Would the cluster take the job of this stage on the machines of --launch?"""
         if not self._is_there:
-            return _unknown("kubernetes")
+            return unknown("kubernetes")
         spec = machines.spec(stage)
         if not spec.on_kubernetes:
             return Finding(OK, "runs where it is called")
@@ -368,10 +361,6 @@ class Cluster:
         cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
         with suppress(kube.AlreadyExists):
             create(cluster, load(spec.scheduler), order.body, dry_run=True)
-
-
-def _unknown(of: str) -> Finding:
-    return Finding(WARN, f"not looked at: {of} failed", "")
 
 
 def _installed() -> dict[str, tuple[str, list[str]]]:
