@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hqclip.stages import LAUNCHABLE, STAGES
 from pipelines.compiling import compile_pipeline
 from tests.fakes.gcs import FakeGcs
 from tests.launching import write_kubeconfig
-from tests.tasks import arguments, executor_input
+from tests.tasks import Forbidden, arguments, executor_input
 from tests.test_containers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -67,23 +67,6 @@ class Tasks:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
-
-
-class Forbidden(BaseHTTPRequestHandler):
-    """A Kubernetes API that lets nobody in."""
-
-    def do_GET(self) -> None:
-        body = b'{"kind": "Status", "reason": "Forbidden", "message": "nobody may", "code": 403}'
-        self.send_response(403)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_PATCH = do_DELETE = do_PUT = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: what matters is what the tasks say."""
 
 
 @pytest.fixture
