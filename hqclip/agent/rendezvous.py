@@ -50,7 +50,7 @@ class Rendezvous(RendezvousHandler):
         self._run_id, self._node, self._nodes, self._timeout_s = run_id, node, nodes, timeout_s
         host, self._port = split_endpoint(endpoint)
         self._host = host if node else "localhost"  # node 0 may not know its own name yet
-        self._find_host = (lambda: host) if host else node_0
+        self._find_host: Callable[[], str] = (lambda: host) if host else node_0
         self._store: PrefixStore | None = None
         self._checked = 0.0
 

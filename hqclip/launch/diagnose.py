@@ -17,13 +17,7 @@ MOST_PODS = 8  # of those in trouble that are asked for
 _TELLING = ("Unschedulable", "NotEnoughResources", "Pending", "QuotaReserved")  # of events that are no warnings
 _HARMLESS = (  # warnings that keep nothing from starting
     *("FailedToRetrieveImagePullSecret", "DNSConfigForming", "CheckLimitsForResolvConf", "MissingClusterDNS"),
-    *(
-        "Unhealthy",
-        "ProbeWarning",
-        "FailedToUpdateEndpoint",
-        "FailedToUpdateEndpointSlices",
-        "OwnerRefInvalidNamespace",
-    ),
+    *("Unhealthy", "ProbeWarning", "FailedToUpdateEndpoint", "FailedToUpdateEndpointSlices"),
 )
 _OVER = ("Scheduled", "SuccessfulCreate")  # what was said before them holds no more
 # Volcano's pod group says so of every job that it has not let in, and of every one that it is about to
@@ -42,9 +36,8 @@ def _reasons(cluster: Cluster, scheduler: Scheduler, body: Json, pods: list[PodR
     for pod in stuck[:1]:
         yield from _stuck_containers(cluster.get(CORE, "pods", pod.name) or {})
     yield from scheduler.queue_reasons(cluster, body)
-    makers = (
-        scheduler.makers(body) if len(pods) < scheduler.nodes(body) else []
-    )  # once all pods are there, their troubles are over
+    # once all pods are there, the troubles of those who make them are over
+    makers = scheduler.makers(body) if len(pods) < scheduler.nodes(body) else []
     for name in [*[pod.name for pod in pods if pod.waits][:1], *makers]:
         yield from _events(cluster, name)
 
@@ -59,9 +52,8 @@ def hopeless(cluster: Cluster, pods: Iterable[PodRow]) -> str:
 
 def killed(cluster: Cluster, pods: Iterable[PodRow]) -> str:
     """A container that ended without a chance to say why: by the kernel for its memory, or from outside."""
-    for pod in [pod for pod in pods if pod.is_troubled and pod.status.removeprefix("Init:") not in HOPELESS][
-        :MOST_PODS
-    ]:
+    ended = [pod for pod in pods if pod.is_troubled and pod.status.removeprefix("Init:") not in HOPELESS]
+    for pod in ended[:MOST_PODS]:
         full = cluster.get(CORE, "pods", pod.name) or {}
         for container in full.get("status", {}).get("containerStatuses", []):
             end = container.get("state", {}).get("terminated", {})

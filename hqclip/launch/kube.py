@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -113,7 +113,7 @@ class Cluster:
         except _Missing:
             return []
 
-    def table(self, api: str, plural: str, **query: str) -> tuple[list[Json], str]:
+    def table(self, api: str, plural: str, **query: str) -> tuple[Sequence[Json], str]:
         """A list as `kubectl get` shows it, one row an object, and the version of it from which `watch` goes on.
 
         A row has `cells` by the name of their column. It is a twentieth of the objects. Raises what `list` does.
@@ -125,14 +125,14 @@ class Cluster:
             dict(zip(names, row["cells"], strict=False)) for page in pages for row in page.get("rows") or []
         ], version
 
-    def watch(self, api: str, plural: str, version: str, **query: str) -> Iterator[tuple[str, list[Json], str]]:
+    def watch(self, api: str, plural: str, version: str, **query: str) -> Iterator[tuple[str, Sequence[Json], str]]:
         """What happens to the rows of a `table` from `version` on: ADDED, MODIFIED, DELETED or BOOKMARK, rows, version.
 
         Ends when the server ends it, which it does every few minutes. Nothing is tried again here: who watches knows
         how far it came. Raises `Expired`, `UnavailableError` when the connection breaks, and `AccessError`.
         """
         path = self._path(api, plural)
-        names: list[str] = []
+        names: Sequence[str] = ()
         further = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S)}
         asked = {**query, **further, "resourceVersion": version, "includeObject": "None"}
         for line in self._lines(path, asked, SILENT_S, TABLE):
@@ -149,10 +149,10 @@ class Cluster:
             rows = [dict(zip(names, row["cells"], strict=False)) for row in table.get("rows") or []]
             yield event["type"], rows, str(table.get("metadata", {}).get("resourceVersion", ""))
 
-    def _pages(self, path: str, query: Mapping[str, str], accept: str = PLAIN) -> list[Json]:
+    def _pages(self, path: str, query: Mapping[str, str], accept: str = PLAIN) -> Sequence[Json]:
         """All pages of a list; from the first again if they change under our hands."""
         token = ""
-        got: list[Json] = []
+        got = []
         while True:
             further = {"continue": token} if token else {}
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hqclip import log
 from hqclip.backoff import pause_s
@@ -79,7 +79,7 @@ class PodWatch:
                     log.warning("launch", f"the pods of {self._job} cannot be watched: {error}; asked again")
             self._wait(pause_s(tried, first_s=0.5, longest_s=30.0))
 
-    def _note(self, kind: str, rows: list[Json], version: str) -> None:
+    def _note(self, kind: str, rows: Sequence[Json], version: str) -> None:
         if kind == "BOOKMARK":
             rows = []
         with self._changed:

@@ -52,7 +52,8 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
 
 def _refuse_twice(cluster: Cluster, scheduler: Scheduler, name: str) -> None:
     """Raises `ConflictError` if another scheduler runs the job: both would write to the same places of the store."""
-    for other in (load(each) for each in KUBERNETES if each != scheduler.name):
+    others: list[Scheduler] = [load(each) for each in KUBERNETES if each != scheduler.name]
+    for other in others:
         with suppress(AccessError):  # who may not look at its jobs has none there
             there = cluster.get(*other.kind, name)
             if there is None or not there["metadata"].get("labels", {}).items() >= OURS.items():

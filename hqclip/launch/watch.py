@@ -88,7 +88,7 @@ class Watch:
         state = self._state(job, body, pods)
         follower.look(pods)
         self._has_run = self._has_run or running(pods) > 0
-        self._killed = killed(self._cluster, set(pods) - self._looked_at) or self._killed
+        self._killed = killed(self._cluster, [pod for pod in pods if pod not in self._looked_at]) or self._killed
         self._looked_at.update(pods)
         if state.phase in ENDED:
             return Outcome(replace(state, killed=self._killed) if state.phase == FAILED else state)
