@@ -25,7 +25,7 @@ SETTINGS = {"dataset": "datasets/0123456789abcdef/dataset.json", "run": "000001-
 IMAGE = "registry.example/hqclip/train@sha256:0123"
 PLURAL = {"volcano": "jobs", "jobset": "jobsets"}
 JOBS = r"/jobs(ets)?"  # of either kind
-CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
+CREATE, LOOK = JOBS + r"\?fieldValidation=Strict$", JOBS + r"/hqclip-[\w-]+$"
 PODS = r"/pods\?"
 
 

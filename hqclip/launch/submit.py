@@ -32,11 +32,11 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
     """
     scheduler: Scheduler = load(order.spec.scheduler)
     name = order.job.name
-    _refuse_twice(cluster, scheduler, name)
     give_up = time.monotonic() + GONE_S
     while time.monotonic() < give_up:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
+            _refuse_twice(cluster, scheduler, name)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
             except AlreadyExists:  # somebody was quicker, or this was done and the answer was lost
