@@ -129,7 +129,7 @@ MAX_ARG_STRLEN = 128 * 1024  # of Linux: bytes of one variable of the environmen
 
 
 def test_the_environment_of_many_nodes_stays_under_its_limit(scheduler: str) -> None:
-    body = rendered(scheduler, nodes=2000)
+    body = rendered(scheduler, settings={**TRAIN, "batch_size": 8000}, nodes=2000)
     longest = max(len(f"{name}={value}") for name, value in env(body).items())
     if scheduler == "volcano" and "svc" in body["spec"]["plugins"]:  # which no argument of 1.15 keeps from it
         name = body["metadata"]["name"]
