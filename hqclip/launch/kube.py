@@ -28,7 +28,7 @@ TIMEOUT = (10, 60)  # seconds: to connect, to answer
 AT_ONCE = (0.3, 0.5)
 PATIENCE_S = 120.0  # how long a call is tried again
 TELL_AT = 4  # tries after which it is said, a few seconds
-PAGE = "500"  # objects of a list that come at a time
+PAGE, ROWS = "500", "10000"  # objects of a list, and rows of a table, that come at a time
 WATCH_S = 300  # after which the server ends a watch, and it is asked for again
 SILENT_S = 90.0  # without a word a watch counts as broken: a bookmark comes every minute
 PLAIN, TABLE = "application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -118,7 +118,7 @@ class Cluster:
 
         A row has `cells` by the name of their column. It is a twentieth of the objects. Raises what `list` does.
         """
-        pages = self._pages(self._path(api, plural), {**query, "includeObject": "None"}, TABLE)
+        pages = self._pages(self._path(api, plural), {**query, "includeObject": "None", "limit": ROWS}, TABLE)
         names = _columns(pages[0])
         version = str(pages[0].get("metadata", {}).get("resourceVersion", ""))
         return [
@@ -152,15 +152,15 @@ class Cluster:
     def _pages(self, path: str, query: Mapping[str, str], accept: str = PLAIN) -> Sequence[Json]:
         """All pages of a list; from the first again if they change under our hands."""
         token = ""
-        got = []
+        got: Sequence[Json] = ()
         while True:
             further = {"continue": token} if token else {}
             try:
-                page = self._json("GET", path, query={**query, "limit": PAGE, **further}, accept=accept)
+                page = self._json("GET", path, query={"limit": PAGE, **query, **further}, accept=accept)
             except Expired:
-                token, got = "", []
+                token, got = "", ()
                 continue
-            got.append(page)
+            got = [*got, page]
             token = page.get("metadata", {}).get("continue", "")
             if not token:
                 return got
