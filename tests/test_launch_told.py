@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from hqclip import progress
-from hqclip.errors import ConflictError, HQClipError, UnavailableError
+from hqclip.errors import ConfigError, ConflictError, HQClipError, UnavailableError
 from hqclip.launch import attempts, watch
 from hqclip.launch.config import JobsListConfig
 from hqclip.launch.diagnose import why_pending
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
+from hqclip.launch.job import folder
 from hqclip.launch.jobs import list_jobs
 from hqclip.launch.kube import connect
 from hqclip.launch.pods import job_pods
@@ -184,9 +185,13 @@ def test_restarts_go_on_counting_when_kueue_preempts(
             cluster.delete("pods", pod)
         cluster.set_status("jobs.batch", f"{pods.name}-node-0", {"active": 0})
 
+    def end() -> None:
+        pods.store.write(f"{folder(pods.key)}/result.json", b"{}")
+        pods.phase("Completed")
+
     begun: list[attempts.Attempt] = []
     stopped = ExitStatus(exit_code=TERMINATED, message="asked to stop from outside")
-    looks = iter([lambda: begin(0), preempt, lambda: begin(1), preempt, lambda: begin(2), lambda: pods.succeed()])
+    looks = iter([lambda: begin(0), preempt, lambda: begin(1), preempt, lambda: begin(2), end])
     original = watch.Watch._report
     done: list[str] = []
 
@@ -265,10 +270,34 @@ def test_an_older_jobset_is_refused_and_what_is_needed_is_said(tmp_path: Path, m
     with FakeCluster(lacks=["onJobFailureMessagePatterns"]) as old:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "old", old.url)))
         for dry_run in (True, False):
-            with pytest.raises(HQClipError, match="JobSet 0.10 or newer is needed, what is installed is older") as told:
+            with pytest.raises(
+                HQClipError, match="JobSet 0.10 or newer is needed, and what is installed here is older"
+            ) as told:
                 create(connect(), load("jobset"), rendered("jobset"), dry_run=dry_run)
             assert told.value.exit_code == 64
         assert old.names("jobsets") == []
+
+
+@pytest.mark.parametrize("mode", ["preferred", "required"])
+def test_a_topology_that_volcano_would_pass_over_is_refused_if_it_is_required(
+    cluster: FakeCluster, pods: Pods, tmp_path: Path, mode: str
+) -> None:
+    if mode == "required":
+        with pytest.raises(ConfigError, match="topology is required, and this cluster has no HyperNodes.*preferred"):
+            launch(spec(tmp_path, "volcano", topology="2", topology_mode=mode), "train", settings(tmp_path))
+        assert cluster.names("jobs") == []
+        cluster.add("hypernodes", {"metadata": {"name": "rack-0"}, "spec": {"tier": 1}})
+    left(cluster, pods, tmp_path, topology="2", topology_mode=mode)
+
+
+def test_who_may_not_look_for_the_topology_is_told_what_volcano_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    with FakeCluster(rules=rules) as strict:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "strict", strict.url)))
+        left(strict, Pods(strict, str(tmp_path / "store"), "volcano"), tmp_path, topology="2", topology_mode="required")
+    assert "Volcano keeps to a required topology only where there are HyperNodes" in capsys.readouterr().err
 
 
 def test_warnings_of_the_server_are_shown(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,13 @@ class Cluster:
         except _Missing:
             return []
 
+    def everywhere(self, api: str, plural: str) -> Sequence[Json]:
+        """All objects of a kind that is of no namespace; none if they are not served."""
+        try:
+            return [item for page in self._pages(f"/apis/{api}/{plural}", {}) for item in page.get("items", [])]
+        except _Missing:
+            return []
+
     def table(self, api: str, plural: str, **query: str) -> tuple[Sequence[Json], str]:
         """A list as `kubectl get` shows it, one row an object, and the version of it from which `watch` goes on.
 

@@ -37,6 +37,7 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
             _refuse_twice(cluster, scheduler, name)
+            scheduler.check(cluster, order.spec)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
             except AlreadyExists:  # somebody was quicker, or this was done and the answer was lost

@@ -57,6 +57,7 @@ RESOURCES = (  # where a plural is in here twice, the short name means the first
     Resource("batch.volcano.sh", "v1alpha1", "jobs", "Job"),
     Resource("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup"),
     Resource("scheduling.volcano.sh", "v1beta1", "queues", "Queue", namespaced=False),
+    Resource("topology.volcano.sh", "v1alpha1", "hypernodes", "HyperNode", namespaced=False),
     Resource("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet"),
     Resource("kueue.x-k8s.io", "v1beta2", "localqueues", "LocalQueue", older=("v1beta1",)),
     Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", older=("v1beta1",)),

@@ -71,6 +71,9 @@ class JobSet(Scheduler):
             body["spec"]["suspend"] = True  # Kueue lets it go when there is room
         return apply_patches("job", body, read_patches(spec.patches)[0])
 
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Kueue says so itself."""
+
     def state(self, cluster: Cluster, body: Json) -> State:
         """From the conditions Completed, Failed and Suspended, and the pods that its one Job counts as ready."""
         status = body.get("status", {})

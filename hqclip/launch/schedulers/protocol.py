@@ -52,6 +52,9 @@ class Scheduler(Protocol):
     def render(self, spec: LaunchSpec, job: Job) -> Json:
         """The object that is created, with its patches."""
 
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Raises `ConfigError` for a wish that this cluster would pass over in silence."""
+
     def state(self, cluster: Cluster, body: Json) -> State:
         """What the controller says of a job, by its object."""
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hqclip import log
+from hqclip.errors import AccessError, ConfigError
 from hqclip.launch.exit_status import STOPPED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from hqclip.launch.kube import Cluster
 
 TASK = "node"
+HYPERNODES = ("topology.volcano.sh/v1alpha1", "hypernodes")
 PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
 _PHASES = {
     "Pending": PENDING,
@@ -96,6 +99,23 @@ class Volcano(Scheduler):
             mode = "hard" if spec.topology_mode == "required" else "soft"
             body["spec"]["networkTopology"] = {"mode": mode, "highestTierAllowed": int(spec.topology)}
         return apply_patches("job", body, read_patches(spec.patches)[0])
+
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Where nobody has described the network it runs a gang anywhere, required or not."""
+        if not spec.topology or spec.topology_mode != "required":
+            return
+        try:
+            described = cluster.everywhere(*HYPERNODES)
+        except AccessError:
+            log.warning(
+                "launch", "Volcano keeps to a required topology only where there are HyperNodes; who may, looks"
+            )
+            return
+        if not described:
+            raise ConfigError(
+                "topology is required, and this cluster has no HyperNodes, without which Volcano runs pods anywhere: "
+                "describe the network with them, or give --topology-mode preferred"
+            )
 
     def state(self, cluster: Cluster, body: Json) -> State:  # noqa: ARG002 - all of it is in the object
         """A phase that we do not know counts as running: the controller goes on, and so do we."""
