@@ -16,11 +16,11 @@ LOG_EVERY_S = 10.0
 
 
 class Progress:
-    """Counts up to `total` things of a kind while entered."""
+    """Counts from `done` up to `total` things of a kind while entered."""
 
-    def __init__(self, stage: str, total: int, unit: str) -> None:
+    def __init__(self, stage: str, total: int, unit: str, *, done: int = 0) -> None:
         self._stage, self._total, self._unit = stage, total, unit
-        self._done = 0
+        self._done = self._before = done
         self._start = self._logged = monotonic()
         self._bar = self._new_bar() if sys.stderr.isatty() and log.is_shown() else None
 
@@ -29,7 +29,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         bar = Bar(console=Console(stderr=True), transient=True)
-        self._task = bar.add_task(self._stage, total=self._total)
+        self._task = bar.add_task(self._stage, total=self._total, completed=self._done)
         return bar
 
     def __enter__(self) -> Progress:
@@ -54,5 +54,5 @@ class Progress:
 
     def _say(self) -> None:
         self._logged = monotonic()
-        rate = self._done / max(self._logged - self._start, 1e-9)
+        rate = (self._done - self._before) / max(self._logged - self._start, 1e-9)
         log.info(self._stage, f"{self._done} of {self._total} {self._unit}, {rate:.0f}/s")

@@ -27,7 +27,7 @@ IMAGE = "registry.example/hqclip/train@sha256:0123"
 PLURAL = {"volcano": "jobs", "jobset": "jobsets"}
 JOBS = r"/jobs(ets)?"  # of either kind
 PATIENCE_S = 60.0
-CREATE, LOOK = JOBS + r"$", JOBS + r"/hqclip-[\w-]+$"
+CREATE, LOOK = JOBS + r"\?fieldValidation=Strict$", JOBS + r"/hqclip-[\w-]+$"
 PODS = r"/pods\?"
 
 

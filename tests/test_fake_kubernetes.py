@@ -221,9 +221,34 @@ def test_what_has_another_shape_is_refused_with_causes(client: Client) -> None:
 def test_unknown_keys_are_refused_down_to_the_pod(client: Client) -> None:
     body = job()
     body["spec"]["tasks"][0]["template"]["spec"]["tolerations"] = [{"keyy": "gpu"}]
-    code, told = refusal(lambda: client.create(body))
+    code, told = refusal(lambda: client.create(body, field_validation="Strict"))
     assert (code, told["reason"]) == (400, "BadRequest")
     assert 'unknown field "spec.tasks[0].template.spec.tolerations[0].keyy"' in told["message"]
+
+
+def test_who_does_not_ask_for_strictness_loses_unknown_keys_with_a_warning(client: Client) -> None:
+    body = job()
+    body["spec"]["tasks"][0]["template"]["spec"]["tolerations"] = [{"keyy": "gpu", "operator": "Exists"}]
+    answer = client.raw("POST", "/apis/batch.volcano.sh/v1alpha1/namespaces/training/jobs", body)
+    told = '299 - "unknown field \\"spec.tasks[0].template.spec.tolerations[0].keyy\\""'
+    assert (answer.status, answer.headers["Warning"]) == (201, told)
+    assert client.get()["spec"]["tasks"][0]["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_an_older_version_does_not_know_all_fields() -> None:
+    with FakeCluster(lacks=["maxRetry"]) as cluster:
+        client = Client(cluster)
+        code, told = refusal(lambda: client.create(job(maxRetry=2), field_validation="Strict"))
+        assert code == 400 and 'unknown field "spec.maxRetry"' in told["message"]
+        assert client.create(job(maxRetry=2))["spec"]["maxRetry"] == 3, "which is the default"
+
+
+def test_versions_of_a_group_are_told_and_the_deprecated_one_warns(client: Client) -> None:
+    group = client.raw("GET", "/apis/kueue.x-k8s.io").json()
+    assert group["preferredVersion"]["groupVersion"] == "kueue.x-k8s.io/v1beta2"
+    path = "/apis/kueue.x-k8s.io/{}/namespaces/training/workloads"
+    assert "Warning" not in client.raw("GET", path.format("v1beta2")).headers
+    assert "v1beta1 Workload is deprecated" in client.raw("GET", path.format("v1beta1")).headers["Warning"]
 
 
 def test_the_schemas_know_quantities_and_lists_with_keys() -> None:
@@ -323,7 +348,7 @@ def test_every_request_is_known_by_the_right_it_needs(cluster: FakeCluster, clie
     cluster.start_pods("train", 1)
     client.log("train-node-0").drain_conn()
     client.raw("GET", "/apis/batch.volcano.sh/v1alpha1/namespaces/training/jobs/train/status").drain_conn()
-    client.raw("GET", "/api/v1/namespaces/training/events", watch="true").drain_conn()
+    client.raw("GET", "/api/v1/namespaces/training/events", watch="true", timeoutSeconds="0.1").drain_conn()
     client.delete()
     client.custom.delete_collection_namespaced_custom_object(*VOLCANO)
     verbs = ("create", "list", "get", "delete", "deletecollection")

@@ -36,7 +36,7 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
         cluster.log(names[0], "step 1", "step 2")
 
     cluster.then("GET", PODS, work)
-    cluster.then("GET", PODS, lambda: pods.succeed(model="runs/000001-hqclip/model"), skip=3)
+    cluster.then("GET", "/log", lambda: pods.succeed(model="runs/000001-hqclip/model"))
     told: list[Any] = []
     result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path), tell=told.append)
     assert told == [
@@ -147,8 +147,8 @@ def test_of_two_launchers_the_slower_follows_the_job_of_the_quicker(
 ) -> None:
     body: list[dict[str, Any]] = []
     lost = cluster.commit_then_drop("POST", CREATE)  # the other one's POST: it arrived, and this one's is refused
-    cluster.then("GET", LOOK, lambda: body.append(pods.job), skip=1)
-    cluster.then("GET", LOOK, lambda: (pods.start(), pods.succeed(model="m")), skip=2)
+    cluster.then("GET", LOOK, lambda: body.append(pods.job), skip=2)
+    cluster.then("GET", LOOK, lambda: (pods.start(), pods.succeed(model="m")), skip=3)
     assert launch(spec(tmp_path, scheduler), "train", settings(tmp_path))["model"] == "m"
     assert lost.fired == 1 and len(cluster.names(PLURAL[scheduler])) == 1
     assert body[0]["metadata"]["annotations"]["hqclip/key"] == pods.key

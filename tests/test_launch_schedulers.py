@@ -62,7 +62,7 @@ def test_each_scheduler_knows_all_that_is_asked_of_one(scheduler: str) -> None:
     fields = [
         item["valueFrom"]["fieldRef"]["fieldPath"] for item in rendering.worker(body)["env"] if "valueFrom" in item
     ]
-    assert f"metadata.annotations['{loaded.node_annotation}']" in fields
+    assert f"metadata.annotations['{loaded.node_label}']" in fields
 
 
 def test_machines_are_planned_and_objects_rendered_without_the_kubernetes_client(scheduler: str) -> None:

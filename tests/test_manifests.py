@@ -27,7 +27,7 @@ from hqclip.launch.spec import LaunchSpec
 from tests import crd_schemas
 from tests.fakes.kubernetes import FakeCluster
 from tests.jobs import Jobs
-from tests.launching import IMAGE, PLURAL, SETTINGS, Pods, write_kubeconfig
+from tests.launching import CREATE, IMAGE, PLURAL, SETTINGS, Pods, write_kubeconfig
 from tests.rendering import Json, rendered, template
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -343,19 +343,19 @@ def _launches(cluster: FakeCluster, scheduler: str, uri: str, capsys: pytest.Cap
         assert pods.job["metadata"]["ownerReferences"][0]["name"] == "refine-x7"
         cluster.log(pods.start()[0], "step 1")
 
-    cluster.then("POST", f"/{plural}$", wait)
+    cluster.then("POST", CREATE, wait)
     with pytest.raises(UnavailableError, match="16 GPUs short"):
         go(pending_timeout_s=0.1)
     assert cluster.names(plural) == []
 
-    cluster.then("POST", f"/{plural}$", work)
+    cluster.then("POST", CREATE, work)
     cluster.then("GET", "/log", lambda: pods.succeed(model="m"))
     assert go()["model"] == go()["model"] == "m"
     said = capsys.readouterr().err
     assert "step 1\n" in said and "is there already (succeeded)" in said
     cluster.delete(plural, pods.name)
 
-    cluster.then("POST", f"/{plural}$", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    cluster.then("POST", CREATE, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(TerminatedError, match="stopped, and .* with it"):
         go()
     assert cluster.names(plural) == []
@@ -370,9 +370,12 @@ def test_an_operator_may_list_read_and_cancel_and_nothing_more(
         running = [jobs.add("000002-runs", launch_id="run-7") for jobs in left.values()]
         cluster.podgroup(waiting[0], "Pending", [{"type": "Unschedulable", "status": "True", "message": "no podgroup"}])
         cluster.workload(waiting[1], [{"type": "QuotaReserved", "status": "False", "message": "no workload"}])
+        stuck = left["volcano"].add("000003-stuck", phase="pending")
+        cluster.start_pods(stuck, phase="Pending", waiting="ErrImagePull")
         assert main(["jobs", "list"]) == 0
         listed = capsys.readouterr().out
-        assert all(word in listed for word in (*waiting, *running, "no podgroup", "no workload"))
+        assert all(word in listed for word in (*waiting, *running, "no podgroup", "no workload", "ErrImagePull"))
+        cluster.delete("jobs", stuck)
         for pod in cluster.names("pods"):
             cluster.log(pod, "step 1")
         for name in running:

@@ -87,8 +87,27 @@ def test_a_node_notices_when_node_0_is_gone(endpoint: str, monkeypatch: pytest.M
             node_1.num_nodes_waiting()
 
 
-@pytest.mark.parametrize("endpoint", ["", "node-0", ":29500", "node-0:http"])
+@pytest.mark.parametrize("endpoint", ["", "node-0", "29500", "node-0:http"])
 def test_an_endpoint_that_is_none_is_refused(endpoint: str):
     with pytest.raises(ConfigError, match="give host:port of node 0") as fault:
         split_endpoint(endpoint)
     assert isinstance(fault.value, HQClipError)
+
+
+def test_node_0_is_asked_for_where_its_pod_has_no_name(endpoint: str):
+    host, port = split_endpoint(endpoint)
+    said = ["", OSError("the store is away"), "127.0.0.9", host]  # not begun, unknown, of an attempt before, there
+
+    def node_0() -> str:
+        answer = said.pop(0) if len(said) > 1 else said[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    late = Rendezvous("run", f":{port}", 1, 2, PATIENCE_S, node_0=node_0)
+    thread, found = aside(late.next_rendezvous)
+    first = come(endpoint, 0).next_rendezvous()
+    thread.join(PATIENCE_S)
+    assert [info.rank for info in (first, *found)] == [0, 1]
+    with pytest.raises(UnavailableError, match=r"node 0 at :\d+ did not answer for 0 s: it has not begun"):
+        Rendezvous("run", f":{port}", 1, 2, 0.2, node_0=str).next_rendezvous()

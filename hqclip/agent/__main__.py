@@ -10,7 +10,8 @@ It starts the ranks of its node and turns their end into an exit code that a sch
     69   node 0 or the store did not answer
     1    anything else
 
-Environment: HQCLIP_NODE (number of this node), HQCLIP_RENDEZVOUS (host:port of node 0, for a gang of several nodes),
+Environment: HQCLIP_NODE (number of this node), HQCLIP_RENDEZVOUS (host:port of node 0, for a gang of several nodes, or
+:port where node 0 writes its HQCLIP_POD_IP into the store),
 HQCLIP_ATTEMPT, HQCLIP_POD, HQCLIP_TERMINATION_LOG, HQCLIP_PARENT (process id of a launcher that started it; all may be
 missing).
 """

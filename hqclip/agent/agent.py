@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hqclip import log
+from hqclip.agent.address import read_address, write_address
 from hqclip.agent.environment import take_over
 from hqclip.agent.exit_agreement import ExitAgreement, publish
 from hqclip.agent.gang import run_gang
@@ -106,7 +108,9 @@ class Agent:
         attempts.refuse_crash_loop(self._store, self._key, begun.node, job.no_progress_attempts, begun.progress)
         if job.environment_script:
             take_over(job.environment_script)
-        os.environ.update({AGENT_NAME: begun.name, AGENT_PID: str(os.getpid())})
+        # what a scheduler counts begins anew when Kueue preempts: the ranks are told how often this node has begun
+        attempt = str(begun.number - 1)
+        os.environ.update({AGENT_NAME: begun.name, AGENT_PID: str(os.getpid()), "HQCLIP_ATTEMPT": attempt})
         together = job.shape == GANG and job.nodes > 1
         restarts = 0 if together else job.restarts_in_place  # the rendezvous is of all nodes
         for turn in itertools.count():
@@ -122,7 +126,11 @@ class Agent:
         job, node = self._job, self.begun.node
         if job.shape != GANG:
             return run_replica(node, self._command, job.shutdown_s)
-        return run_gang(job, node, f"{job.name}-{self.begun.attempt}-{turn}", self._command, self._stop)
+        run_id = f"{job.name}-{self.begun.attempt}-{turn}"
+        if node == 0 and os.environ.get("HQCLIP_RENDEZVOUS", "").startswith(":"):
+            write_address(self._store, self._key, os.environ.get("HQCLIP_POD_IP", ""))
+        node_0 = partial(read_address, self._store, self._key)
+        return run_gang(job, node, run_id, self._command, self._stop, node_0)
 
     def _agree(self, exit_status: ExitStatus) -> ExitStatus:
         """The end that all agents of the gang have: a permanent one if one of them has it, or that nobody waits."""

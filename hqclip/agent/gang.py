@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,12 @@ FOREVER_S = 7 * 86400
 THREADS, GRACE = "OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
 
-def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Stop) -> ExitStatus:
+def run_gang(
+    job: Job, node: int, run_id: str, command: Sequence[str], stop: Stop, node_0: Callable[[], str]
+) -> ExitStatus:
     """Start `nproc` ranks of `python {command}`, together with those of the other nodes; how that ended.
+
+    `node_0` finds the address of node 0, where the environment has only its port.
 
     Raises `Halt` once the ranks have ended because of it, and `UnavailableError` if the rendezvous fails.
     """
@@ -45,7 +49,7 @@ def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Sto
     with tempfile.TemporaryDirectory(prefix="hqclip-") as folder:
         try:
             stop.breaks_in = lambda: SignalException("asked to stop", signal.SIGTERM)  # as torchrun's own handler does
-            elastic_launch(_config(job, node, run_id, folder), sys.executable)(*command)
+            elastic_launch(_config(job, node, run_id, folder, node_0), sys.executable)(*command)
         except SignalException:
             cause = broke_first(end for end in left_behind(Path(folder)) if end.timestamp < stop.asked_at)
             if cause is None:
@@ -60,7 +64,7 @@ def run_gang(job: Job, node: int, run_id: str, command: Sequence[str], stop: Sto
     return ExitStatus(exit_code=0)
 
 
-def _config(job: Job, node: int, run_id: str, folder: str) -> LaunchConfig:
+def _config(job: Job, node: int, run_id: str, folder: str, node_0: Callable[[], str]) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -74,7 +78,7 @@ def _config(job: Job, node: int, run_id: str, folder: str) -> LaunchConfig:
         role="rank",
         rdzv_backend=BACKEND,
         rdzv_endpoint=os.environ.get("HQCLIP_RENDEZVOUS", "") if job.nodes > 1 else "localhost:0",
-        rdzv_configs={"node": node, "timeout": _seconds(job.rendezvous_timeout_s)},
+        rdzv_configs={"node": node, "timeout": _seconds(job.rendezvous_timeout_s), "node_0": node_0},
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=folder, tee=Std.ALL),
         log_line_prefix_template="[${rank}] ",

@@ -6,8 +6,10 @@ cannot be interrupted while it waits. Here node 0 has rank 0, SIGTERM counts at 
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]  # so documented
@@ -19,21 +21,36 @@ from torch.distributed.elastic.rendezvous import (
     rendezvous_handler_registry,
 )
 
-from hqclip.errors import ConfigError, UnavailableError
+from hqclip.backoff import pause_s
+from hqclip.errors import ConfigError, HQClipError, UnavailableError
 
 BACKEND = "hqclip"
 STORE_S = 60  # that one question to the store may take
-RETRY_S = 0.5  # between two tries to connect, or looks at who has joined
+RETRY_S = 0.5  # between two looks at who has joined; between two tries to connect at first, and
+LONGEST_S = 5.0  # at last: thousands may wait for one
 CHECK_S = 5.0  # between two looks whether node 0 is still there
 
 
 class Rendezvous(RendezvousHandler):
-    """That of `nodes` agents at `host:port` as `node` sees it. Port 0, for a single node, is any free one."""
+    """That of `nodes` agents at `host:port` as `node` sees it. Port 0, for a single node, is any free one.
 
-    def __init__(self, run_id: str, endpoint: str, node: int, nodes: int, timeout_s: float) -> None:
+    Of an endpoint `:port`, `node_0` is asked for the host before each try; it is empty while node 0 has not begun.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        endpoint: str,
+        node: int,
+        nodes: int,
+        timeout_s: float,
+        *,
+        node_0: Callable[[], str] = str,
+    ) -> None:
         self._run_id, self._node, self._nodes, self._timeout_s = run_id, node, nodes, timeout_s
         host, self._port = split_endpoint(endpoint)
         self._host = host if node else "localhost"  # node 0 may not know its own name yet
+        self._find_host: Callable[[], str] = (lambda: host) if host else node_0
         self._store: PrefixStore | None = None
         self._checked = 0.0
 
@@ -83,15 +100,18 @@ class Rendezvous(RendezvousHandler):
 
     def _wait_for_node_0(self, end: float) -> None:
         """Until node 0 has a name and answers: its pod may start minutes later."""
-        while True:
+        for tried in itertools.count():
             try:
+                self._host = self._find_host()
+                if not self._host:
+                    raise OSError("it has not begun")
                 socket.create_connection((self._host, self._port), timeout=10).close()
                 return
-            except OSError as error:
+            except (OSError, ValueError, HQClipError) as error:  # the store may be away, or half a record be there
                 if time.monotonic() > end:
                     where = f"node 0 at {self._host}:{self._port}"
                     raise UnavailableError(f"{where} did not answer for {self._timeout_s:.0f} s: {error}") from error
-            time.sleep(RETRY_S)
+            time.sleep(pause_s(tried, first_s=RETRY_S, longest_s=LONGEST_S))
 
     def get_backend(self) -> str:
         """Its name in torch's registry."""
@@ -119,10 +139,10 @@ class Rendezvous(RendezvousHandler):
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """`host:port` as two. Raises `ConfigError`."""
-    host, _, port = endpoint.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f"HQCLIP_RENDEZVOUS is {endpoint!r}; give host:port of node 0")
+    """`host:port` as two, `:port` with an empty host. Raises `ConfigError`."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ConfigError(f"HQCLIP_RENDEZVOUS is {endpoint!r}; give host:port of node 0, or :port")
     return host.strip("[]"), int(port)
 
 
@@ -133,7 +153,8 @@ def register() -> None:
 
 def _made(parameters: RendezvousParameters) -> RendezvousHandler:
     node, timeout_s = int(parameters.get("node")), float(parameters.get("timeout"))
-    return Rendezvous(parameters.run_id, parameters.endpoint, node, parameters.max_nodes, timeout_s)
+    node_0 = parameters.get("node_0")
+    return Rendezvous(parameters.run_id, parameters.endpoint, node, parameters.max_nodes, timeout_s, node_0=node_0)
 
 
 def _joined(node: int) -> str:

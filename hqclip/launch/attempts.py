@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.errors import ConflictError, CrashLoopError, DataError, UnavailableError
-from hqclip.launch.exit_status import ExitStatus, broke_first
+from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus, broke_first
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
@@ -44,7 +44,7 @@ class Attempt:
 
 def begin(store: Store, key: str, *, node: int, attempt: str, pod: str, progress: str) -> Attempt:
     """Write that an agent of this node begins, under the next free number."""
-    number = 1 + max((number for _, number, _ in _names(store, key, node)), default=0)
+    number = 1 + count_begun(store, key, node)
     now = time.time()
     said = {"node": node, "attempt": attempt, "pod": pod, "time": now, "progress": progress}
     while True:
@@ -119,6 +119,11 @@ def _in_vain(exit_status: ExitStatus) -> bool:
     return exit_status.exit_code == UnavailableError.exit_code and exit_status.rank is None
 
 
+def count_begun(store: Store, key: str, node: int) -> int:
+    """How many agents of a node have begun."""
+    return max((number for _, number, _ in _names(store, key, node)), default=0)
+
+
 def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attempt]:
     """All of a job, or those of a node, by number and then by node. Raises `DataError`."""
     names = _names(store, key, node)
@@ -131,6 +136,15 @@ def read_attempts(store: Store, key: str, node: int | None = None) -> list[Attem
 
     with ThreadPoolExecutor(READERS) as pool:  # of a thousand replicas one after the other, it would take minutes
         return list(pool.map(read, begun))
+
+
+def ran_before_s(store: Store, key: str) -> float:
+    """Seconds that node 0 has run so far in all its attempts; of one that was killed none are known."""
+    attempts = read_attempts(store, key, 0)
+    seconds = sum(attempt.seconds for attempt in attempts)
+    if attempts and attempts[-1].exit_status is None:
+        seconds += max(0.0, time.time() - attempts[-1].begun)
+    return seconds
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:
@@ -151,6 +165,18 @@ def root_cause(attempts: list[Attempt]) -> Attempt | None:
         if cause is not None:
             return next(attempt for attempt in group if attempt.exit_status is cause)
     return None
+
+
+def last_stop(attempts: list[Attempt]) -> ExitStatus | None:
+    """Of the newest attempt, the end of an agent that was stopped from outside, the first; None if none was.
+
+    That nobody watches any more stands over SIGTERM, and those who only followed another agent over none.
+    """
+    newest = max((attempt.number for attempt in attempts), default=0)
+    ends = [a.exit_status for a in attempts if a.number == newest and a.exit_status is not None]
+    stops = [end for end in ends if end.exit_code in (STOPPED, TERMINATED)]
+    followed = "ends as agent "
+    return min(stops, key=lambda e: (e.exit_code != STOPPED, e.message.startswith(followed), e.timestamp), default=None)
 
 
 def _names(store: Store, key: str, node: int | None) -> list[tuple[int, int, bool]]:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from hqclip import log
 from hqclip.errors import AccessError, HQClipError
 from hqclip.launch.job import KEPT_BYTES, logs_folder
-from hqclip.launch.kube import Cluster
+from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.patches import Json
 from hqclip.launch.pod_template import CONTAINER
-from hqclip.launch.pods import READABLE, is_over, phase
+from hqclip.launch.pods import READABLE, PodRow, is_over, phase
 from hqclip.store import Store
 
 MOST_PODS = 64  # followed at a time
@@ -29,19 +29,24 @@ class Follower:
     def __init__(self, cluster: Cluster, store: Store, key: str, *, whose: str) -> None:
         self._cluster, self._store, self._key = cluster, store, key
         self._all, self._none = whose == "all", whose == "none"
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: dict[str, threading.Thread] = {}  # by uid of the pod
+        self._seen: set[PodRow] = set()
         self._ended, self._stopped = threading.Event(), threading.Event()
 
-    def look(self, pods: list[tuple[int, Json]]) -> None:
-        """Follow the pods that are new: node number and pod."""
-        for node, pod in pods:
-            uid = pod["metadata"]["uid"]
-            wanted = not self._none and (self._all or node == 0)
+    def look(self, pods: list[PodRow]) -> None:
+        """Follow the pods that are new."""
+        for row in pods:
             alive = sum(thread.is_alive() for thread in self._threads.values())
-            if wanted and uid not in self._threads and phase(pod) in READABLE and alive < MOST_PODS:
-                thread = threading.Thread(target=self._follow, args=(node, pod), name=f"log-{node}", daemon=True)
-                self._threads[uid] = thread
-                thread.start()
+            wanted = not self._none and (self._all or row.node == 0) and not row.waits
+            if not wanted or row in self._seen or alive >= MOST_PODS:
+                continue
+            self._seen.add(row)
+            pod = self._cluster.get(CORE, "pods", row.name)
+            if pod is None or phase(pod) not in READABLE or pod["metadata"]["uid"] in self._threads:
+                continue
+            thread = threading.Thread(target=self._follow, args=(row.node, pod), name=f"log-{row.node}", daemon=True)
+            self._threads[pod["metadata"]["uid"]] = thread
+            thread.start()
 
     def finish(self, seconds: float = 5.0) -> None:
         """The job has ended: let the threads read to the end, all together for so long."""

@@ -6,6 +6,7 @@ job.json                     what to run: written by the launcher before anythin
 lease.json                   rewritten by the launcher while it watches; workers stop when it no longer changes
 attempts/{node}-{n}.json     one beginning of one agent: node, attempt, pod, progress then
 attempts/{node}-{n}.end.json how it ended: exit code, the rank that broke first, its traceback, progress then
+node-0.json                  where node 0 of a gang is, if its pods have no names: written when it begins
 verdicts/{node}-{n}.json     an end that was permanent, or the launcher gone: the other agents of a gang share its code
 logs/{node}-*.txt            the end of what a pod, or an attempt on this machine, printed
 result.json                  what the stage said: written by rank 0, or by the replica that finished last

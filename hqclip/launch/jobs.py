@@ -27,7 +27,8 @@ def _row(cluster: Cluster, scheduler: Scheduler, body: Json) -> dict[str, Any]:
     state = scheduler.state(cluster, body)
     name, labels = body["metadata"]["name"], body["metadata"].get("labels", {})
     pods = job_pods(cluster, scheduler, name)
-    why = why_pending(cluster, scheduler, body, pods) if state.phase in (PENDING, RESTARTING) else ""
+    waits = state.phase in (PENDING, RESTARTING) and not running(pods)
+    why = why_pending(cluster, scheduler, body, pods) if waits else ""
     return {
         "job": name,
         "scheduler": scheduler.name,

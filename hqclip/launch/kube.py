@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -27,6 +28,10 @@ TIMEOUT = (10, 60)  # seconds: to connect, to answer
 AT_ONCE = (0.3, 0.5)
 PATIENCE_S = 120.0  # how long a call is tried again
 TELL_AT = 4  # tries after which it is said, a few seconds
+PAGE, ROWS = "500", "10000"  # objects of a list, and rows of a table, that come at a time
+WATCH_S = 300  # after which the server ends a watch, and it is asked for again
+SILENT_S = 90.0  # without a word a watch counts as broken: a bookmark comes every minute
+PLAIN, TABLE = "application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"
 _TRANSIENT = (429, 500, 502, 503, 504)
 
 
@@ -42,6 +47,10 @@ class _Missing(MissingSoftwareError):
 
 class NotServed(_Missing):
     """No such kind of object."""
+
+
+class Expired(Exception):
+    """What was known of a list is too old to go on from: it is to be listed again."""
 
 
 class Cluster:
@@ -62,6 +71,7 @@ class Cluster:
     ) -> None:
         self.namespace = namespace
         self._api, self._patience_s, self._sleep = api, patience_s, sleep
+        self._served: dict[str, str] = {}  # by API group
 
     def elsewhere(self, namespace: str) -> Cluster:
         """The same cluster, another namespace."""
@@ -72,9 +82,22 @@ class Cluster:
         self._sleep(seconds)
 
     def create(self, api: str, plural: str, body: Json, *, dry_run: bool = False) -> Json:
-        """Create an object. Raises `AlreadyExists`, and `NotServed` if there is no such kind."""
-        query = {"dryRun": "All"} if dry_run else {}
+        """Create an object. Raises `AlreadyExists`, and `NotServed` if there is no such kind.
+
+        A field that the cluster does not know is refused, not dropped.
+        """
+        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         return self._json("POST", self._path(api, plural), query=query, body=body)
+
+    def newest(self, group: str) -> str:
+        """The version of an API group that the cluster prefers, with the group; empty if it serves none. Asked once."""
+        if group not in self._served:
+            try:
+                told = self._json("GET", f"/apis/{group}")
+                self._served[group] = str(told["preferredVersion"]["groupVersion"])
+            except _Missing:
+                return ""
+        return self._served[group]
 
     def get(self, api: str, plural: str, name: str) -> Json | None:
         """An object, None if it is not there (or such objects are not served)."""
@@ -85,21 +108,69 @@ class Cluster:
 
     def list(self, api: str, plural: str, **query: str) -> list[Json]:
         """Objects of the namespace, by `labelSelector` or `fieldSelector`, all pages; none if they are not served."""
-        found: list[Json] = []
-        token = ""
-        while True:
+        try:
+            return [item for page in self._pages(self._path(api, plural), query) for item in page.get("items", [])]
+        except _Missing:
+            return []
+
+    def everywhere(self, api: str, plural: str) -> Sequence[Json]:
+        """All objects of a kind that is of no namespace; none if they are not served."""
+        try:
+            return [item for page in self._pages(f"/apis/{api}/{plural}", {}) for item in page.get("items", [])]
+        except _Missing:
+            return []
+
+    def table(self, api: str, plural: str, **query: str) -> tuple[Sequence[Json], str]:
+        """A list as `kubectl get` shows it, one row an object, and the version of it from which `watch` goes on.
+
+        A row has `cells` by the name of their column. It is a twentieth of the objects. Raises what `list` does.
+        """
+        pages = self._pages(self._path(api, plural), {**query, "includeObject": "None", "limit": ROWS}, TABLE)
+        names = _columns(pages[0])
+        version = str(pages[0].get("metadata", {}).get("resourceVersion", ""))
+        return [
+            dict(zip(names, row["cells"], strict=False)) for page in pages for row in page.get("rows") or []
+        ], version
+
+    def watch(self, api: str, plural: str, version: str, **query: str) -> Iterator[tuple[str, Sequence[Json], str]]:
+        """What happens to the rows of a `table` from `version` on: ADDED, MODIFIED, DELETED or BOOKMARK, rows, version.
+
+        Ends when the server ends it, which it does every few minutes. Nothing is tried again here: who watches knows
+        how far it came. Raises `Expired`, `UnavailableError` when the connection breaks, and `AccessError`.
+        """
+        path = self._path(api, plural)
+        names: Sequence[str] = ()
+        further = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S)}
+        asked = {**query, **further, "resourceVersion": version, "includeObject": "None"}
+        for line in self._lines(path, asked, SILENT_S, TABLE):
             try:
-                further = {"continue": token} if token else {}
-                page = self._json("GET", self._path(api, plural), query={**query, "limit": "500", **further})
-            except _Missing:
-                return found
-            except _Expired:  # the pages changed under our hands
-                found, token = [], ""
+                event = json.loads(line)
+            except ValueError as error:
+                raise UnavailableError(f"the watch of {plural} broke off in the middle of a line") from error
+            table = event["object"]
+            if event["type"] == "ERROR":
+                if table.get("code") == 410:
+                    raise Expired(table.get("message", ""))
+                raise UnavailableError(f"the watch of {plural} ended: {harmless(str(table.get('message')))}")
+            names = _columns(table) or names
+            rows = [dict(zip(names, row["cells"], strict=False)) for row in table.get("rows") or []]
+            yield event["type"], rows, str(table.get("metadata", {}).get("resourceVersion", ""))
+
+    def _pages(self, path: str, query: Mapping[str, str], accept: str = PLAIN) -> Sequence[Json]:
+        """All pages of a list; from the first again if they change under our hands."""
+        token = ""
+        got: Sequence[Json] = ()
+        while True:
+            further = {"continue": token} if token else {}
+            try:
+                page = self._json("GET", path, query={"limit": PAGE, **query, **further}, accept=accept)
+            except Expired:
+                token, got = "", ()
                 continue
-            found += page.get("items", [])
+            got = [*got, page]
             token = page.get("metadata", {}).get("continue", "")
             if not token:
-                return found
+                return got
 
     def delete(self, api: str, plural: str, name: str, *, uid: str = "", at_once: bool = False) -> bool:
         """Delete an object and what it owns, in the background; False if it (or the one of `uid`) is not there.
@@ -129,21 +200,28 @@ class Cluster:
         and `UnavailableError` when the connection breaks; the piece of a line before that is left out.
         """
         path = self._path(CORE, "pods", pod) + "/log"
+        for line in self._lines(path, query, None):
+            yield line.decode(errors="replace")
+
+    def _lines(
+        self, path: str, query: Mapping[str, str], silent_s: float | None, accept: str = PLAIN
+    ) -> Iterator[bytes]:
+        """Whole lines as they come; the piece of one before a break is left out."""
         try:
-            response = self._call("GET", path, query, None, (TIMEOUT[0], None))
+            response = self._call("GET", path, query, None, (TIMEOUT[0], silent_s), accept)
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._fault(error, "GET", path) from error
         rest = b""
         try:
             for piece in response.stream(65536):
                 *lines, rest = (rest + piece).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
+                yield from lines
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnavailableError(f"the log of {pod} broke off: {error}") from error
+            raise UnavailableError(f"{path} broke off: {error}") from error
         finally:
             response.close()
         if rest:
-            yield rest.decode(errors="replace")
+            yield rest
 
     def _path(self, api: str, plural: str, name: str = "") -> str:
         root = f"/api/{api}" if api == CORE else f"/apis/{api}"
@@ -157,12 +235,13 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         once: bool = False,
+        accept: str = PLAIN,
     ) -> Json:
         give_up = time.monotonic() + self._patience_s
         attempt = 0
         while True:
             try:
-                response = self._call(method, path, query or {}, body, AT_ONCE if once else TIMEOUT)
+                response = self._call(method, path, query or {}, body, AT_ONCE if once else TIMEOUT, accept)
                 data = response.data
                 response.release_conn()
                 return cast(Json, json.loads(data or b"{}"))
@@ -171,15 +250,17 @@ class Cluster:
                 if once or wait is None or time.monotonic() + wait > give_up:
                     raise self._fault(error, method, path) from error
                 if attempt == TELL_AT:
-                    patience = f"asked for {self._patience_s:.0f} s"
-                    log.warning("launch", f"the Kubernetes API does not answer ({_first_line(error)}); {patience}")
+                    patience = f"it is asked for {self._patience_s:.0f} s"
+                    log.warning("launch", f"the Kubernetes API does not do it: {_said(error)}; {patience}")
                 self._sleep(wait)
                 attempt += 1
 
-    def _call(self, method: str, path: str, query: Mapping[str, str], body: Json | None, timeout: Any) -> Any:
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str], body: Json | None, timeout: Any, accept: str = PLAIN
+    ) -> Any:
         """The raw response. The client's own calls differ between its versions, and drop fields they do not know."""
         settings = self._api.configuration
-        headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": "application/json"}
         headers |= {told["key"]: told["value"] for told in settings.auth_settings().values()}
         connecting, reading = timeout
         response = self._api.rest_client.pool_manager.request(
@@ -195,6 +276,9 @@ class Cluster:
             error = ApiException(status=response.status, reason=response.reason)
             error.body, error.headers = response.data.decode(errors="replace"), response.headers
             raise error
+        if method == "POST":
+            for warning in _warnings(response.headers):
+                log.warning("launch", f"Kubernetes warns: {warning}")
         return response
 
     def _fault(self, error: Exception, method: str, path: str) -> Exception:
@@ -212,14 +296,28 @@ class Cluster:
         if error.status == 409 and (method != "POST" or _reason(error) == "AlreadyExists"):
             return AlreadyExists(said)
         if error.status == 410:
-            return _Expired(said)
+            return Expired(said)
         if error.status in (*_TRANSIENT, 409):
             return UnavailableError(f"the Kubernetes API gave no answer after retries ({method} {path}): {said}")
         return ConfigError(f"Kubernetes refuses {'the object' if method == 'POST' else 'this'}: {said}")
 
 
-class _Expired(Exception):
-    """The list that was being read page by page is too old."""
+def _columns(table: Json) -> list[str]:
+    """The names of its columns, which only the first of a watch tells."""
+    return [str(column["name"]) for column in table.get("columnDefinitions") or []]
+
+
+def _warnings(headers: Any) -> list[str]:
+    """The texts of RFC 7234 warnings, `299 - "unknown field"`: several come as several headers, or with commas."""
+    told = ", ".join(headers.getlist("Warning")) if hasattr(headers, "getlist") else str(headers.get("Warning", ""))
+    return [harmless(text.replace('\\"', '"')) for text in re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', told)]
+
+
+def _said(error: Exception) -> str:
+    """What the server says, else what became of the connection."""
+    if isinstance(error, ApiException) and error.status:
+        return f"{error.status}, {harmless(_message(error))}"
+    return _first_line(error)
 
 
 def _missing(said: str, path: str, namespace: str) -> HQClipError:

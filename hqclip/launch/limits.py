@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hqclip.errors import HQClipError, TimeLimitError, UnavailableError
-from hqclip.launch.attempts import progress_mark
+from hqclip.launch.attempts import progress_mark, ran_before_s
 from hqclip.launch.job import Job
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
@@ -14,19 +14,18 @@ LOOK_S = 5.0  # between two looks at the progress, each of which lists checkpoin
 
 
 class Limits:
-    """Those of one job, counted by whoever follows it from the first time that it runs."""
+    """Those of one job as a whole: the time that attempts before have run counts, whoever watched them."""
 
     def __init__(self, spec: LaunchSpec, job: Job, store: Store, clock: Callable[[], float]) -> None:
         self._spec, self._job, self._store, self._clock = spec, job, store, clock
-        self._begun: float | None = None
+        self._ran_s: float | None = None  # None until it runs
+        self._looked_s = clock()
         self._mark, self._moved, self._looked = "", clock(), -LOOK_S
 
     def exceeded(self, *, waits: bool = False) -> HQClipError | None:
         """The limit that has been passed, if one has; a job that waits for machines makes no progress meanwhile."""
         spec, job, now = self._spec, self._job, self._clock()
-        if self._begun is None and not waits:
-            self._begun = now
-        run_s = now - self._begun if self._begun is not None else 0.0
+        run_s = self._has_run_s(now, waits)
         if spec.running_timeout_s and run_s >= spec.running_timeout_s:
             return TimeLimitError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")
         if not spec.stall_timeout_s or not job.progress:
@@ -43,3 +42,14 @@ class Limits:
         return UnavailableError(
             f"{job.name} has written nothing below {job.progress} for {spec.stall_timeout_s:g} s (stall_timeout_s)"
         )
+
+    def _has_run_s(self, now: float, waits: bool) -> float:
+        """Seconds without those in which it waited for machines."""
+        since_s, self._looked_s = now - self._looked_s, now
+        if waits:
+            return self._ran_s or 0.0
+        if self._ran_s is None:
+            self._ran_s = ran_before_s(self._store, self._job.key)
+        else:
+            self._ran_s += since_s
+        return self._ran_s

@@ -24,6 +24,9 @@ HANGS = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3", "TORCH_NCCL_DUMP_ON_TIMEOUT": "
 class Place:
     """What a scheduler tells its pods: where node rank and attempt stand in their metadata, and where ranks meet.
 
+    `rendezvous` is host and port of node 0, or `:port` where node 0 writes its address into the store; empty for
+    replicas.
+
     `deadline_s` is for pods whose controller does not end them itself when time is up.
     """
 

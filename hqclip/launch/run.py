@@ -13,7 +13,7 @@ from typing import Any
 
 from hqclip import log
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
-from hqclip.launch.attempts import read_attempts, root_cause
+from hqclip.launch.attempts import last_stop, read_attempts, root_cause
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
@@ -161,10 +161,11 @@ def _lease(store: Store, job: Job) -> Iterator[None]:
 
 @contextmanager
 def _interrupted(what_goes_on: str) -> Iterator[None]:
-    """Ctrl-C ends the watching, not the job: say so, and how to end that, too."""
+    """Ctrl-C ends the watching, not the job: say so, and how to end that, too. A second one finds nothing to end."""
     try:
         yield
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would break into the client's own clean-up
         log.info("launch", f"{what_goes_on}; the same command follows it again, `hqclip jobs cancel` ends it")
         raise
 
@@ -193,7 +194,12 @@ def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchEr
         if state.killed:
             how = f"{state.killed}. OOMKilled wants more memory, or fewer decode_threads"
             return LaunchError(f"{job.name} was killed: {how} ({state.reason})\n{logs}", KILLED)
-        reason = state.reason or "no agent wrote down why: killed from outside, or never started"
+        stop = last_stop(attempts)
+        if stop is not None:
+            why = f"stopped, and did not fail (exit code {stop.exit_code}): {stop.message}"
+            reason = f"{why} ({state.reason})" if state.reason else why
+        else:
+            reason = state.reason or "no agent wrote down why: killed from outside, or never started"
         return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)
     exit_status = cause.exit_status
     rank = f"rank {exit_status.rank} on node {cause.node}" if exit_status.rank is not None else f"node {cause.node}"

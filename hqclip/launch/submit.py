@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from hqclip import log
-from hqclip.errors import ConflictError, DataError, UnavailableError
+from hqclip.errors import AccessError, ConfigError, ConflictError, DataError, UnavailableError
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import Job, newest, publish
 from hqclip.launch.kube import AlreadyExists, Cluster, NotServed
 from hqclip.launch.kubeflow import owner
-from hqclip.launch.naming import DIGEST, KEY, LAUNCH_ID, clean
+from hqclip.launch.naming import DIGEST, KEY, LAUNCH_ID, OURS, clean
 from hqclip.launch.patches import Json
-from hqclip.launch.registry import load
+from hqclip.launch.registry import KUBERNETES, load
 from hqclip.launch.resolve import Order
 from hqclip.launch.schedulers.protocol import ENDED, FAILED, Scheduler
 from hqclip.store import Store
@@ -35,6 +36,8 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
     while time.monotonic() < give_up:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
+            _refuse_twice(cluster, scheduler, name)
+            scheduler.check(cluster, order.spec)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
             except AlreadyExists:  # somebody was quicker, or this was done and the answer was lost
@@ -48,12 +51,38 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
     raise UnavailableError(f"{name} was deleted and is still not gone after {GONE_S:.0f} s; look at its finalizers")
 
 
+def _refuse_twice(cluster: Cluster, scheduler: Scheduler, name: str) -> None:
+    """Raises `ConflictError` if another scheduler runs the job: both would write to the same places of the store."""
+    others: list[Scheduler] = [load(each) for each in KUBERNETES if each != scheduler.name]
+    for other in others:
+        with suppress(AccessError):  # who may not look at its jobs has none there
+            there = cluster.get(*other.kind, name)
+            if there is None or not there["metadata"].get("labels", {}).items() >= OURS.items():
+                continue
+            phase = other.state(cluster, there).phase
+            if phase not in ENDED:
+                raise ConflictError(
+                    f"{name} is {phase} by the scheduler {other.name} already, not by {scheduler.name}: wait for it, "
+                    f"follow it with --scheduler {other.name}, or `hqclip jobs cancel --job {name}`"
+                )
+
+
 def create(cluster: Cluster, scheduler: Scheduler, body: Json, *, dry_run: bool = False) -> Json:
-    """The object as the server has it. Raises `AlreadyExists`, and says what to install where nobody knows its kind."""
+    """The object as the server has it. Raises `AlreadyExists`.
+
+    Raises `NotServed`, which says what to install, where nobody knows its kind, or an older one than is needed does.
+    """
     try:
         return cluster.create(*scheduler.kind, body, dry_run=dry_run)
     except NotServed as error:
         raise NotServed(f"{error}: install {scheduler.install}") from error
+    except ConfigError as error:
+        for field, version in scheduler.newer.items():
+            if "unknown field" in str(error) and field in str(error):
+                raise NotServed(
+                    f"{version} or newer is needed, and what is installed here is older: {error}"
+                ) from error
+        raise
 
 
 def _published(cluster: Cluster, order: Order, store: Store) -> Json:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hqclip import log
 from hqclip.errors import ConfigError, HQClipError, TimeLimitError, UnavailableError
+from hqclip.launch.attempts import count_begun
 from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower
-from hqclip.launch.job import Job
+from hqclip.launch.job import GANG, Job
 from hqclip.launch.kube import Cluster
 from hqclip.launch.limits import Limits
 from hqclip.launch.patches import Json
-from hqclip.launch.pods import job_pods, running
-from hqclip.launch.schedulers.protocol import ENDED, FAILED, PENDING, RESTARTING, Scheduler, State
+from hqclip.launch.pod_watch import PodWatch
+from hqclip.launch.pods import PodRow, running
+from hqclip.launch.schedulers.protocol import ENDED, FAILED, PENDING, RESTARTING, RUNNING, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
 
@@ -50,17 +53,20 @@ class Watch:
         self._said, self._said_at = "", -SAY_AGAIN_S
         self._since: dict[str, float] = {}  # when a phase or a hopeless container was first seen
         self._has_run = False
+        self._looked_at: set[PodRow] = set()  # of those in trouble
         self._killed = ""  # the last that is known
+        self._phase, self._begun = "", 0  # the phase before, and how often node 0 has begun
         self._why = ""
 
     def to_the_end(self, job: Job) -> Outcome:
         """Follow the job until it has ended, is gone, or has used up its time."""
         follower = Follower(self._cluster, self._store, job.key, whose=self._spec.follow)
         limits = Limits(self._spec, job, self._store, self._clock)
+        watched = PodWatch(self._cluster, self._scheduler, job.name)
         try:
             while True:
                 try:
-                    outcome = self._look(job, follower, limits)
+                    outcome = self._look(job, watched, follower, limits)
                     self._lasts("deaf", False)
                 except UnavailableError as error:
                     self._be_patient(job, error)
@@ -71,24 +77,46 @@ class Watch:
                 self._cluster.wait(POLL_S)
         finally:
             follower.stop()
+            watched.close()
 
-    def _look(self, job: Job, follower: Follower, limits: Limits) -> Outcome | None:
+    def _look(self, job: Job, watched: PodWatch, follower: Follower, limits: Limits) -> Outcome | None:
         """One look at the job; how it ended, if it has."""
         body = self._cluster.get(*self._scheduler.kind, job.name)
         if body is None:
             gone = f"{job.name} was deleted by somebody else while it was watched"
             return Outcome(State(FAILED, 0, gone))
-        state = self._scheduler.state(self._cluster, body)
-        pods = job_pods(self._cluster, self._scheduler, job.name)
+        pods = watched.look()
+        state = self._state(job, body, pods)
         follower.look(pods)
         self._has_run = self._has_run or running(pods) > 0
-        self._killed = killed(pods) or self._killed
+        self._killed = killed(self._cluster, [pod for pod in pods if pod not in self._looked_at]) or self._killed
+        self._looked_at.update(pods)
         if state.phase in ENDED:
             return Outcome(replace(state, killed=self._killed) if state.phase == FAILED else state)
         waits = state.phase in (PENDING, RESTARTING) and not running(pods)
         self._report(job, body, state, pods, waits)
         fault = self._waits_too_long(job, pods, waits) or limits.exceeded(waits=waits)
         return Outcome(state, fault) if fault is not None else None
+
+    def _state(self, job: Job, body: Json, pods: list[PodRow]) -> State:
+        """What the controller says, put right by what it does not count.
+
+        It is behind its pods: those that run, or have just ended well, are pending no more. And what Kueue preempted
+        it lets begin anew, with no restart; how often node 0 has begun is in the store.
+        """
+        state = self._scheduler.state(self._cluster, body)
+        if state.phase == PENDING and any(pod.runs or pod.is_done for pod in pods):
+            state = replace(state, phase=RUNNING)
+        if job.shape != GANG:
+            return state  # replicas begin for themselves
+        if state.phase == PENDING and self._begun:
+            state = replace(state, phase=RESTARTING)
+        if state.phase != self._phase:
+            is_new = state.phase == RUNNING and self._phase == RESTARTING  # its agent takes a while to say so
+            with suppress(HQClipError):  # a store that is away for a moment
+                self._begun = max(count_begun(self._store, job.key, 0), self._begun + is_new)
+            self._phase = state.phase
+        return replace(state, restarts=max(state.restarts, self._begun - 1))
 
     def _be_patient(self, job: Job, error: UnavailableError) -> None:
         """A cluster that is away, as in an upgrade, is waited for as long as the workers would wait for us."""
@@ -99,7 +127,9 @@ class Watch:
             ) from error
         log.warning("launch", f"{error}; {job.name} goes on, and is looked for again")
 
-    def _report(self, job: Job, body: Json, state: State, pods: list[tuple[int, Json]], waits: bool) -> None:
+    def _report(self, job: Job, body: Json, state: State, pods: list[PodRow], waits: bool) -> None:
+        if not waits and pods and all(pod.is_done for pod in pods):
+            return  # the controller will say so in a moment
         text = f"{job.name} is {state.phase}, {running(pods)} of {job.nodes} pods run"
         if state.restarts:
             text += f", started again {state.restarts} times"
@@ -111,15 +141,15 @@ class Watch:
             self._said, self._said_at = text, now
             log.info("launch", text)
 
-    def _waits_too_long(self, job: Job, pods: list[tuple[int, Json]], waits: bool) -> HQClipError | None:
+    def _waits_too_long(self, job: Job, pods: list[PodRow], waits: bool) -> HQClipError | None:
         """What ends the patience with a job that waits. It counts anew after every preemption.
 
         A container that cannot start is hopeless before any has run; later its registry has a bad hour.
         """
         spec = self._spec
         waiting = self._lasts("pending", waits)
-        stuck = hopeless(pods)
-        if self._lasts("hopeless", bool(stuck) and not self._has_run) >= HOPELESS_S:
+        stuck = "" if self._has_run else hopeless(self._cluster, pods)
+        if self._lasts("hopeless", bool(stuck)) >= HOPELESS_S:
             return ConfigError(f"{job.name} cannot start: {stuck}. Mend image, image_pull_secrets or secret_env")
         if spec.pending_timeout_s and waiting >= spec.pending_timeout_s:
             why = self._why or "the cluster gives no reason"

@@ -151,7 +151,9 @@ def _train(work: _Work, metrics: MetricsLog) -> None:
     )
     with (
         Termination() as termination,
-        Progress(f"train {config.run}", work.steps - first, "steps") if ranks.rank == 0 else nullcontext() as progress,
+        Progress(f"train {config.run}", work.steps, "steps", done=first)
+        if ranks.rank == 0
+        else nullcontext() as progress,
     ):
         try:
             while not loop.run(first, termination, progress):

@@ -306,8 +306,9 @@ class Cluster:
         """Which queues are there?"""
         if not self._is_there:
             return unknown("kubernetes")
-        found = [queue["metadata"]["name"] for api in KUEUE for queue in self._cluster.list(api, "localqueues")]
-        return Finding(OK, f"queues: {', '.join(dict.fromkeys(found))}" if found else "no queues here; none is needed")
+        served = self._cluster.newest(KUEUE)
+        found = [queue["metadata"]["name"] for queue in self._cluster.list(served, "localqueues")] if served else []
+        return Finding(OK, f"queues: {', '.join(found)}" if found else "no queues here; none is needed")
 
     def rights(self) -> Finding:
         """May we follow a job: its pods, its events, the workflow that owns it?"""

@@ -36,6 +36,7 @@ from tests.fakes.kubernetes_api import (
 )
 from tests.fakes.kubernetes_controllers import Controllers
 from tests.fakes.kubernetes_server import Handler
+from tests.fakes.kubernetes_table import is_asked, table
 
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -44,7 +45,8 @@ class FakeCluster(Controllers):
     """In a thread, on a free port, with the namespaces `namespace` and default, and Volcano's queue default.
 
     `installed`: custom resources there are (plural or full name), None for all. `rules`: of a Role in `namespace` for
-    `user`, `cluster_rules`: of a ClusterRole; with neither, everything is allowed.
+    `user`, `cluster_rules`: of a ClusterRole; with neither, everything is allowed. `lacks`: fields that its versions of
+    custom resources do not know.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class FakeCluster(Controllers):
         rules: list[dict[str, Any]] | None = None,
         cluster_rules: list[dict[str, Any]] | None = None,
         service_account: str = "launcher",
+        lacks: Collection[str] = (),
     ) -> None:
         super().__init__(namespace, installed)
+        self.lacks = lacks
         self.rules, self.cluster_rules = rules, cluster_rules
         self.user = f"system:serviceaccount:{namespace}:{service_account}"
         for name in {namespace, "default"}:
@@ -104,6 +108,10 @@ class FakeCluster(Controllers):
         """Break the stream of a log after so many lines of it."""
         return self.expect(Fault("cut", "GET", f"/pods/{re.escape(pod)}/log", times, lines=n_lines))
 
+    def drop_watch_after(self, plural: str, n_lines: int, times: int = 1) -> Fault:
+        """Break the stream of a watch after so many lines of it."""
+        return self.expect(Fault("cut", "GET", rf"/{plural}\?.*watch=true", times, lines=n_lines))
+
     def used(self) -> set[tuple[str, str, str, str]]:
         """Verb, group, resource[/subresource] and namespace of every request so far."""
         return {request.used for request in list(self.requests) if request.verb}
@@ -128,8 +136,9 @@ class FakeCluster(Controllers):
             return Answer(self._discovered(request.path))
         if not self._allowed(request):
             raise forbidden(self.user, request)
-        wanted = request.group, request.version, request.plural
-        found = [told for told in self.resources if (told.group, told.version, told.plural) == wanted]
+        wanted = request.group, request.plural
+        same = [told for told in self.resources if (told.group, told.plural) == wanted]
+        found = [told for told in same if request.version in (told.version, *told.older)]
         if not found or request.sub not in ("", "status", *(["log"] if found[0].kind == "Pod" else [])):
             raise not_served(request.group)
         if request.sub == "log":
@@ -139,13 +148,18 @@ class FakeCluster(Controllers):
             "create": self._create,
             "get": lambda resource, told: Answer(self.found(resource, told.namespace, told.name)),
             "list": self._list,
+            "watch": self._watch,
             "patch": self._patch,
             "delete": self._delete,
             "deletecollection": self._delete_collection,
         }
         if request.verb not in verbs:
             raise refused(405)
-        return verbs[request.verb](found[0], request)
+        answer = verbs[request.verb](found[0], request)
+        if request.version in found[0].older:
+            told = f"{request.group}/{request.version} {found[0].kind} is deprecated"
+            answer.headers["Warning"] = f'299 - "{told}"'
+        return answer
 
     def _allowed(self, request: Request) -> bool:
         rules = list(self.cluster_rules or [])
@@ -159,6 +173,11 @@ class FakeCluster(Controllers):
         if path == "/version":
             return {"major": "1", "minor": "34", "gitVersion": "v1.34.0"}
         _, _, group_version = path.strip("/").partition("/")
+        served = dict.fromkeys(v for r in self.resources if r.group == group_version for v in (r.version, *r.older))
+        if served:
+            versions = [{"groupVersion": f"{group_version}/{version}", "version": version} for version in served]
+            group = {"name": group_version, "versions": versions, "preferredVersion": versions[0]}
+            return {"kind": "APIGroup", "apiVersion": "v1", **group}
         told = [resource for resource in self.resources if resource.api_version == group_version]
         if not told:
             raise Refused("404 page not found\n", 404)
@@ -174,7 +193,7 @@ class FakeCluster(Controllers):
         if obj.get("metadata", {}).get("namespace", request.namespace) != request.namespace:
             raise refused(400, "the namespace of the provided object does not match the namespace sent on the request")
         queues = {} if "queues" not in {told.plural for told in self.resources} else self._queues()
-        admit(resource, obj, queues)
+        warnings = admit(resource, obj, queues, self.lacks, strict=request.query.get("fieldValidation") == "Strict")
         name = obj["metadata"]["name"]
         if (request.namespace, name) in self.objects[resource]:
             gone = "object is being deleted: " if self._is_going(resource, request.namespace, name) else ""
@@ -184,11 +203,9 @@ class FakeCluster(Controllers):
             obj.pop("status", None)
         for key in ("uid", "creationTimestamp", "resourceVersion", "generation"):
             obj["metadata"].pop(key, None)
-        stored = self.store(resource, obj, request.namespace)
-        if request.query.get("dryRun"):
-            del self.objects[resource][request.namespace, name]
-            del stored["metadata"]["resourceVersion"]
-        return Answer(stored, 201)
+        stored = self.store(resource, obj, request.namespace, keep=not request.query.get("dryRun"))
+        told = ", ".join('299 - "' + warning.replace('"', '\\"') + '"' for warning in warnings)
+        return Answer(stored, 201, {"Warning": told} if told else {})
 
     def _queues(self) -> dict[str, str]:
         queues = self.objects[self.resource("queues")]
@@ -201,25 +218,35 @@ class FakeCluster(Controllers):
         items = self._matching(resource, request)
         start = int(base64.b64decode(request.query.get("continue", "")) or 0)
         end = start + int(request.query.get("limit") or len(items) or 1)
-        metadata: dict[str, Any] = {"resourceVersion": "1000"}
+        metadata: dict[str, Any] = {"resourceVersion": str(self.version)}
         if end < len(items):
             token = base64.b64encode(str(end).encode()).decode()
             metadata |= {"continue": token, "remainingItemCount": len(items) - end}
         shown = items[start:end]
+        if is_asked(request.accept) and resource.kind == "Pod":
+            return Answer(table(shown, metadata.pop("resourceVersion"), **metadata))
         if not resource.custom:
             shown = [{key: obj[key] for key in obj if key not in ("apiVersion", "kind")} for obj in shown]
         kind = {"apiVersion": resource.api_version, "kind": f"{resource.kind}List"}
         return Answer({**kind, "metadata": metadata, "items": shown})
 
-    def _matching(self, resource: Resource, request: Request) -> list[dict[str, Any]]:
+    def _watch(self, resource: Resource, request: Request) -> Answer:
+        def fits(obj: dict[str, Any]) -> bool:
+            return self._fits(resource, request, obj)
+
+        lines = self.watched(resource, request, fits, copy.deepcopy(self._matching(resource, request)))
+        return Answer(lines=lines, headers={"Content-Type": "application/json"})
+
+    def _fits(self, resource: Resource, request: Request, obj: dict[str, Any]) -> bool:
         labels, fields = (request.query.get(key, "") for key in ("labelSelector", "fieldSelector"))
-        return [
-            obj
-            for (namespace, _), obj in sorted(self.objects[resource].items())
-            if request.namespace in ("", namespace)
+        return (
+            request.namespace in ("", obj["metadata"].get("namespace", ""))
             and selected(labels, obj["metadata"].get("labels", {}))
             and field_selected(fields, resource, obj)
-        ]
+        )
+
+    def _matching(self, resource: Resource, request: Request) -> list[dict[str, Any]]:
+        return [obj for _, obj in sorted(self.objects[resource].items()) if self._fits(resource, request, obj)]
 
     def _patch(self, resource: Resource, request: Request) -> Answer:
         if request.content_type != MERGE_PATCH:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from jsonschema import ValidationError
@@ -26,13 +26,20 @@ CAUSES = {"type": "FieldValueTypeInvalid", "required": "FieldValueRequired", "en
 MUTABLE = ("minAvailable", "priorityClassName", "tasks")
 
 
-def admit(resource: Resource, obj: dict[str, Any], queues: dict[str, str]) -> None:
-    """Fill in what the webhooks fill in, refuse what they and the schema refuse. `queues`: name to state."""
+def admit(
+    resource: Resource, obj: dict[str, Any], queues: dict[str, str], lacks: Collection[str] = (), *, strict: bool
+) -> list[str]:
+    """Fill in what the webhooks fill in, refuse what they and the schema refuse. `queues`: name to state.
+
+    Fields that nobody knows (or that the versions here `lacks`) are dropped with the warnings that are given back; they
+    are refused if the request is `strict`.
+    """
+    warnings: list[str] = []
     _check_metadata(resource, obj.setdefault("metadata", {}))
     if resource.custom:
         obj.setdefault("spec", {})
     if resource.full in ("jobs.batch.volcano.sh", "jobsets.jobset.x-k8s.io", "podgroups.scheduling.volcano.sh"):
-        _check_schema(resource, obj)
+        warnings = _check_schema(resource, obj, lacks, strict)
     if resource.full == "jobs.batch.volcano.sh":
         _default_volcano(obj["spec"])
         if problems := list(_volcano_problems(obj, queues)):
@@ -40,6 +47,7 @@ def admit(resource: Resource, obj: dict[str, Any], queues: dict[str, str]) -> No
             raise refused(400, message, reason="")
     elif resource.full == "jobsets.jobset.x-k8s.io" and (problems := list(_jobset_problems(obj))):
         raise refused(403, f'admission webhook "vjobset.kb.io" denied the request: {"; ".join(problems)}')
+    return warnings
 
 
 def admit_change(resource: Resource, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -84,17 +92,36 @@ def _check_metadata(resource: Resource, metadata: dict[str, Any]) -> None:
     _refuse_causes(resource, name, causes)
 
 
-def _check_schema(resource: Resource, obj: dict[str, Any]) -> None:
+def _check_schema(resource: Resource, obj: dict[str, Any], lacks: Collection[str], strict: bool) -> list[str]:
     errors = crd_schemas.errors(resource.kind, obj)
-    if unknown := [error for error in errors if error.validator == "additionalProperties"]:
-        words = ", ".join(f'unknown field "{path}"' for error in unknown for path in _unknown_fields(error))
+    unknown = [error for error in errors if error.validator == "additionalProperties"]
+    warnings = [f'unknown field "{path}"' for error in unknown for path in _unknown_fields(error)]
+    warnings += [f'unknown field "{path}"' for path in _dropped(obj, lacks, "")]
+    if warnings and strict:
         like = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
-        raise refused(400, f"{like}: strict decoding error: {words}")
+        raise refused(400, f"{like}: strict decoding error: {', '.join(warnings)}")
+    for error in unknown:
+        for key in set(error.instance) - set(error.schema["properties"]):
+            del error.instance[key]
+    errors = [error for error in errors if error not in unknown]
     causes = [
         (CAUSES.get(str(error.validator), "FieldValueInvalid"), error.json_path[2:], f"Invalid value: {error.message}")
         for error in errors
     ]
     _refuse_causes(resource, obj["metadata"]["name"], causes)
+    return warnings
+
+
+def _dropped(value: Any, lacks: Collection[str], path: str) -> Iterator[str]:
+    """Paths of the fields of these names, which are gone afterwards."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, item in items:
+        here = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}".lstrip(".")
+        if key in lacks:
+            del value[key]
+            yield here
+        else:
+            yield from _dropped(item, lacks, here)
 
 
 def _unknown_fields(error: ValidationError) -> list[str]:

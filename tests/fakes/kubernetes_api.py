@@ -36,6 +36,7 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+    older: tuple[str, ...] = ()  # versions that are served, too, and deprecated
 
     @property
     def full(self) -> str:
@@ -56,9 +57,10 @@ RESOURCES = (  # where a plural is in here twice, the short name means the first
     Resource("batch.volcano.sh", "v1alpha1", "jobs", "Job"),
     Resource("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup"),
     Resource("scheduling.volcano.sh", "v1beta1", "queues", "Queue", namespaced=False),
+    Resource("topology.volcano.sh", "v1alpha1", "hypernodes", "HyperNode", namespaced=False),
     Resource("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet"),
-    Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue"),
-    Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload"),
+    Resource("kueue.x-k8s.io", "v1beta2", "localqueues", "LocalQueue", older=("v1beta1",)),
+    Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", older=("v1beta1",)),
     Resource("argoproj.io", "v1alpha1", "workflows", "Workflow"),
     Resource("batch", "v1", "jobs", "Job"),
     Resource("", "v1", "pods", "Pod"),
@@ -77,6 +79,7 @@ class Request:
     body: dict[str, Any]
     content_type: str
     url: str = ""  # path and query as sent
+    accept: str = ""
     group: str = ""
     version: str = ""
     namespace: str = ""

@@ -127,7 +127,7 @@ class Controllers(Objects):
                 spec["minMember"] = spec.pop("minAvailable", 1)
                 metadata = {"name": name, "ownerReferences": [_owner(owner)]}
                 self.add("podgroups", {"metadata": metadata, "spec": spec})
-            self.set_status("podgroups", name, {"phase": phase, "conditions": conditions or []})
+            self.set_status("podgroups", name, {"phase": phase, **({"conditions": conditions} if conditions else {})})
             return name
 
     def workload(self, jobset: str, conditions: list[dict[str, Any]]) -> str:
@@ -179,7 +179,8 @@ class Controllers(Objects):
                 f"{JOBSET}/restart-attempt": str(attempt),
             }
             metadata = {"name": child, "labels": told, "annotations": told, "ownerReferences": [_owner(jobset)]}
-            self.objects[self.resource("jobs.batch")].pop((jobset["metadata"]["namespace"], child), None)
+            if (jobset["metadata"]["namespace"], child) in self.objects[self.resource("jobs.batch")]:
+                self.gone(self.resource("jobs.batch"), jobset["metadata"]["namespace"], child)
             job = self.add("jobs.batch", {"metadata": metadata, "spec": typed, "status": {}})
             for index in range(inner.get("parallelism", 1) if n is None else n):
                 names = {"batch.kubernetes.io/job-name": child, "job-name": child, POD_INDEX: str(index)}
@@ -193,7 +194,7 @@ class Controllers(Objects):
         for key, pod in list(pods.items()):
             labels = pod["metadata"].get("labels", {})
             if labels.get(label) == job and labels | more == labels:
-                del pods[key]
+                self.gone(self.resource("pods"), *key)
 
     def _now(self) -> str:
         return f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.fakes.faulty import Faulty
 from tests.fakes.kubernetes_api import RESOURCES, Resource, missing, refused
+from tests.fakes.kubernetes_watch import History
 
 ENDED = ("Succeeded", "Failed")
 
 
-class Objects(Faulty):
+class Objects(History):
     """Everything a cluster keeps; `changed` is notified of each change, `clock` says what time it is."""
 
     def __init__(self, namespace: str, installed: Collection[str] | None) -> None:
@@ -23,7 +22,6 @@ class Objects(Faulty):
         super().__init__()
         self.namespace = namespace
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self.closed = False
         self.resources = [
             resource
             for resource in RESOURCES
@@ -31,7 +29,7 @@ class Objects(Faulty):
         ]
         self.objects: dict[Resource, dict[tuple[str, str], dict[str, Any]]] = {key: {} for key in self.resources}
         self.lines: dict[tuple[str, str, bool], list[tuple[datetime, str]]] = {}  # of pod uid, container, previous
-        self._versions = itertools.count(1001)
+        self._kinds: dict[str, Resource] = {}  # by uid
 
     def resource(self, name: str) -> Resource:
         """By plural (jobs: Volcano's, if there is a Volcano) or in full (jobs.batch)."""
@@ -73,20 +71,26 @@ class Objects(Faulty):
         except KeyError:
             raise missing(resource, name) from None
 
-    def store(self, resource: Resource, obj: dict[str, Any], namespace: str) -> dict[str, Any]:
-        """A new object with what the server writes into its metadata."""
+    def store(self, resource: Resource, obj: dict[str, Any], namespace: str, *, keep: bool = True) -> dict[str, Any]:
+        """A new object with what the server writes into its metadata; without `keep` nothing is kept of it."""
         obj = copy.deepcopy(obj)
         obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         told = {"uid": str(uuid.uuid4()), "creationTimestamp": f"{self.clock():%Y-%m-%dT%H:%M:%SZ}", "generation": 1}
         obj["metadata"] = {**({"namespace": namespace} if resource.namespaced else {}), **told, **obj["metadata"]}
-        self.objects[resource][namespace if resource.namespaced else "", obj["metadata"]["name"]] = obj
-        self.touch(obj)
+        if keep:
+            self.objects[resource][namespace if resource.namespaced else "", obj["metadata"]["name"]] = obj
+            self._kinds[obj["metadata"]["uid"]] = resource
+            self.note("ADDED", resource, obj)
         return obj
 
     def touch(self, obj: dict[str, Any]) -> None:
         """Say that an object changed."""
-        obj["metadata"]["resourceVersion"] = str(next(self._versions))
-        self.changed.notify_all()
+        self.note("MODIFIED", self._kinds[obj["metadata"]["uid"]], obj)
+
+    def gone(self, resource: Resource, namespace: str, name: str) -> None:
+        """Take this object away, and nothing else."""
+        obj = self.objects[resource].pop((namespace if resource.namespaced else "", name))
+        self.note("DELETED", resource, obj)
 
     def remove(self, resource: Resource, namespace: str, name: str, policy: str) -> bool:
         """Take an object away, with what it owns unless `policy` is Orphan; False if a finalizer keeps it for now."""
@@ -95,8 +99,7 @@ class Objects(Faulty):
             obj["metadata"].setdefault("deletionTimestamp", f"{self.clock():%Y-%m-%dT%H:%M:%SZ}")
             self.touch(obj)
             return False
-        del self.objects[resource][namespace if resource.namespaced else "", name]
-        self.changed.notify_all()
+        self.gone(resource, namespace, name)
         if policy != "Orphan":
             for owned_resource, owned in self._owned(obj["metadata"]["uid"]):
                 self.remove(owned_resource, owned["metadata"]["namespace"], owned["metadata"]["name"], policy)

@@ -21,6 +21,7 @@ class Handler(faulty.Handler):
             body=json.loads(data) if data else {},
             content_type=(self.headers.get("Content-Type") or "").partition(";")[0],
             url=unquote(self.path),
+            accept=self.headers.get("Accept") or "",
         )
         answer = self.server.answer(request)
         if answer is None:
@@ -34,7 +35,7 @@ class Handler(faulty.Handler):
 
     def _stream(self, answer: Answer) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         lines, number = iter(answer.lines or ()), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches
 from hqclip.launch.pod_template import CONTAINER, Place, deadline_s, job_annotations, job_labels, pod_template
-from hqclip.launch.schedulers.protocol import FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, Scheduler, State, unmet
+from hqclip.launch.schedulers.protocol import FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, Scheduler, State, told
 from hqclip.launch.spec import LaunchSpec
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 REPLICATED = "node"
 INDEXED_JOB = ("batch/v1", "jobs")
-KUEUE = ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")  # newest first
+KUEUE = "kueue.x-k8s.io"  # its group: the newest version that is served is asked for
+# what keeps a workload from its machines, in this order. Its pods not being ready is what all of them say.
+_HOLDS = (("QuotaReserved", "False"), ("Admitted", "False"), ("Requeued", "False"), ("Evicted", "True"))
 
 
 class JobSet(Scheduler):
@@ -27,8 +30,9 @@ class JobSet(Scheduler):
     name = "jobset"
     kind = ("jobset.x-k8s.io/v1alpha2", "jobsets")
     pod_label = "jobset.sigs.k8s.io/jobset-name"
-    node_annotation = "batch.kubernetes.io/job-completion-index"
+    node_label = "batch.kubernetes.io/job-completion-index"
     install = "JobSet (jobset.sigs.k8s.io/docs/installation), or give --scheduler volcano"
+    newer = {"onJobFailureMessagePatterns": "JobSet 0.10"}  # older ones would start again what failed for good
 
     def problems(self, spec: LaunchSpec) -> list[str]:  # noqa: ARG002 - of all there is
         """None: any label of nodes may be a topology of Kueue's."""
@@ -38,9 +42,9 @@ class JobSet(Scheduler):
         """Ranks meet at pod 0, whose host has a name known beforehand."""
         gang = job.shape == GANG
         place = Place(
-            f"metadata.annotations['{self.node_annotation}']",
+            f"metadata.annotations['{self.node_label}']",
             "metadata.annotations['jobset.sigs.k8s.io/restart-attempt']",
-            f"{self.first_node(job.name)}-0.{job.name}:{spec.rendezvous_port}" if gang else "",
+            f"{_indexed_job_name(job.name)}-0.{job.name}:{spec.rendezvous_port}" if gang else "",
         )
         template = pod_template(spec, job, place)
         if spec.topology:
@@ -67,6 +71,9 @@ class JobSet(Scheduler):
             body["spec"]["suspend"] = True  # Kueue lets it go when there is room
         return apply_patches("job", body, read_patches(spec.patches)[0])
 
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Kueue says so itself."""
+
     def state(self, cluster: Cluster, body: Json) -> State:
         """From the conditions Completed, Failed and Suspended, and the pods that its one Job counts as ready."""
         status = body.get("status", {})
@@ -76,23 +83,45 @@ class JobSet(Scheduler):
             if kind in conditions:
                 said = (conditions[kind].get("reason", ""), conditions[kind].get("message", ""))
                 return State(phase, restarts, ": ".join(filter(None, said)))
-        indexed_job = cluster.get(*INDEXED_JOB, self.first_node(body["metadata"]["name"])) or {}
+        indexed_job = cluster.get(*INDEXED_JOB, _indexed_job_name(body["metadata"]["name"])) or {}
         pods = indexed_job.get("status", {})
         if pods.get("ready", 0) or pods.get("succeeded", 0):
             return State(RUNNING, restarts)
         return State(RESTARTING if restarts else PENDING, restarts, conditions.get("Suspended", {}).get("message", ""))
 
     def queue_reasons(self, cluster: Cluster, body: Json) -> Iterator[str]:
-        """By the conditions of Kueue's workloads of the job, where it asked for a queue: what is not true yet."""
-        served = (cluster.list(api, "workloads") for api in KUEUE if body["spec"].get("suspend"))
-        for workload in next(filter(None, served), []):
-            owners = workload["metadata"].get("ownerReferences", [])
-            if any(owner.get("uid") == body["metadata"]["uid"] for owner in owners):
-                yield from unmet(workload, "False")
+        """By the conditions of Kueue's workload of the job, where it asked for a queue."""
+        served = cluster.newest(KUEUE) if "suspend" in body["spec"] else ""
+        if not served:
+            return
+        uid = body["metadata"]["uid"]
+        for workload in cluster.list(served, "workloads", labelSelector=f"{KUEUE}/job-uid={uid}"):
+            status = workload.get("status", {})
+            conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+            for kind, holds in _HOLDS:
+                condition = conditions.get(kind, {})
+                if condition.get("status") == holds and condition.get("message"):
+                    yield told(condition)
+            for check in status.get("admissionChecks", []):
+                if check.get("state") != "Ready" and check.get("message"):
+                    yield f"{check['name']} is {check.get('state')}: {check['message']}"
 
-    def first_node(self, job: str) -> str:
-        """The Job that makes the pods, of which there is one."""
-        return f"{job}-{REPLICATED}-0"
+    def nodes(self, body: Json) -> int:
+        """Those of its one Job."""
+        return int(body["spec"]["replicatedJobs"][0]["template"]["spec"]["parallelism"])
+
+    def makers(self, body: Json) -> list[str]:
+        """The JobSet, and the Job that it makes, of which there is one."""
+        return [body["metadata"]["name"], _indexed_job_name(body["metadata"]["name"])]
+
+    def node_of(self, job: str, pod: str) -> int | None:
+        """The index before the random end."""
+        found = re.fullmatch(rf"{re.escape(_indexed_job_name(job))}-(\d+)-\w+", pod)
+        return int(found[1]) if found else None
+
+
+def _indexed_job_name(job: str) -> str:
+    return f"{job}-{REPLICATED}-0"
 
 
 def _indexed_job(spec: LaunchSpec, job: Job, template: Json) -> Json:

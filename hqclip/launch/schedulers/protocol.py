@@ -35,14 +35,16 @@ class Scheduler(Protocol):
     """One kind of object that runs jobs.
 
     `kind` is its API, group and version, and its plural. The pods of a job bear its name in the label `pod_label`, and
-    their node number in the annotation `node_annotation`. `install` is what a cluster lacks that knows no such objects.
+    their node number in the label and annotation `node_label`. `install` is what a cluster lacks that knows no such
+    objects. `newer` has fields by which its oldest version that does is known, and what that version is.
     """
 
     name: str
     kind: tuple[str, str]
     pod_label: str
-    node_annotation: str
+    node_label: str
     install: str
+    newer: dict[str, str]
 
     def problems(self, spec: LaunchSpec) -> list[str]:
         """What it cannot do of a spec, a sentence each."""
@@ -50,18 +52,25 @@ class Scheduler(Protocol):
     def render(self, spec: LaunchSpec, job: Job) -> Json:
         """The object that is created, with its patches."""
 
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Raises `ConfigError` for a wish that this cluster would pass over in silence."""
+
     def state(self, cluster: Cluster, body: Json) -> State:
         """What the controller says of a job, by its object."""
 
     def queue_reasons(self, cluster: Cluster, body: Json) -> Iterator[str]:
-        """Why the queue does not let a job start, the newest first."""
+        """Why the queue does not let a job start, the most telling first."""
 
-    def first_node(self, job: str) -> str:
-        """The name of what makes the pod of node 0, or of that pod: its events tell why a job waits, too."""
+    def nodes(self, body: Json) -> int:
+        """How many pods a job has once all are there."""
+
+    def makers(self, body: Json) -> list[str]:
+        """The names of the objects that make its pods, the job's own first: their events tell why pods are missing."""
+
+    def node_of(self, job: str, pod: str) -> int | None:
+        """The node number in the name of a pod; None for a pod that is none of its nodes."""
 
 
-def unmet(queued: Json, status: str) -> Iterator[str]:
-    """Reason and message of the conditions that have this status and say something, the newest first."""
-    for condition in reversed(queued.get("status", {}).get("conditions", [])):
-        if condition.get("status") == status and condition.get("message"):
-            yield f"{condition.get('reason') or condition['type']}: {condition['message']}"
+def told(condition: Json) -> str:
+    """Reason and message of a condition."""
+    return f"{condition.get('reason') or condition['type']}: {condition['message']}"

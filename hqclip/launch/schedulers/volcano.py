@@ -6,22 +6,22 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hqclip import log
+from hqclip.errors import AccessError, ConfigError
 from hqclip.launch.exit_status import STOPPED
 from hqclip.launch.job import GANG, PERMANENT, Job
 from hqclip.launch.naming import DIGEST, KEY
 from hqclip.launch.patches import Json, apply_patches, read_patches
 from hqclip.launch.pod_template import Place, deadline_s, job_annotations, job_labels, pod_template
-from hqclip.launch.schedulers.protocol import FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, Scheduler, State, unmet
+from hqclip.launch.schedulers.protocol import FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, Scheduler, State, told
 from hqclip.launch.spec import LaunchSpec
 
 if TYPE_CHECKING:
     from hqclip.launch.kube import Cluster
 
 TASK = "node"
+HYPERNODES = ("topology.volcano.sh/v1alpha1", "hypernodes")
 PODGROUPS = ("scheduling.volcano.sh/v1beta1", "podgroups")
-# the names of thousands of hosts would be more than an environment variable holds; older versions know no such flag
-# and stop reading at it, so it is the last
-_SERVICE = ("--publish-not-ready-addresses", "--inject-hosts-env=false")
 _PHASES = {
     "Pending": PENDING,
     "Inqueue": PENDING,
@@ -43,8 +43,9 @@ class Volcano(Scheduler):
     name = "volcano"
     kind = ("batch.volcano.sh/v1alpha1", "jobs")
     pod_label = "volcano.sh/job-name"
-    node_annotation = "volcano.sh/task-index"
+    node_label = "volcano.sh/task-index"
     install = "Volcano (volcano.sh/en/docs/installation), or give --scheduler jobset"
+    newer: dict[str, str] = {}
 
     def problems(self, spec: LaunchSpec) -> list[str]:
         """Its network topology has tiers."""
@@ -53,12 +54,16 @@ class Volcano(Scheduler):
         return []
 
     def render(self, spec: LaunchSpec, job: Job) -> Json:
-        """Ranks meet at pod 0, whose name is known beforehand."""
+        """Ranks meet at pod 0, which writes its address into the store.
+
+        Volcano has a plugin, svc, for names of pods; it gives the names of all to each in one variable of the
+        environment, which of 1,600 nodes is more than Linux takes.
+        """
         gang = job.shape == GANG
         place = Place(
-            f"metadata.annotations['{self.node_annotation}']",
+            f"metadata.annotations['{self.node_label}']",
             "metadata.annotations['volcano.sh/job-retry-count']",
-            f"{self.first_node(job.name)}.{job.name}:{spec.rendezvous_port}" if gang else "",
+            f":{spec.rendezvous_port}" if gang else "",
             deadline_s(spec),
         )
         least = job.nodes if gang else 1
@@ -76,7 +81,7 @@ class Volcano(Scheduler):
                 "minAvailable": least,
                 "maxRetry": _max_retry(spec, job),
                 "ttlSecondsAfterFinished": spec.ttl_s,
-                "plugins": {"env": [], "svc": [*_SERVICE]} if gang else {"env": []},
+                "plugins": {"env": []},
                 "policies": _policies(gang),
                 "tasks": [
                     {
@@ -95,22 +100,57 @@ class Volcano(Scheduler):
             body["spec"]["networkTopology"] = {"mode": mode, "highestTierAllowed": int(spec.topology)}
         return apply_patches("job", body, read_patches(spec.patches)[0])
 
+    def check(self, cluster: Cluster, spec: LaunchSpec) -> None:
+        """Where nobody has described the network it runs a gang anywhere, required or not."""
+        if not spec.topology or spec.topology_mode != "required":
+            return
+        try:
+            described = cluster.everywhere(*HYPERNODES)
+        except AccessError:
+            log.warning(
+                "launch", "Volcano keeps to a required topology only where there are HyperNodes; who may, looks"
+            )
+            return
+        if not described:
+            raise ConfigError(
+                "topology is required, and this cluster has no HyperNodes, without which Volcano runs pods anywhere: "
+                "describe the network with them, or give --topology-mode preferred"
+            )
+
     def state(self, cluster: Cluster, body: Json) -> State:  # noqa: ARG002 - all of it is in the object
         """A phase that we do not know counts as running: the controller goes on, and so do we."""
         status = body.get("status", {})
         state = status.get("state", {})
         reason = ": ".join(filter(None, (state.get("reason", ""), state.get("message", ""))))
         phase, restarts = _PHASES.get(state.get("phase", "Pending"), RUNNING), int(status.get("retryCount", 0))
+        if phase == FAILED and restarts >= int(body.get("spec", {}).get("maxRetry", 0)) > 0:
+            restarts -= 1  # the last was counted, and not made: see `_max_retry`
+            reason = reason or f"it failed again after {restarts} restarts, and retries allows no more"
         return State(RESTARTING if phase == PENDING and restarts else phase, restarts, reason)
 
     def queue_reasons(self, cluster: Cluster, body: Json) -> Iterator[str]:
-        """By the conditions of its pod group: what is true of them is in the way."""
-        group = cluster.get(*PODGROUPS, f"{body['metadata']['name']}-{body['metadata']['uid']}") or {}
-        return unmet(group, "True")
+        """By the conditions of its pod group, of which what is true is in the way; in the queue it has none yet."""
+        group = cluster.get(*PODGROUPS, _pod_group(body)) or {}
+        for condition in reversed(group.get("status", {}).get("conditions", [])):
+            if condition.get("status") == "True" and condition["type"] != "Scheduled" and condition.get("message"):
+                yield told(condition)
 
-    def first_node(self, job: str) -> str:
-        """The pod itself."""
-        return f"{job}-{TASK}-0"
+    def nodes(self, body: Json) -> int:
+        """Those of its one task."""
+        return int(body["spec"]["tasks"][0]["replicas"])
+
+    def makers(self, body: Json) -> list[str]:
+        """The job makes the pods once its pod group is let in."""
+        return [body["metadata"]["name"], _pod_group(body)]
+
+    def node_of(self, job: str, pod: str) -> int | None:
+        """The index at the end."""
+        found = re.fullmatch(rf"{re.escape(job)}-{TASK}-(\d+)", pod)
+        return int(found[1]) if found else None
+
+
+def _pod_group(body: Json) -> str:
+    return f"{body['metadata']['name']}-{body['metadata']['uid']}"
 
 
 def _max_retry(spec: LaunchSpec, job: Job) -> int:
