@@ -127,7 +127,7 @@ client.delete_experiment(experiment)
 def is_free(place: Place, store: str) -> bool:
     """Whether another run would be let in."""
     code = "import sys; from hqclip.cycle.lock import take; from hqclip.store import open_store"
-    look = f"{code}; print(take(open_store(sys.argv[1]), 'whoever comes next', 1))"
+    look = f"{code}; print(take(open_store(sys.argv[1]), 'whoever comes next', 1) or '')"
     return not place.run(sys.executable, "-c", look, store).ok().out.strip()
 
 
