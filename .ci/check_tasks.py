@@ -48,7 +48,11 @@ def main(out: Path) -> None:
 def check(name: str, stages: tuple[str, ...], out: Path, folder: Path) -> None:
     """All tasks of a pipeline that have to do with launching."""
     values = {**demo_inputs("demo-quick", out, 1), "plan_preset": "demo-quick", "plan_cycle": 0, "train_seed": 77}
-    values |= {"sweep_trials": '[{"name": "t", "settings": {"seed": 7}}]', "plan_launch": str(folder / "machines.yaml")}
+    values |= {
+        "curate_dataset": EARLIER["dataset"],
+        "sweep_trials": '[{"name": "t", "settings": {"seed": 7}}]',
+        "plan_launch": str(folder / "machines.yaml"),
+    }
     machines = {"scheduler": "jobset", "image": "r.example/hqclip@sha256:" + "0" * 64}
     shared = {"volumes": [f"claim:store:{values['store']}"]}
     (folder / "machines.yaml").write_text(yaml.safe_dump({**machines, **shared, **{stage: {} for stage in stages}}))
