@@ -104,7 +104,8 @@ def test_a_gang_meets_and_leaves_its_result(tmp_path: Path):
     assert code == 0, err
     assert sorted(line for line in out.splitlines() if "met" in line) == ["[0] met 2", "[1] met 2"]
     result = json.loads((tmp_path / "store/launch/j/1/result.json").read_text())
-    assert result == {"total": 3.0, "threads": "1", "plugin": "fast"}
+    # the scheduler's own count is no more than what it makes of it: this node has begun once
+    assert result == {"total": 3.0, "threads": "1", "plugin": "fast", "attempt": "0"}
     attempt = only_attempt(tmp_path)
     assert (attempt.node, attempt.number, attempt.attempt, attempt.pod) == (0, 1, "3", "pod-0")
     assert attempt.exit_status is not None
@@ -113,6 +114,32 @@ def test_a_gang_meets_and_leaves_its_result(tmp_path: Path):
         None,
         0,
     )
+
+
+def test_ranks_know_how_often_their_node_has_begun_whatever_the_scheduler_counts(tmp_path: Path):
+    job(tmp_path, "meet")
+    for attempt in range(2):  # as after a preemption by Kueue, of which JobSet does not count anything
+        code, _, err = end(start(tmp_path, HQCLIP_ATTEMPT="0"))
+        assert code == 0, err
+        result = tmp_path / "store/launch/j/1/result.json"
+        assert json.loads(result.read_text())["attempt"] == str(attempt)
+        result.unlink()
+
+
+def test_nodes_without_names_meet_by_the_store(tmp_path: Path):
+    job(tmp_path, "meet", nodes=2, nproc=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    LocalStore(tmp_path / "store").write(
+        f"launch/{KEY}/node-0.json", b'{"address":"127.0.0.9"}'
+    )  # of an attempt before
+    agents = [
+        start(tmp_path, node, HQCLIP_RENDEZVOUS=f":{port}", HQCLIP_POD_IP=f"127.0.0.{1 + int(node)}")
+        for node in ("1", "0")
+    ]
+    ends = [end(agent) for agent in agents]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert all("met 2" in out for _, out, _ in ends)
 
 
 def test_a_fault_for_people_is_permanent_and_shared(tmp_path: Path):

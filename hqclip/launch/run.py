@@ -196,10 +196,10 @@ def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchEr
             return LaunchError(f"{job.name} was killed: {how} ({state.reason})\n{logs}", KILLED)
         stop = last_stop(attempts)
         if stop is not None:
-            why = f"stopped, and did not fail (exit code {stop.exit_code}): {stop.message}"
-            reason = f"{why} ({state.reason})" if state.reason else why
-        else:
-            reason = state.reason or "no agent wrote down why: killed from outside, or never started"
+            how = f"stopped, and did not fail (exit code {stop.exit_code}): {stop.message}"
+            how += f" ({state.reason})" if state.reason else ""
+            return LaunchError(f"{job.name} was {how}\n{logs}", StoppedError.exit_code)
+        reason = state.reason or "no agent wrote down why: killed from outside, or never started"
         return LaunchError(f"{job.name} ended: {reason}\n{logs}", StoppedError.exit_code)
     exit_status = cause.exit_status
     rank = f"rank {exit_status.rank} on node {cause.node}" if exit_status.rank is not None else f"node {cause.node}"

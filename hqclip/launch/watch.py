@@ -85,8 +85,9 @@ class Watch:
         if body is None:
             gone = f"{job.name} was deleted by somebody else while it was watched"
             return Outcome(State(FAILED, 0, gone))
+        said = self._scheduler.state(self._cluster, body)
         pods = watched.look()
-        state = self._state(job, body, pods)
+        state = self._put_right(job, said, pods)
         follower.look(pods)
         self._has_run = self._has_run or running(pods) > 0
         self._killed = killed(self._cluster, [pod for pod in pods if pod not in self._looked_at]) or self._killed
@@ -98,13 +99,12 @@ class Watch:
         fault = self._waits_too_long(job, pods, waits) or limits.exceeded(waits=waits)
         return Outcome(state, fault) if fault is not None else None
 
-    def _state(self, job: Job, body: Json, pods: list[PodRow]) -> State:
+    def _put_right(self, job: Job, state: State, pods: list[PodRow]) -> State:
         """What the controller says, put right by what it does not count.
 
         It is behind its pods: those that run, or have just ended well, are pending no more. And what Kueue preempted
         it lets begin anew, with no restart; how often node 0 has begun is in the store.
         """
-        state = self._scheduler.state(self._cluster, body)
         if state.phase == PENDING and any(pod.runs or pod.is_done for pod in pods):
             state = replace(state, phase=RUNNING)
         if job.shape != GANG:
@@ -132,7 +132,7 @@ class Watch:
             return  # the controller will say so in a moment
         text = f"{job.name} is {state.phase}, {running(pods)} of {job.nodes} pods run"
         if state.restarts:
-            text += f", started again {state.restarts} times"
+            text += f", started again {'once' if state.restarts == 1 else f'{state.restarts} times'}"
         if waits:
             self._why = why_pending(self._cluster, self._scheduler, body, pods) or state.reason
             text += f" ({self._why})" if self._why else ""

@@ -50,7 +50,12 @@ def meet(config: FakeConfig) -> dict[str, Any]:
     dist.all_reduce(total)
     print(f"met {dist.get_world_size()}", flush=True)
     dist.destroy_process_group()
-    return {"total": total.item(), "threads": os.environ["OMP_NUM_THREADS"], "plugin": os.environ.get("PLUGIN", "")}
+    return {
+        "total": total.item(),
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "plugin": os.environ.get("PLUGIN", ""),
+        "attempt": os.environ["HQCLIP_ATTEMPT"],
+    }
 
 
 def fault(config: FakeConfig) -> dict[str, Any]:

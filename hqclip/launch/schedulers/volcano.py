@@ -107,9 +107,7 @@ class Volcano(Scheduler):
         try:
             described = cluster.everywhere(*HYPERNODES)
         except AccessError:
-            log.warning(
-                "launch", "Volcano keeps to a required topology only where there are HyperNodes; who may, looks"
-            )
+            log.warning("launch", "Volcano keeps to a required topology only where there are HyperNodes")
             return
         if not described:
             raise ConfigError(
