@@ -19,7 +19,7 @@ def test_doctor(place: Place) -> None:
     """doctor: nothing fails, every line says ok or warn."""
     told = place.pipelines("doctor", "--store", place.store, "--cluster", "-o", "json")
     assert told.code == 0, told.out
-    assert {row["state"] for row in told.json} <= {"ok", "warn"}
+    assert {row["status"] for row in told.json} <= {"ok", "warn"}
 
 
 def rendered(place: Place, overlay: str, namespace: str) -> list[dict[str, object]]:
@@ -35,9 +35,9 @@ def rendered(place: Place, overlay: str, namespace: str) -> list[dict[str, objec
 
 
 @pytest.fixture
-def namespace(place: Place) -> Iterator[str]:
+def namespace(place: Place, overlay: str) -> Iterator[str]:
     """A fresh one, which enforces Pod Security restricted."""
-    name = f"{place.name}-overlay"
+    name = f"{place.name}-{overlay}"
     labels = {LABEL: place.name, "pod-security.kubernetes.io/enforce": "restricted"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     place.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body)).ok()

@@ -38,7 +38,7 @@ def test_what_its_tasks_said(place: Place, cycle: Done) -> None:
     said = place.pipelines("logs", run_id(cycle), "--task", "train-hqclip").ok().out.splitlines()
     assert said and all("[train-hqclip]" in line for line in said)
     assert not [line for line in said if "executor_input" in line]
-    assert any("hqclip train:" in line for line in said)
+    assert any("hqclip train" in line for line in said)
 
 
 def test_nothing_to_explain(place: Place, cycle: Done) -> None:
@@ -83,7 +83,7 @@ def test_a_sweep_with_a_bad_trial(place: Place, world: World, cycle: Done) -> No
     trials = [
         {"name": "low", "settings": {"learning_rate": 0.0005}},
         {"name": "high", "settings": {"learning_rate": 0.001}},
-        {"name": "bad", "settings": {"init_from": "runs/never-trained"}},
+        {"name": "bad", "settings": {"batch_size": 4096}},  # more than there are samples
     ]
     inputs = {name: world.refine[name] for name in ("store", "evaluate_suite", "plan_preset")}
     overrides = {"train.samples_seen": world.refine["train_samples_seen"]}
