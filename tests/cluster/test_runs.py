@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from tests.cluster.place import Done, Place
-from tests.cluster.runs import World, ended, run_id, tasks
+from tests.cluster.runs import World, ended, run_id, started, tasks, until
 
 pytestmark = pytest.mark.needs("kubeflow", "store", "images")
 STAGES = {"plan", "download", "annotate", "score", "curate", "train-hqclip", "evaluate-hqclip", "promote"}
@@ -80,19 +81,33 @@ def test_one_model_is_judged(place: Place, world: World, cycle: Done) -> None:
 
 def test_a_sweep_with_a_bad_trial(place: Place, world: World, cycle: Done) -> None:
     """A sweep of three trials, one of which fails: the others are ranked, the failed one is named."""
-    trials = [
-        {"name": "low", "settings": {"learning_rate": 0.0005}},
-        {"name": "high", "settings": {"learning_rate": 0.001}},
-        {"name": "bad", "settings": {"batch_size": 4096}},  # more than there are samples
-    ]
+    trials = [{"name": name, "settings": {"learning_rate": rate}} for name, rate in RATES.items()]
     inputs = {name: world.refine[name] for name in ("store", "evaluate_suite", "plan_preset")}
     overrides = {"train.samples_seen": world.refine["train_samples_seen"]}
-    done = ended(
-        place, "sweep", {**inputs, "sweep_trials": json.dumps(trials), "plan_overrides": json.dumps(overrides)}
-    )
-    assert done.code == 1
-    states = tasks(place, run_id(done))
+    texts = {"sweep_trials": json.dumps(trials), "plan_overrides": json.dumps(overrides)}
+    run = started(place, "sweep", {**inputs, **texts})
+    until(lambda: tasks(place, run).get("sweep") == "SUCCEEDED", 300)
+    place.run(sys.executable, "-c", TAKEN, world.store).ok()
+
+    until(lambda: tasks(place, run).get("select") == "FAILED", 900)
+    states = tasks(place, run)
     assert states["evaluate-low"] == states["evaluate-high"] == "SUCCEEDED"
-    why = place.pipelines("explain", run_id(done), "-o", "json").ok().json["reasons"]
-    assert [each["task"] for each in why][:1] == ["train-bad"]
-    assert place.hqclip("lineage", "--store", world.store, timeout_s=120).ok()
+    why = place.pipelines("explain", run, "-o", "json").ok().json
+    assert [(each["task"], each["reason"]) for each in why["reasons"]][:1] == [("train-bad", "conflict")]
+    assert "bad" in why["reasons"][0]["line"]
+    assert place.run(sys.executable, "-c", RANKED, world.store).ok().out.split() == ["high", "low"]
+
+
+RATES = {"low": 0.0005, "high": 0.001, "bad": 0.002}
+TAKEN = """
+import sys; from hqclip.store import open_store
+store = open_store(sys.argv[1])
+plan = next(key for key in store.list("sweeps/") if key.endswith(".plan.json"))
+store.write(f"runs/sweep-{plan.removeprefix('sweeps/')[:8]}-bad/config.json", b'{"seed": 99}')
+"""  # the name of the run is another's
+RANKED = """
+import json, sys; from hqclip.store import open_store
+store = open_store(sys.argv[1])
+(key,) = [key for key in store.list("sweeps/") if key.endswith(".json") and key.count("/") == 1 and ".plan." not in key]
+print(*sorted(row["name"] for row in json.loads(store.read(key))["points"]))
+"""
