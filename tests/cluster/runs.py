@@ -79,6 +79,11 @@ def tasks(place: Place, run: str) -> dict[str, str]:
     return {task["task"]: task["state"] for task in told["tasks"]}
 
 
+def state(place: Place, run: str) -> str:
+    """Where a run is."""
+    return str(place.pipelines("status", run, "-o", "json").ok().json["state"])
+
+
 def pods_of(place: Place, run: str, task: str) -> list[str]:
     """Names of the pods that run a task just now."""
     chosen = ("-n", place.kubeflow_namespace, "-l", f"pipeline/runid={run}", "--field-selector", "status.phase=Running")
@@ -125,10 +130,16 @@ client.delete_experiment(experiment)
 
 
 def is_free(place: Place, store: str) -> bool:
-    """Whether another run would be let in."""
-    code = "import sys; from hqclip.cycle.lock import take; from hqclip.store import open_store"
-    look = f"{code}; print(take(open_store(sys.argv[1]), 'whoever comes next', 1) or '')"
-    return not place.run(sys.executable, "-c", look, store).ok().out.strip()
+    """Whether another run would be let in, which this one is for a moment."""
+    return not place.run(sys.executable, "-c", _LOOK_IN, store).ok().out.strip()
+
+
+_LOOK_IN = """
+import sys; from hqclip.cycle.lock import release, take; from hqclip.store import open_store
+store = open_store(sys.argv[1])
+print(take(store, "whoever comes next", 1) or "")
+release(store, "whoever comes next")
+"""
 
 
 def until(happened: Callable[[], object], patience_s: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.place import Place
-from tests.cluster.runs import World, ended, is_free, pods_of, run_id, started, tasks, terminate, until
+from tests.cluster.runs import World, ended, is_free, pods_of, run_id, started, state, tasks, terminate, until
 
 pytestmark = pytest.mark.needs("kubernetes", "kubeflow", "store", "images")
 LONG = 640_000  # samples: hours on a small cluster
@@ -45,7 +45,7 @@ def test_terminated(place: Place, busy: World, training: str) -> None:
 
     terminate(place, training)
     until(lambda: is_free(place, busy.store), 150)
-    assert place.pipelines("status", training, "-o", "json").ok().json["state"] == "CANCELED"
+    until(lambda: state(place, training) == "CANCELED", 120)
 
 
 def test_cancelled(place: Place, busy: World, training: str) -> None:
@@ -53,7 +53,7 @@ def test_cancelled(place: Place, busy: World, training: str) -> None:
     place.pipelines("cancel", training).ok()
     assert is_free(place, busy.store)
     until(lambda: not pods_of(place, training, "train"), 120)
-    assert place.pipelines("status", training, "-o", "json").ok().json["state"] == "CANCELED"
+    until(lambda: state(place, training) == "CANCELED", 120)
 
 
 def test_a_shard_that_is_missing(place: Place, world: World) -> None:
