@@ -68,14 +68,25 @@ def _left_to_thread(_signal: int, _frame: FrameType | None) -> None:
 
 @functools.cache
 def _forget_in_children() -> None:
-    """A process that is forked has the pipe and the handler, but not the thread: its signals are its own."""
+    """A process that is forked has the pipe and the handler, but not the thread: its signals are its own.
+
+    One that comes before it has forgotten them waits, or it would be told by the pipe as the parent's.
+    """
+    held = threading.local()
+
+    def hold() -> None:
+        held.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.before)
 
     def forget() -> None:
         signal.set_wakeup_fd(-1)
         if signal.getsignal(signal.SIGTERM) is _left_to_thread:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_go()
 
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=forget)
 
 
 class Termination:

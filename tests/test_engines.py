@@ -141,7 +141,7 @@ def endless(tmp_path: Path) -> TransformersEngine:
     for file in folder().iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 639, "pad_token_id": 0}))
-    return TransformersEngine(config_of("transformers", max_new_tokens=1_000_000), PROMPT, tmp_path)
+    return TransformersEngine(config_of("transformers", max_new_tokens=131_072), PROMPT, tmp_path)
 
 
 def test_closing_stops_a_long_answer_at_its_next_token(endless: TransformersEngine):

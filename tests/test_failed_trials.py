@@ -107,6 +107,7 @@ def test_a_trial_that_fails_ends_well_and_says_so_in_the_store_and_to_who_would_
     code: int,
     reason: str,
 ):
+    monkeypatch.setenv("HQCLIP_TASK_TRIES", "1")
     asked = failing(monkeypatch, fault)
     data = task.write("curated", {"dataset": "d"})
     assert task.run("train", data, trial="raw")["failed"]["exit_code"] == code

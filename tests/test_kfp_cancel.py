@@ -104,10 +104,10 @@ def test_a_cancelled_run_keeps_nobody_out_of_its_store(
     store = open_store(str(tmp_path / "store"))
     run_id = start(store=store.uri)
     monkeypatch.delenv(lock.LOCAL_RUN, raising=False)
-    assert lock.take(store, run_id, 1) == ""
+    assert lock.take(store, run_id, 1) is None
     assert lock.take(store, "the next run", 1)
     assert call(cancel, run_id) == 0
-    assert lock.take(store, "the next run", 1) == ""
+    assert lock.take(store, "the next run", 1) is None
 
 
 def test_jobs_out_of_reach_are_said_and_the_run_is_terminated(kubeflow: FakeKubeflow, start: Start) -> None:

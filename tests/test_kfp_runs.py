@@ -246,10 +246,11 @@ def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str)
     for name, told in known.items():
         field = fields[inputs.settings[name]]
         assert told["description"].lower() == f"{field.metadata['help']}.".lower()
-        assert told["parameterType"] == types.get(field.type, "STRING"), name
+        as_text = name == "train_seed"  # a cluster would round it
+        assert told["parameterType"] == ("STRING" if as_text else types.get(field.type, "STRING")), name
         assert ("defaultValue" in told) == (field.default is not dataclasses.MISSING and name not in inputs.required)
         if "defaultValue" in told:
-            default = field.default
+            default = str(field.default) if as_text else field.default
             assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
 
 

@@ -12,6 +12,7 @@ from hqclip.errors import AccessError, ConfigError, HQClipError, TimeLimitError,
 from hqclip.launch import watch
 from hqclip.launch.follow import PAUSE_S, Follower
 from hqclip.launch.kube import connect
+from hqclip.launch.pods import PodRow
 from hqclip.launch.run import LaunchError, launch
 from hqclip.store import open_store
 from tests.fakes.kubernetes import FakeCluster
@@ -100,10 +101,10 @@ def test_who_cannot_read_a_log_stops_asking_when_nobody_watches(
 
 
 def test_a_log_that_cannot_be_read_is_not_asked_for_without_a_pause(cluster: FakeCluster, tmp_path: Path) -> None:
-    pod = cluster.add("pods", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"phase": "Running"}})
+    cluster.add("pods", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"phase": "Running"}})
     cluster.fail("GET", "/log", 503, times=1_000_000)
     follower = Follower(connect(), open_store(str(tmp_path)), "launch/p/1", whose="all")
-    follower.look([(0, pod)])
+    follower.look([PodRow(0, "p", "Running")])
     cluster.until(lambda: cluster.requests)
     follower.finish(2 * PAUSE_S)
     follower.stop()

@@ -305,9 +305,13 @@ def _is_of_kubernetes(page: str, words: list[str]) -> None:
 
 
 def test_the_page_of_schedules_does_what_it_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(MANIFESTS.parent)
+    folder = tmp_path / "manifests" / SCHEDULED
+    folder.parent.mkdir(parents=True)
+    text = (MANIFESTS / SCHEDULED).with_name("schedule.yaml").read_text()
+    folder.with_name("schedule.yaml").write_text(text.replace("BUCKET", "bucket"))  # capitals are filled in
+    monkeypatch.chdir(tmp_path)
     lines = commands(SCHEDULED)
     with FakeKubeflow() as kubeflow:
         monkeypatch.setenv("HQCLIP_KFP_HOST", kubeflow.url)

@@ -50,7 +50,7 @@ def test_what_others_made_is_switched_on_with_a_word_of_what_it_will_start(kubef
     shell("resume", "nightly")
     assert "nightly was made otherwise and stays: a time that it missed is started within seconds" in shell.said
     assert len(kubeflow.runs) == 1, "as the real one does"
-    assert "has five fields" in shell("list")[0]["next"][0]
+    assert "has five fields" in shell("list", "--all")[0]["next"][0]
 
 
 @pytest.mark.parametrize("times", [{}, {"cron": "", "every": "36h"}])

@@ -9,6 +9,7 @@ from typing import Any
 from hqclip import __version__
 from hqclip.stages import STAGES
 from pipelines import lint
+from pipelines.client.inputs import definitions
 from pipelines.client.machines import check_launch
 from pipelines.client.versions import known_pipeline
 from pipelines.inputs import INPUTS, settings_of
@@ -21,7 +22,11 @@ def check_run(name: str, release: str, spec: Mapping[str, Any], inputs: Mapping[
     pipeline, or of one of another release, stand for is not known here.
     """
     ours = {known_pipeline(pipeline): pipeline for pipeline in INPUTS}
-    if name in ours and release.startswith(f"{__version__}-"):
+    if (
+        name in ours
+        and release.startswith(f"{__version__}-")
+        and set(INPUTS[ours[name]].settings) == set(definitions(spec))
+    ):
         check_settings(ours[name], inputs)
     check_for_cluster(name, spec, inputs)
 
