@@ -4,15 +4,12 @@ from typing import Any
 
 from kfp import dsl
 
-from components.annotate import annotate
-from components.curate import curate
-from components.download import download
 from components.evaluate import evaluate
 from components.finish import finish
 from components.plan import plan
 from components.promote import promote
-from components.score import score
 from components.train import train
+from pipelines.data import refined
 from pipelines.hardware import launched, placed, uncached
 
 NAME = "hqclip-refine"
@@ -27,15 +24,7 @@ def refine(settings: dict[str, Any]) -> None:
         planned = uncached(plan(**settings, launched=launched("annotate", "score", "train", "evaluate"), owner=owner))
         the_plan = planned.outputs["planned"]
         with dsl.If(planned.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
-            downloaded = placed(download(planned=the_plan)).outputs["downloaded"]
-            annotated = placed(annotate(planned=the_plan, downloaded=downloaded)).outputs["annotated"]
-            scored = placed(
-                score(planned=the_plan, downloaded=downloaded, annotated=annotated, gpus=planned.outputs["score_gpus"]),
-                gpus=planned.outputs["score_gpus"],
-            ).outputs["scored"]
-            curated = placed(
-                curate(planned=the_plan, downloaded=downloaded, annotated=annotated, scored=scored)
-            ).outputs["curated"]
+            curated = refined(planned).outputs["curated"]
             with dsl.ParallelFor(planned.outputs["trials"], name="trials", parallelism=2) as trial:
                 trained = placed(train(planned=the_plan, curated=curated, trial=trial))
                 evaluated = placed(evaluate(planned=the_plan, trained=trained.outputs["trained"]))
