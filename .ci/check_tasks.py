@@ -19,6 +19,7 @@ import yaml
 
 from hqclip.errors import AccessError
 from hqclip.stages import LAUNCHABLE
+from hqclip.store import open_store
 from pipelines.compiling import compile_pipeline
 from pipelines.demo import demo_inputs
 from pipelines.lint.compiled import Compiled, Task, constant
@@ -47,9 +48,10 @@ def main(out: Path) -> None:
 
 def check(name: str, stages: tuple[str, ...], out: Path, folder: Path) -> None:
     """All tasks of a pipeline that have to do with launching."""
+    store = open_store(str(out / "store"))
     values = {**demo_inputs("demo-quick", out, 1), "plan_preset": "demo-quick", "plan_cycle": 0, "train_seed": 77}
     values |= {
-        "curate_dataset": EARLIER["dataset"],
+        "curate_dataset": next(key for key in store.list("datasets/") if key.endswith("/dataset.json")),
         "sweep_trials": '[{"name": "t", "settings": {"seed": 7}}]',
         "plan_launch": str(folder / "machines.yaml"),
     }
@@ -66,7 +68,9 @@ def check(name: str, stages: tuple[str, ...], out: Path, folder: Path) -> None:
         if task.name in stages:
             artifacts = dict.fromkeys(task.artifacts, folder / "earlier")
             artifacts["planned"] = folder / first.name / "planned"
-            code = run(launched, task, {**values, "trial": {"name": "raw", "settings": {}}}, artifacts, folder)
+            code = run(
+                launched, task, {**values, "trial": {"name": "raw", "settings": {}}, "gpus": "0"}, artifacts, folder
+            )
             assert code == AccessError.exit_code, f"{name}: {task.name} ends with {code}"
             print(f"{name}: {task.name} finds all that it needs to launch")
 
@@ -84,7 +88,7 @@ def run(pipeline: Compiled, task: Task, values: Mapping[str, Any], artifacts: Ma
     for key, source in task.parameters.items():
         _, origin = task.origin(source)
         named = origin.get("componentInputParameter", "")
-        value = {**defaults, **values}.get(named, values.get(key)) if named else constant(origin)
+        value = {**defaults, **values}.get(named, values.get(key)) if named else values.get(key, constant(origin))
         parameters[key] = "check" if str(value).startswith("{{$") else value  # Kubeflow fills placeholders in
     outputs = folder / task.name
     outputs.mkdir(exist_ok=True)
