@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from hqclip.errors import AccessError
+
 
 def executor_input(
     component: Mapping[str, Any], folder: Path, parameters: Mapping[str, Any], artifacts: Mapping[str, Path]
@@ -39,6 +41,11 @@ def _artifact(name: str, told: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def arguments(container: Mapping[str, Any], given: str) -> list[str]:
     """The whole command of a container, with its input filled in."""
     return [given if word == "{{$}}" else word for word in (*container["command"], *container["args"])]
+
+
+def was_refused(code: int, said: str) -> bool:
+    """Whether a cluster refused a launch; that of a trial ends well and says what it would have ended with."""
+    return code == AccessError.exit_code or (code == 0 and f"(exit code {AccessError.exit_code})" in said)
 
 
 class Forbidden(BaseHTTPRequestHandler):
