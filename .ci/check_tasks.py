@@ -17,13 +17,12 @@ from typing import Any
 
 import yaml
 
-from hqclip.errors import AccessError
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import open_store
 from pipelines.compiling import compile_pipeline
 from pipelines.demo import demo_inputs
 from pipelines.lint.compiled import Compiled, Task, constant
-from tests.tasks import Forbidden, arguments, executor_input
+from tests.tasks import Forbidden, arguments, executor_input, was_refused
 
 EARLIER = {"pool": "pools/p", "annotations": "annotations/a", "dataset": "datasets/d", "model": "runs/r/model"}
 STAGES = {
@@ -60,18 +59,17 @@ def check(name: str, stages: tuple[str, ...], out: Path, folder: Path) -> None:
     (folder / "machines.yaml").write_text(yaml.safe_dump({**machines, **shared, **{stage: {} for stage in stages}}))
     plain, launched = (compiled(name, given, folder) for given in ((), stages))
     first = next(task for task in plain.tasks if "launched" in task.parameters)
-    assert run(plain, first, values, {}, folder) == 64, f"{name}: machines of stages that are not launched"
+    assert run(plain, first, values, {}, folder)[0] == 64, f"{name}: machines of stages that are not launched"
     first = next(task for task in launched.tasks if "launched" in task.parameters)
-    assert run(launched, first, values, {}, folder) == 0, f"{name}: {first.name} with machines"
+    assert run(launched, first, values, {}, folder)[0] == 0, f"{name}: {first.name} with machines"
     (folder / "earlier").write_text(json.dumps(EARLIER))
     for task in launched.tasks:
         if task.name in stages:
             artifacts = dict.fromkeys(task.artifacts, folder / "earlier")
             artifacts["planned"] = folder / first.name / "planned"
-            code = run(
-                launched, task, {**values, "trial": {"name": "raw", "settings": {}}, "gpus": "0"}, artifacts, folder
-            )
-            assert code == AccessError.exit_code, f"{name}: {task.name} ends with {code}"
+            given = {**values, "trial": {"name": "raw", "settings": {}}, "gpus": "0"}
+            code, said = run(launched, task, given, artifacts, folder)
+            assert was_refused(code, said), f"{name}: {task.name} ends with {code}"
             print(f"{name}: {task.name} finds all that it needs to launch")
 
 
@@ -80,8 +78,10 @@ def compiled(name: str, launched: tuple[str, ...], folder: Path) -> Compiled:
     return Compiled(next(yaml.safe_load_all(compile_pipeline(name, folder / "it.yaml", launched).read_text())))
 
 
-def run(pipeline: Compiled, task: Task, values: Mapping[str, Any], artifacts: Mapping[str, Path], folder: Path) -> int:
-    """The exit code of a task, in its image."""
+def run(
+    pipeline: Compiled, task: Task, values: Mapping[str, Any], artifacts: Mapping[str, Path], folder: Path
+) -> tuple[int, str]:
+    """The exit code of a task in its image, and what it said."""
     container = pipeline.container(task)
     defaults = {key: told.get("defaultValue") for key, told in pipeline.root.takes().items()}
     parameters = {}
@@ -97,7 +97,10 @@ def run(pipeline: Compiled, task: Task, values: Mapping[str, Any], artifacts: Ma
     root = Path(values["store"]).parent
     safely = ["--read-only", "--tmpfs", "/tmp:exec", "--cap-drop", "ALL", "--network", "host"]  # noqa: S108
     seen = ["-v", f"{root}:{root}", "-e", f"KUBECONFIG={folder / 'kubeconfig'}"]
-    return subprocess.run(["docker", "run", "--rm", *safely, *seen, container["image"], *words], check=False).returncode
+    command = ["docker", "run", "--rm", *safely, *seen, container["image"], *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(done.stdout, end="")
+    return done.returncode, done.stdout
 
 
 def kubeconfig(url: str) -> str:
