@@ -50,6 +50,19 @@ def test_a_day_later_the_record_is_enough(kubeflow: FakeKubeflow, start: Start, 
     assert not kubeflow.asked("GET", "/log$")
 
 
+def test_a_trial_that_failed_is_named_though_its_pod_ended_well(
+    kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
+) -> None:
+    run_id = start()
+    pods = [kubeflow.task(run_id, "train", "SUCCEEDED", item=item) for item in range(2)]
+    write(run_id, "train", trial="good", pod=pods[0])
+    write(run_id, "train", trial="bad", pod=pods[1], exit_code=73, reason="conflict", error="hqclip train: it exists")
+    write(run_id, "select", pod=kubeflow.task(run_id, "select", "FAILED", status=73), exit_code=73, reason="conflict")
+    kubeflow.finish(run_id, "FAILED")
+    first = why(capsys, run_id)[0]
+    assert (first["task"], first["reason"], first["line"]) == ("train-bad", "conflict", "hqclip train: it exists")
+
+
 def test_who_did_not_say_how_it_ended_was_killed(
     kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read
 ) -> None:

@@ -220,7 +220,8 @@ def _attempt(node: Node, record: TaskRecord | None) -> Attempt:
     return Attempt(
         pod=node.pod,
         node=node.id,
-        state=_STATES.get(node.phase, "PENDING"),
+        # a trial that failed ends well for Kubeflow, so that it takes no other with it
+        state="FAILED" if record and record.failed else _STATES.get(node.phase, "PENDING"),
         message=node.message,
         exit_code=record.exit_code if record and record.exit_code is not None else node.exit_code,
         started=node.started,
