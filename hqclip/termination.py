@@ -17,6 +17,8 @@ from typing import Any
 
 from hqclip.errors import TerminatedError
 
+_LEFT = threading.Event()  # SIGTERM came while nobody but the thread would do anything about it
+
 
 @contextmanager
 def told_at_once(then: Callable[[], object], within_s: float = 5.0) -> Iterator[None]:
@@ -34,6 +36,7 @@ def told_at_once(then: Callable[[], object], within_s: float = 5.0) -> Iterator[
     thread.start()
     _forget_in_children()
     handled = signal.getsignal(signal.SIGTERM)
+    _LEFT.clear()
     if handled is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _left_to_thread)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -58,12 +61,13 @@ def _watch(reading: int, then: Callable[[], object], within_s: float) -> None:
                 saying = threading.Thread(target=then, name="sigterm-told", daemon=True)
                 saying.start()
                 saying.join(within_s)
-                if is_left:
+                if is_left or _LEFT.is_set():
                     os._exit(TerminatedError.exit_code)
 
 
 def _left_to_thread(_signal: int, _frame: FrameType | None) -> None:
-    """The thread ends the process, once it has told."""
+    """The thread ends the process, once it has told; whoever asks for signals from now on has missed this one."""
+    _LEFT.set()
 
 
 @functools.cache

@@ -265,9 +265,13 @@ from hqclip.cycle.attempt import recorded
 from hqclip.errors import TerminatedError
 from hqclip.termination import Termination
 with recorded("train", sys.argv[1], owner=sys.argv[2]):
-    print("works", flush=True)
-    if sys.argv[3] == "asks":
+    if sys.argv[3] in ("sleeps", "late"):
+        print("works", flush=True)
+    if sys.argv[3] == "late":
+        time.sleep(0.2)
+    if sys.argv[3] in ("asks", "late"):
         with Termination() as termination:
+            print("works", flush=True)
             while not termination.asked:
                 time.sleep(0.01)
         time.sleep(float(sys.argv[4]))
@@ -277,6 +281,7 @@ with recorded("train", sys.argv[1], owner=sys.argv[2]):
         from hqclip.termination import stopped_by_sigterm
         async def work():
             with stopped_by_sigterm(lambda: None):
+                print("works", flush=True)
                 await asyncio.sleep(float(sys.argv[4]))
         asyncio.run(work())
     time.sleep(60)
@@ -334,6 +339,13 @@ def test_a_task_that_ends_by_itself_after_sigterm_tells_why(store: Store) -> Non
     task.send_signal(signal.SIGTERM)
     assert task.wait(60) == 143
     assert told(store).error.startswith("hqclip train: SIGTERM")
+
+
+def test_a_signal_that_came_before_a_task_could_ask_for_it_ends_it(store: Store) -> None:
+    task = start(store, "late", "0")
+    task.send_signal(signal.SIGTERM)
+    assert task.wait(60) == 143
+    assert told(store).exit_code == 143
 
 
 def test_a_task_that_is_killed_has_no_end(store: Store) -> None:
