@@ -53,7 +53,8 @@ test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an 
 test-client: $(READY) ## run the launcher's tests with the newest Kubernetes client (kfp holds the other one back)
 	$(BIN)/pip install --quiet --upgrade --no-deps --target build/newest kubernetes==37.0.2 urllib3==2.8.0 durationpy==0.11
 	PYTHONPATH=build/newest $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_fake_kubernetes.py tests/test_fake_kubernetes_pods.py \
-		tests/test_launch_kubernetes.py tests/test_launch_faults.py tests/test_jobs.py
+		tests/test_fake_kubernetes_watch.py tests/test_pod_watch.py tests/test_launch_kubernetes.py \
+		tests/test_launch_faults.py tests/test_jobs.py
 
 test-cluster: $(READY) ## run the product on the cluster that KUBECONFIG and HQCLIP_KFP_HOST name (docs/compatibility.md)
 	$(BIN)/python -m pytest -v --timeout 1800 --confcutdir tests tests/cluster $(if $(TABLE),--table $(TABLE))
