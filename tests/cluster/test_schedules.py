@@ -27,7 +27,7 @@ def schedule(place: Place, world: World, cycle: Done, tmp_path: Path) -> Iterato
         "pipeline": "refine",
         "cron": "0 * * * * *",
         "inputs": world.refine,
-        "experiment": place.name,
+        "experiment": name,
     }
     file = tmp_path / "schedule.yaml"
     file.write_text(yaml.safe_dump({"group": place.name, "schedules": [wanted]}))
