@@ -50,7 +50,7 @@ def test_ended_well(launcher: Launcher) -> None:
 
 
 def test_replicas(launcher: Launcher) -> None:
-    """Two replicas annotate a pool; both had a share in it."""
+    """Two replicas annotate a pool; both of them begin once, and the job ends well."""
     said = launcher.annotate().ended(0).said
     (key,) = re.findall(r'"key": "(.+?)"', said)
     begun = [name for name in launcher.ground.keys(f"launch/{key}/attempts/") if not name.endswith(".end.json")]
@@ -163,7 +163,7 @@ def test_what_operators_have(launcher: Launcher, place: Place) -> None:
     assert (job["scheduler"], job["pods_running"]) == (launcher.scheduler, 2)
     logs = place.hqclip("jobs", "logs", "--namespace", place.namespace, "--job", job["job"]).ok()
     assert " steps, " in logs.err
-    left = place.hqclip("jobs", "gc", "--namespace", place.namespace, "--dry-run", "true").ok().json
+    left = place.hqclip("jobs", "gc", "--namespace", place.namespace, "--dry-run").ok().json
     assert (left["deleted"], left["not_judged"]) == ({}, {})
 
 
