@@ -18,7 +18,7 @@ from hqclip.errors import ConflictError
 from hqclip.launch import watch
 from hqclip.launch.exit_status import ExitStatus
 from hqclip.launch.follow import follow_pod
-from hqclip.launch.kube import connect
+from hqclip.launch.kube import Cluster, connect
 from hqclip.launch.run import LaunchError, launch
 from hqclip.launch.spec import LaunchSpec
 from tests.fakes.kubernetes import FakeCluster
@@ -282,6 +282,18 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(cluster: FakeCluster, po
     lines = list(follow_pod(connect(), cluster.get("pods", name), lambda _: False))
     assert lines == [f"line {n}" for n in range(9)]
     cluster.assert_all_faults_fired()
+
+
+def test_a_log_that_is_gone_has_no_lines(
+    cluster: FakeCluster, pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _launch_and(cluster, lambda: 1 / 0, spec(tmp_path, pods.scheduler), settings(tmp_path))
+    pod = cluster.get("pods", pods.start()[0])
+    pods.end(0)
+    said = ["2026-11-28T11:35:00.1Z the last line", "unable to retrieve container logs for containerd://47637c0e"]
+    monkeypatch.setattr(Cluster, "log_lines", lambda *_, **__: iter(said))
+    assert list(follow_pod(connect(), pod, lambda _: False)) == ["the last line"]
 
 
 def test_inside_kubeflow_the_job_belongs_to_the_workflow_and_its_run(

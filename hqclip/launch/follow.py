@@ -122,6 +122,8 @@ class _Seen:
         skipped, before, at_before = 0, self._last, self._at_last
         for line in lines:
             time, _, text = line.partition(" ")
+            if not time[:1].isdigit():
+                continue  # the kubelet itself: "unable to retrieve container logs for ...", which has no time
             if before and _order(time) < _order(before):
                 continue
             if time == before and skipped < at_before:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,15 +18,27 @@ from hqclip.presets import PRESETS
 from tests.cluster.place import LABEL, ROOT, Place
 from tests.cluster.runs import World, flags, until
 
-SMALL = {"nodes": 2, "nproc": 1, "cpus": "500m", "memory": "3Gi", "shm": "256Mi", "retries": 4}
+QUICK = [{"target": "container", "patch": {"resources": {"limits": {"cpu": "2"}}}}]  # half a core imports for a minute
+SMALL = {
+    "nodes": 2,
+    "nproc": 1,
+    "cpus": "500m",
+    "memory": "3Gi",
+    "shm": "256Mi",
+    "retries": 4,
+    "patches": json.dumps(QUICK),
+}
 LAUNCHER = "hqclip-launcher"  # whose rights the launcher has here, as in its pod
 
 
 @contextmanager
 def job_namespace(place: Place) -> Iterator[str]:
-    """A namespace with what `manifests/base` brings, Pod Security restricted among it; removed at the end."""
+    """A namespace with what `manifests/base` brings, so it enforces Pod Security restricted; removed at the end.
+
+    Neither the janitor, which is tried by hand, nor the priority classes, which are of the whole cluster.
+    """
     text = place.kubectl("kustomize", str(ROOT / "manifests/base")).ok().out
-    objects = [each for each in yaml.safe_load_all(text) if each and each["kind"] != "CronJob"]
+    objects = [each for each in yaml.safe_load_all(text) if each and each["kind"] not in ("CronJob", "PriorityClass")]
     for each in objects:
         each["metadata"].setdefault("labels", {})[LABEL] = place.name
         if each["kind"] == "Namespace":
@@ -54,16 +66,54 @@ def as_launcher(place: Place, folder: Path) -> Path:
     return path
 
 
-def a_dataset(place: Place, world: World, folder: Path) -> str:
-    """The key of a data set version, made on this machine in the store of the suite."""
+@contextmanager
+def applied(place: Place, *objects: dict[str, Any]) -> Iterator[None]:
+    """Objects of the suite, as long as a case wants them."""
+    for each in objects:
+        each["metadata"]["labels"] = {LABEL: place.name}
+    text = yaml.safe_dump_all(objects)
+    place.kubectl("-n", place.namespace, "apply", "-f", "-", stdin=text).ok()
+    try:
+        yield
+    finally:
+        place.kubectl("-n", place.namespace, "delete", "-f", "-", "--wait=false", stdin=text).ok()
+
+
+def served(place: Place, group: str) -> str:
+    """The API version that the cluster prefers of a group."""
+    return str(place.kubectl("get", "--raw", f"/apis/{group}").ok().json["preferredVersion"]["groupVersion"])
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What launches of the suite stand on: a store with a pool and a data set, and the rights of a launcher."""
+
+    place: Place
+    store: str
+    kubeconfig: Path
+
+    def keys(self, prefix: str) -> list[str]:
+        """Those of the store."""
+        code = "import sys; from hqclip.store import open_store; print(*open_store(sys.argv[1]).list(sys.argv[2]))"
+        return self.place.run(sys.executable, "-c", code, self.store, prefix).ok().out.split()
+
+    @functools.cached_property
+    def dataset(self) -> str:
+        """The key of the data set."""
+        return next(key for key in self.keys("datasets/") if key.endswith("/dataset.json"))
+
+    @functools.cached_property
+    def pool(self) -> str:
+        """The key of the pool that it was made of."""
+        return next(key for key in self.keys("pools/") if key.endswith(".json"))
+
+
+def make_ground(place: Place, world: World, folder: Path) -> Ground:
+    """A data set version, made on this machine in the store of `world`."""
     inputs = {name: value for name, value in world.refine.items() if not name.startswith(("train", "evaluate"))}
     words = ("run", "annotate", "--local", "--out", str(folder), *flags(inputs))
     place.pipelines(*words).ok()
-    code = (
-        "import sys; from hqclip.store import open_store; print(*open_store(sys.argv[1]).list('datasets/'), sep='\\n')"
-    )
-    keys = place.run(sys.executable, "-c", code, world.store).ok().out.split()
-    return next(key for key in keys if key.endswith("/dataset.json"))
+    return Ground(place, world.store, as_launcher(place, folder))
 
 
 @dataclass
@@ -79,64 +129,77 @@ class Launch:
         """All that it said so far."""
         return self.log.read_text(errors="replace")
 
-    def says(self, text: str, patience_s: float = 300) -> Launch:
-        """Wait until it has said this; the test fails if it ends before, or does not."""
-        until(lambda: text in self.said or self.process.poll() is not None, patience_s)
-        assert text in self.said, self.said
+    def says(self, text: str, patience_s: float = 240, *, times: int = 1) -> Launch:
+        """Wait until it has said this, so many times; the test fails if it ends before, or does not."""
+        until(lambda: self.said.count(text) >= times or self.process.poll() is not None, patience_s, lambda: self.said)
+        assert self.said.count(text) >= times, self.said
         return self
 
-    def ended(self, code: int, patience_s: float = 600) -> Launch:
+    def ended(self, code: int, patience_s: float = 240) -> Launch:
         """Wait for its end, with this code."""
-        assert self.process.wait(patience_s) == code, self.said
+        until(lambda: self.process.poll() is not None, patience_s, lambda: self.said)
+        assert self.process.returncode == code, self.said
         return self
 
 
 @dataclass
 class Launcher:
-    """Launches trainings of one scheduler."""
+    """Launches stages by one scheduler."""
 
-    place: Place
+    ground: Ground
     scheduler: str
-    store: str
-    dataset: str
-    kubeconfig: Path
     folder: Path
     started: list[Launch] = field(default_factory=list)
+    training: Launch | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where."""
+        return self.ground.place
 
     def train(self, run: str, settings: Mapping[str, Any] | None = None, **machines: Any) -> Launch:
         """A training with these settings, on small machines changed by `machines`."""
-        where = {"scheduler": self.scheduler, "image": self.place.image("train"), "namespace": self.place.namespace}
-        path = self.folder / f"{run}.yaml"
+        work = {"dataset": self.ground.dataset, "run": f"{self.scheduler}-{run}", **SHORT, **(settings or {})}
+        return self.launch("train", run, work, machines)
+
+    def annotate(self) -> Launch:
+        """The pool annotated anew by two replicas: other than before, and than by another scheduler."""
+        tokens = ANNOTATE["max_new_tokens"] + 1 + len(self.scheduler)
+        return self.launch("annotate", "replicas", {"pool": self.ground.pool, **ANNOTATE, "max_new_tokens": tokens}, {})
+
+    def launch(self, stage: str, name: str, settings: Mapping[str, Any], machines: Mapping[str, Any]) -> Launch:
+        """A stage."""
+        where = {"scheduler": self.scheduler, "image": self.place.image(stage), "namespace": self.place.namespace}
+        path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**SMALL, **where, **machines}))
-        work = {
-            "store": self.store,
-            "dataset": self.dataset,
-            "run": f"{self.scheduler}-{run}",
-            **SHORT,
-            **(settings or {}),
-        }
-        words = [word for name, value in work.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        log = self.folder / f"{run}-{len(self.started)}.log"
-        command = (sys.executable, "-m", "hqclip.cli", "launch", "run", "train", "--spec", str(path), *words)
-        launch = Launch(self.place, log, self.place.start(*command, log=log, KUBECONFIG=str(self.kubeconfig)))
+        given = {"store": self.ground.store, **settings}
+        words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        log = self.folder / f"{name}-{len(self.started)}.log"
+        command = (sys.executable, "-m", "hqclip.cli", "launch", "run", stage, "--spec", str(path), *words)
+        launch = Launch(self.place, log, self.place.start(*command, log=log, KUBECONFIG=str(self.ground.kubeconfig)))
         self.started.append(launch)
         return launch
+
+    def watched(self) -> Launch:
+        """The long training that cases disturb one after the other, or its next launch if nobody watches it."""
+        if self.training is None or self.training.process.poll() is not None:
+            self.training = self.train("long", LONG, lease_stale_s=60)
+        return self.training
 
     def jobs(self) -> list[dict[str, Any]]:
         """Those of the namespace, as the operator's verb lists them."""
         return list(self.place.hqclip("jobs", "list", "--namespace", self.place.namespace).ok().json["jobs"])
 
-    def pods(self, job: str = "") -> list[str]:
-        """Names of pods that run."""
-        chosen = (
-            "-n",
-            self.place.namespace,
-            "-l",
-            "app.kubernetes.io/name=hqclip",
-            "--field-selector=status.phase=Running",
-        )
-        pods = self.place.kubectl("get", "pods", *chosen, "-o", "json").ok().json["items"]
-        return sorted(pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith(job))
+    def job(self) -> dict[str, Any]:
+        """The one that runs."""
+        (job,) = [job for job in self.jobs() if job["phase"] == "running"]
+        return job
+
+    def pods(self) -> list[str]:
+        """Names of those that run, by node."""
+        chosen = ("-l", "app.kubernetes.io/name=hqclip", "--field-selector=status.phase=Running")
+        pods = self.place.kubectl("-n", self.place.namespace, "get", "pods", *chosen, "-o", "json").ok().json["items"]
+        return sorted(pod["metadata"]["name"] for pod in pods if not pod["metadata"].get("deletionTimestamp"))
 
     def clear(self) -> None:
         """End what is left of launchers and jobs, and wait until it is gone."""
@@ -146,11 +209,21 @@ class Launcher:
                 launch.process.wait()
         for job in self.jobs():
             self.place.hqclip("jobs", "cancel", "--namespace", self.place.namespace, "--job", job["job"]).ok()
-        until(lambda: not self.jobs(), 120)
-        end = time.monotonic() + 120
-        while self.pods() and time.monotonic() < end:
-            time.sleep(2)
+        until(lambda: not self.jobs() and not self.pods(), 120)
 
 
+def kill_a_rank(place: Place, pod: str) -> None:
+    """As a fault of its machine would, from inside the pod: its image has no pkill."""
+    place.kubectl("-n", place.namespace, "exec", pod, "--", "python", "-c", _KILL).ok()
+
+
+_KILL = """
+import os, pathlib, signal
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if b"hqclip.agent.rank" in (process / "cmdline").read_bytes().split(b"\\0"):
+        os.kill(int(process.name), signal.SIGKILL)
+        print(process.name)
+"""
+ANNOTATE = PRESETS["demo-quick"]["annotate"]
 SHORT = {**PRESETS["demo-quick"]["train"], "samples_seen": 640, "checkpoint_every": 5, "log_every": 5}
-LONG = {"samples_seen": 640_000}
+LONG = {"samples_seen": 6_400_000}  # hours

@@ -142,9 +142,9 @@ release(store, "whoever comes next")
 """
 
 
-def until(happened: Callable[[], object], patience_s: float) -> None:
-    """Wait for something; the test fails if it has not happened by then."""
+def until(happened: Callable[[], object], patience_s: float, told: Callable[[], str] = str) -> None:
+    """Wait for something; the test fails if it has not happened by then, and shows what was `told`."""
     end = time.monotonic() + patience_s
     while not happened():
-        assert time.monotonic() < end, f"it did not happen within {patience_s:.0f} s"
+        assert time.monotonic() < end, f"it did not happen within {patience_s:.0f} s\n{told()}"
         time.sleep(3)
