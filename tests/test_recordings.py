@@ -1,7 +1,8 @@
 """What a real Kubeflow answered about 19 runs, played to `status`, `explain` and `logs`: a person reads what happened.
 
 `tests/recordings/kubeflow` has the answers, cut to what matters; these runs are older than the records of tasks.
-`tests/golden/recordings` has, for each, what a person wants to read; it was written by looking at what had happened.
+`tests/golden/recordings` has what the verbs print of each, read against
+what had happened and mended until it fit.
 """
 
 from __future__ import annotations
