@@ -19,12 +19,14 @@ EVERY_S = 60
 
 @pytest.fixture
 def schedule(place: Place, world: World, cycle: Done, tmp_path: Path) -> Iterator[str]:
-    """A schedule of the cycle that has been done already, every minute."""
+    """A schedule of the cycle that has been done already, every minute; pinned, as others may upload meanwhile."""
     cycle.ok()
+    version = place.pipelines("upload", "refine", "--requests", "small", "-o", "json").ok().json["version"]
     name = f"{place.name}-nightly"
     wanted = {
         "name": name,
         "pipeline": "refine",
+        "version": version,
         "cron": "0 * * * * *",
         "inputs": world.refine,
         "experiment": name,
