@@ -307,3 +307,23 @@ def test_the_job_of_each_stage_is_tried_on_its_machines(cluster: FakeCluster, tm
     rows = ask("--launch", str(machines))
     assert "exceeded quota" in rows["job of train"]["found"]
     assert os.environ["KUBECONFIG"]
+
+
+def test_a_queue_that_is_not_there_fails(cluster: FakeCluster, tmp_path: Path, ask: Doctor):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("scheduler: jobset\nimage: r.example/train:1\nqueue: research\ntrain: {gpus: 8}\n")
+    row = ask("--launch", str(machines))["job of train"]
+    assert row["status"] == FAIL and row["found"].startswith("there is no local queue research in namespace ")
+    cluster.add("localqueues", {"metadata": {"name": "research"}})
+    assert ask("--launch", str(machines))["job of train"]["status"] == WARN, "a tag"
+
+
+def test_machines_with_a_fault_fail_and_the_rest_is_asked(cluster: FakeCluster, tmp_path: Path, ask: Doctor):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("scheduler: jobset\nimage: r.example/x:1\ntrain: {memory: 2Gi}\nannotate: {gpus: 1}\n")
+    rows = ask("--launch", str(machines))
+    assert (ask.code, rows["machines"]["status"]) == (78, FAIL)
+    assert "train: shm is 8Gi, which is more than the memory of 2Gi" in rows["machines"]["found"]
+    assert rows["job of annotate"]["status"] == WARN and "job of train" not in rows
+    rows = ask("--launch", str(tmp_path / "nowhere.yaml"))
+    assert "nowhere.yaml" in rows["machines"]["found"] and rows["overlays"]["status"] == OK

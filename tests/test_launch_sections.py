@@ -74,6 +74,14 @@ def test_a_task_that_only_waits_runs_nothing_itself(machines: Path, capsys: Read
     assert "evaluate: scheduler local would run it in the task that only waits" in capsys.readouterr().err
 
 
+def test_a_section_that_no_cluster_would_take_is_refused(machines: Path, capsys: Read) -> None:
+    machines.write_text(f"{JOBSET}evaluate: {{memory: 2Gi, cpus: many}}\n")
+    assert main(["run", "evaluate", "--launched", "evaluate", *GIVEN, "--set", f"plan_launch={machines}"]) == 64
+    said = capsys.readouterr().err
+    assert "evaluate: shm is 8Gi, which is more than the memory of 2Gi" in said
+    assert "evaluate: cpus is 'many'" in said
+
+
 def test_machines_are_read_where_they_are(fake_gcs: FakeGcs, machines: Path, capsys: Read) -> None:
     launched = ("run", "evaluate", "--launched", "evaluate", *GIVEN)
     assert main([*launched, "--set", "plan_launch=gs://bucket/machines.yaml"]) == 64

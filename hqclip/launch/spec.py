@@ -202,7 +202,10 @@ class LaunchSpec(Settings):
             return []
         problems = [*self._bad_words(), *self._bad_names()]
         if _BYTES(self.shm) and _BYTES(self.memory) and _size(self.shm) > _size(self.memory):
-            problems.append(f"shm is {self.shm}, which is more than the memory of {self.memory} that it is counted in")
+            problems.append(
+                f"shm is {self.shm}, which is more than the memory of {self.memory} that it is counted in; give less "
+                "shm, or more memory"
+            )
         if not self.image:
             problems.append(f"image is missing: {self.scheduler} runs the workers in containers")
         if self.image and not _IMAGE(self.image):

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from components import images
-from hqclip.errors import ConflictError, MissingSoftwareError
+from hqclip.errors import AccessError, ConfigError, ConflictError, MissingSoftwareError
 from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
-from hqclip.launch.machines import Machines, read_machines
+from hqclip.launch.machines import read_machines
 from hqclip.launch.naming import SELECTOR
 from hqclip.launch.registry import KUBERNETES, load
 from hqclip.launch.resolve import make_order
@@ -99,15 +99,16 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
         yield Check("kueue", cluster.kueue, may_do_without=True)
         yield Check("rights", cluster.rights)
         yield Check("service accounts", cluster.accounts, may_do_without=True)
-        machines = read_machines(given.launch) if given.launch else Machines()
+        machines = Wanted(given.launch)
+        if given.launch:
+            yield Check("machines", machines.read)
         yield Check("pod security", lambda: cluster.of_tasks(pod_security))
-        yield Check("rights of tasks", lambda: cluster.rights_of_tasks(bool(machines.sections)), may_do_without=True)
-        launched = [stage for stage in machines.sections if machines.spec(stage).on_kubernetes]
-        look = partial(nodes, requests=given.requests, launched=launched)
+        yield Check("rights of tasks", lambda: cluster.rights_of_tasks(bool(machines.launched)), may_do_without=True)
+        look = partial(nodes, requests=given.requests, launched=machines.launched)
         yield Check("nodes", lambda: cluster.of_tasks(look), may_do_without=True)
         yield Check("overlays", lambda: cluster.of_tasks(overlays))
-        for stage in machines.sections:
-            yield Check(f"job of {stage}", lambda stage=stage: cluster.job(machines, stage))  # type: ignore[misc]
+        for stage, spec in machines.specs.items():
+            yield Check(f"job of {stage}", lambda stage=stage, spec=spec: cluster.job(spec, stage))  # type: ignore[misc]
 
 
 def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -191,6 +192,29 @@ def _new_folder(folder: Path) -> Finding:
     return Finding(OK, f"{folder} is not there yet, and can be made")
 
 
+class Wanted:
+    """The machines of --launch, by stage; nothing before they are read."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self.specs: dict[str, LaunchSpec] = {}
+        self.launched: list[str] = []  # stages that have machines of their own, those with a fault as well
+
+    def read(self) -> Finding:
+        """Does the file say what it may?"""
+        machines, problems = read_machines(self._uri), []
+        for stage in machines.sections:
+            try:
+                self.specs[stage] = machines.spec(stage)
+            except ConfigError as error:
+                problems += [f"{stage}: {line}" for line in str(error).splitlines()]
+            if stage not in self.specs or self.specs[stage].on_kubernetes:
+                self.launched.append(stage)
+        if problems:
+            return Finding(FAIL, "; ".join(problems), f"mend {self._uri}: a run would be refused with it")
+        return Finding(OK, f"{self._uri} has some for {', '.join(self.specs) or 'no stage'}")
+
+
 class Api:
     """Kubeflow Pipelines, asked once how to reach it."""
 
@@ -207,8 +231,8 @@ class Api:
         kubeflow = self._kubeflow
         self._is_there = True
         users = f"namespace {kubeflow.namespace}" if kubeflow.multi_user else "single user"
-        login = kubeflow.client._run_api.api_client.rest_client.login
-        return Finding(OK, f"{kubeflow.ui}, {users}, with {login}")
+        api = kubeflow.client._run_api.api_client
+        return Finding(OK, f"{kubeflow.ui or api.configuration.host}, {users}, with {api.rest_client.login}")
 
     def backend(self) -> Finding:
         """Is its version new enough?"""
@@ -308,7 +332,9 @@ class Cluster:
             return unknown("kubernetes")
         served = self._cluster.newest(KUEUE)
         found = [queue["metadata"]["name"] for queue in self._cluster.list(served, "localqueues")] if served else []
-        return Finding(OK, f"queues: {', '.join(found)}" if found else "no queues here; none is needed")
+        return Finding(
+            OK, f"queues: {', '.join(found)}" if found else "no queues here; jobs do without if they name none"
+        )
 
     def rights(self) -> Finding:
         """May we follow a job: its pods, its events, the workflow that owns it?"""
@@ -338,19 +364,36 @@ class Cluster:
         serves = [load(name) for name in self._serves]
         return self.of_tasks(partial(rights_of_tasks, account=account, schedulers=serves, launches=launches))
 
-    def job(self, machines: Machines, stage: str) -> Finding:
-        """Would the cluster take the job of this stage on the machines of --launch?"""
+    def job(self, spec: LaunchSpec, stage: str) -> Finding:
+        """Would the cluster take the job of this stage on the machines of --launch, and let it into its queue?"""
         if not self._is_there:
             return unknown("kubernetes")
-        spec = machines.spec(stage)
         if not spec.on_kubernetes:
             return Finding(OK, "runs where it is called")
         self._try(spec, stage, self._given.store or ANY_STORE)
+        if self._has_no_queue(spec):
+            where = spec.namespace or self._cluster.namespace
+            advice = f"make it, or give one of: kubectl -n {where} get localqueues"
+            return Finding(FAIL, f"there is no local queue {spec.queue} in namespace {where}: it would wait", advice)
         if "@sha256:" not in spec.image:
             return Finding(
                 WARN, f"image {spec.image} has no digest", "give name@sha256:..., what a tag names may change"
             )
         return Finding(OK, f"{spec.nodes} x {spec.gpus} GPUs by {spec.scheduler} (dry run)")
+
+    def _has_no_queue(self, spec: LaunchSpec) -> bool:
+        """Whether Kueue, where we may ask it, lacks the queue that a JobSet names; Volcano refuses such a job."""
+        if not spec.queue or spec.scheduler != "jobset":
+            return False
+        cluster = self._elsewhere(spec)
+        served = cluster.newest(KUEUE)
+        try:
+            return not served or cluster.get(served, "localqueues", spec.queue) is None
+        except AccessError:
+            return False
+
+    def _elsewhere(self, spec: LaunchSpec) -> kube.Cluster:
+        return self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
 
     def _try(self, spec: LaunchSpec, stage: str, uri: str) -> None:
         """Have the server look at the object that a launch would create, and keep nothing of it."""
@@ -359,9 +402,8 @@ class Cluster:
         if "batch_size" in {f.name for f in fields}:
             settings["batch_size"] = 2 * spec.nodes * spec.processes
         order = make_order(spec, stage, {**settings, "store": uri})
-        cluster = self._cluster.elsewhere(spec.namespace) if spec.namespace else self._cluster
         with suppress(kube.AlreadyExists):
-            create(cluster, load(spec.scheduler), order.body, dry_run=True)
+            create(self._elsewhere(spec), load(spec.scheduler), order.body, dry_run=True)
 
 
 def _installed() -> dict[str, tuple[str, list[str]]]:
