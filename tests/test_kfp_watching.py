@@ -296,6 +296,9 @@ def test_logs_are_what_tasks_said_from_pods_and_from_archives(
     assert capsys.readouterr().out == "[train-raw] raw: 3\n[train-hqclip] hqclip: 3\n"
     assert call(logs, run_id, "--task", "train-hqclip", "--tail", 1) == 0
     assert capsys.readouterr().out == "[train-hqclip] hqclip: 3\n"
+    with pytest.raises(NotFoundError, match="no task 'trian-raw' has begun; did you mean 'train-raw'.*so far plan, tr"):
+        call(logs, run_id, "--task", "trian-raw")
+    kubeflow.finish(run_id)
     with pytest.raises(NotFoundError, match="no task 'trian-raw'; did you mean 'train-raw'.*one of plan, train-raw"):
         call(logs, run_id, "--task", "trian-raw")
 
@@ -318,8 +321,9 @@ def test_logs_that_are_gone_are_said_to_be_gone_and_records_keep_their_end(
     assert len(kubeflow.asked("GET", "/log$")) <= 6, "what is not there is not asked for again and again"
 
 
-def test_where_kubeflow_serves_no_logs_pods_are_read(
-    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read
+@pytest.mark.parametrize("says", ["not served", "no such log"])
+def test_where_kubeflow_reads_no_logs_of_pods_they_are_asked_of_kubernetes(
+    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, capsys: Read, says: str
 ) -> None:
     run_id = start()
     pod = kubeflow.task(run_id, "train", "RUNNING")
@@ -327,9 +331,23 @@ def test_where_kubeflow_serves_no_logs_pods_are_read(
     running = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"running": {}}}]}
     kubernetes.add("pods", {"metadata": {"name": pod}, "spec": spec, "status": running})
     kubernetes.log(pod, "step 1", container="main")
-    kubeflow.fail("GET", "/log$", 503, times=9)
+    if says == "not served":
+        kubeflow.fail("GET", "/log$", 503, times=9)
     assert call(logs, run_id) == 0
-    assert capsys.readouterr().out == "[train] step 1\n"
+    read = capsys.readouterr()
+    assert (read.out, read.err) == ("[train] step 1\n", "")
+
+
+def test_a_task_that_waits_has_not_lost_its_log(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:
+    run_id = start()
+    kubeflow.task(run_id, "plan", "SUCCEEDED", lines=["plan: 1"])
+    kubeflow.task(run_id, "finish", "PENDING")
+    assert call(logs, run_id) == 0
+    said = capsys.readouterr()
+    assert said.out == "[plan] plan: 1\n"
+    assert "nothing is to be read yet of finish: it has not begun" in said.err
+    with pytest.raises(NotFoundError, match="finish: it has not begun"):
+        call(logs, run_id, "--task", "finish")
 
 
 def test_attempts_are_told_apart(kubeflow: FakeKubeflow, start: Start, capsys: Read) -> None:

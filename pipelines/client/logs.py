@@ -9,7 +9,7 @@ from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect
 from pipelines.client.connect import Kubeflow
-from pipelines.client.find import add_run_argument, find_run, is_launched
+from pipelines.client.find import ENDED, add_run_argument, find_run, is_launched
 from pipelines.client.output import say
 from pipelines.client.pods import pod_log
 from pipelines.client.task_logs import our_lines, read_log
@@ -32,23 +32,28 @@ def run(given: argparse.Namespace) -> int:
     told = tell(kubeflow, find_run(kubeflow, given.run))
     for source in told.missing:
         say(f"not to be seen: {source}")
-    shown, gone = 0, {}
+    shown, gone, silent = 0, dict[str, str](), dict[str, str]()
     for task in chosen(told, given.task):
         for number, attempt in enumerate(task.attempts, 1):
             if not attempt.ran:  # no pod could be made
                 continue
             name = f"{task.name} {number}/{len(task.attempts)}" if len(task.attempts) > 1 else task.name
             lines, fault = lines_of(kubeflow, told, attempt)
-            gone |= {name: fault} if fault else {}
+            if fault:
+                (gone if attempt.state in ENDED else silent)[name] = fault
             for line in lines[-given.tail :]:
                 print(f"[{name}] {line}")
                 shown += 1
     if not shown:
-        raise NotFoundError(_nothing(kubeflow, told, given.task, gone))
-    if gone:
-        for fault in dict.fromkeys(gone.values()):
-            say(f"no log is left of {', '.join(name for name, why in gone.items() if why == fault)}: {fault}")
+        raise NotFoundError(_nothing(kubeflow, told, given.task, gone, silent))
+    _say_what_lacks("no log is left of", gone)
+    _say_what_lacks("nothing is to be read yet of", silent)
     return 0
+
+
+def _say_what_lacks(what: str, faults: Mapping[str, str]) -> None:
+    for fault in dict.fromkeys(faults.values()):
+        say(f"{what} {', '.join(name for name, why in faults.items() if why == fault)}: {fault}")
 
 
 def chosen(told: Told, name: str) -> list[Task]:
@@ -56,6 +61,8 @@ def chosen(told: Told, name: str) -> list[Task]:
     found = [task for task in told.tasks if not name or task.is_called(name)]
     if not found and told.tasks:
         known = [task.name for task in told.tasks]
+        if told.state not in ENDED:
+            raise NotFoundError(f"no task {name!r} has begun{did_you_mean(name, known)}; so far {', '.join(known)}")
         raise NotFoundError(f"there is no task {name!r}{did_you_mean(name, known)}; one of {', '.join(known)}")
     return found
 
@@ -65,18 +72,27 @@ def lines_of(kubeflow: Kubeflow, told: Told, attempt: Attempt) -> tuple[list[str
     try:
         return our_lines(read_log(kubeflow, told.run.run_id, attempt.pod, attempt.node)), ""
     except NotFoundError:
-        fault = "neither its pod nor an archive of what it said is there"
-    except HQClipError as error:  # such logs are not served: Kubernetes has those of pods that are there
+        if attempt.state == "PENDING":
+            return [], "it has not begun"
+        if attempt.state in ENDED:
+            return _last_words(attempt), "neither its pod nor an archive of what it said is there"
+        fault = "Kubeflow has no log of it"  # nor of pods that are there, if it may not read theirs: Kubernetes has
+    except HQClipError as error:  # such logs are not served
         fault = str(error)
-        try:
-            return our_lines(pod_log(kubeflow, attempt.pod)), ""
-        except HQClipError as second:
-            fault = f"{fault}; {second}"
-    return list(attempt.record.last) if attempt.record else [], fault
+    try:
+        return our_lines(pod_log(kubeflow, attempt.pod)), ""
+    except HQClipError as error:
+        return _last_words(attempt), f"{fault}; {error}"
 
 
-def _nothing(kubeflow: Kubeflow, told: Told, name: str, gone: Mapping[str, str]) -> str:
+def _last_words(attempt: Attempt) -> list[str]:
+    return list(attempt.record.last) if attempt.record else []
+
+
+def _nothing(kubeflow: Kubeflow, told: Told, name: str, gone: Mapping[str, str], silent: Mapping[str, str]) -> str:
     what = f"task {name} of run {told.run.run_id}" if name else f"run {told.run.run_id}"
-    why = f"no log is left of {', '.join(gone)}" if gone else "no pod of it has run"
+    told_of = [f"no log is left of {', '.join(gone)}"] if gone else []
+    told_of += [f"{name}: {fault}" for name, fault in silent.items()]
+    why = "; ".join(told_of) or "no pod of it has run yet"
     more = "; what launched jobs said is in launch/ of the store" if is_launched(told.run) else ""
     return f"{what}: {why}{more}; its page in Kubeflow: {kubeflow.where('runs', told.run.run_id)}"
