@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import sys
 from pathlib import Path
@@ -85,7 +86,9 @@ def test_what_has_ended_is_let_be_but_its_jobs_are_not(
     own = Jobs(kubernetes, "volcano", str(tmp_path / "store")).add("000001-a", launch_id=run_id)
     kubeflow.finish(run_id, "FAILED")
     assert call(cancel, run_id, "-o", "json") == 0
-    assert shown(capsys) == {"run_id": run_id, "state": "FAILED", "jobs_deleted": [own]}
+    read = capsys.readouterr()
+    assert json.loads(read.out) == {"run_id": run_id, "state": "FAILED", "jobs_deleted": [own]}
+    assert "had ended before, FAILED: only what is left of it is looked for" in read.err
     assert not kubeflow.asked("POST", ":terminate")
 
 

@@ -42,6 +42,8 @@ def run(given: argparse.Namespace) -> int:
         return 0
     if not (given.yes or is_id(given.run)):
         _ask(kubeflow, found, given.run)
+    if state_of(found) in ENDED:
+        say(f"{found.display_name} had ended before, {state_of(found)}: only what is left of it is looked for")
     namespace = given.jobs_namespace or kubeflow.kubernetes_namespace
     under_way = _launching(kubeflow, found)
     deleted, fault = _delete_jobs(kubeflow, found.run_id, namespace)
