@@ -67,6 +67,8 @@ def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str
     from hqclip.launch.submit import create
 
     try:
-        return create(connect(spec.namespace), load(spec.scheduler), order.body, dry_run=True)
+        body = create(connect(spec.namespace), load(spec.scheduler), order.body, dry_run=True)
     except AlreadyExists as error:
         raise ConflictError(f"{order.job.name} is there already: `launch run` would follow it ({error})") from error
+    body.get("metadata", {}).pop("managedFields", None)  # who wrote which field: longer than the rest, as kubectl hides
+    return body
