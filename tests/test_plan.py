@@ -178,6 +178,17 @@ def test_a_run_that_comes_while_another_works_has_nothing_to_do(tmp_path: Path, 
     assert plan(tmp_path, world, owner="tuesday")["has_work"]
 
 
+def test_a_run_that_is_kept_out_opens_no_cycle(tmp_path: Path, world: dict[str, Any]):
+    first = plan(tmp_path, world, owner="monday")
+    other = plan(tmp_path, world, owner="tuesday", train_seed=7)
+    assert not other["has_work"] and other["locked_by"] == "monday"
+    finish(str(tmp_path / "store"), "monday")
+    again = plan(tmp_path, world, owner="wednesday")
+    assert (again["cycle"], again["has_work"]) == (first["cycle"], True), "it goes on from what monday has left"
+    finish(str(tmp_path / "store"), "wednesday")
+    assert plan(tmp_path, world, owner="tuesday", train_seed=7)["cycle"] == 2
+
+
 def test_a_cycle_without_training_runs_wants_no_judge(tmp_path: Path, world: dict[str, Any]):
     planned = plan(tmp_path, world, trials="", suite="", data_only=True)
     assert planned["has_work"] and planned["trials"] == []

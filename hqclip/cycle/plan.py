@@ -48,7 +48,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     _finish_promotion(store)
     number = config.cycle or _open_cycle(store, fingerprint)
     key = plan_key(number)
-    plan = _read_plan(store, key)
+    plan = written = _read_plan(store, key)
     if plan is None:
         champion = _champion(store)
         plan = CyclePlan(
@@ -58,7 +58,6 @@ def run(config: PlanConfig) -> dict[str, Any]:
             settings=_with_champion(store, settings, champion),
             trials=tuple(trials),
         )
-        store.write(key, plan.to_json())
     elif plan.fingerprint != fingerprint(plan.champion, plan):
         raise ConflictError(
             f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
@@ -69,6 +68,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
     busy = lock.take(store, owner, number) if owner and not done else None
+    if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
+        store.write(key, plan.to_json())
     return {
         "plan": key,
         "cycle": number,
