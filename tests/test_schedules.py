@@ -218,6 +218,19 @@ def test_a_table_shows_what_changes_a_line_each(
     ]
 
 
+def test_a_list_fits_a_terminal(kubeflow: FakeKubeflow, shell: Shell, capsys: pytest.CaptureFixture[str]):
+    off = {**NIGHTLY, "name": "judge-every-week", "enabled": False}
+    shell.write({**NIGHTLY, "name": "refine-nightly", "cron": "0 0 2 * 1-6 mon-fri"}, off)
+    shell("apply")
+    parser = Parser()
+    schedules.add_arguments(parser)
+    assert schedules.run(parser.parse_args(["list", "--host", kubeflow.url])) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "PIPELINE", "VERSION", "WHEN", "NEXT_TIME", "GROUP", "ID"]
+    assert sorted(line.split()[0] for line in lines[1:]) == ["judge-every-week", "refine-nightly"]
+    assert max(map(len, lines)) <= 120 and "  off  " in "".join(lines)
+
+
 def test_schedules_of_others_are_listed_below_if_asked_for(kubeflow: FakeKubeflow, shell: Shell):
     shell.write(NIGHTLY)
     shell("apply")

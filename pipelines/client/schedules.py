@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,15 +146,36 @@ def _meaning(schedule: Schedule) -> str:
 
 
 def _show(rows: Sequence[dict[str, Any]], form: str) -> None:
-    """As a table for people: times in one line, differences below it, a line each."""
+    """As a table for people, times in one line; differences below it, a line each."""
     if form != "table":
         show(rows, form)
         return
-    plain = [{**row, "next": ", ".join(moment.removesuffix(":00Z") for moment in row["next"])} for row in rows]
-    show([{name: value for name, value in row.items() if name != "differences"} for row in plain])
+    show([_brief(row) if "id" in row else _changed(row) for row in rows])
     for row in rows:
         for difference in row.get("differences", ()):
             print(f"{row['name']}: {difference}")
+
+
+def _changed(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": row["name"], "action": row["action"], "next": ", ".join(map(_minute, row["next"]))}
+
+
+def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one that is listed what fits a terminal; JSON and YAML have all of it."""
+    following = _minute(row["next"][0]) if row["next"] else "-"
+    return {
+        "name": row["name"],
+        "pipeline": row["pipeline"].removeprefix("hqclip-"),
+        "version": row["version"],
+        "when": row["when"],
+        "next_time": following if row["enabled"] else "off",  # may be a long complaint, which `next` would not cut
+        "group": row["group"],
+        "id": row["id"],
+    }
+
+
+def _minute(moment: str) -> str:
+    return moment.removesuffix(":00Z")
 
 
 def compare(kubeflow: Kubeflow, group: str, wanted: Sequence[Schedule], *, prune: bool) -> list[Change]:
