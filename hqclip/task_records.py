@@ -18,6 +18,7 @@ from hqclip.records import Manifest
 from hqclip.store import Store
 
 RUN, POD, NODE, IMAGE = "HQCLIP_RUN", "HQCLIP_POD", "HQCLIP_NODE", "HQCLIP_IMAGE"  # environment: where a task runs
+NOT_RECORDED = "the record of this task was not written"  # a warning, never why a task failed
 LAST_LINES = 20  # of what a task said, kept in its record
 REASONS = {
     1: "bug",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hqclip.task_records import NOT_RECORDED
 from pipelines.client import explain
 from pipelines.client.reasons import kind_of, telling_line
 from tests.fakes.kubeflow import FakeKubeflow
@@ -217,6 +218,7 @@ def test_reasons_have_kinds(text: str, exit_code: int | None, kind: str) -> None
             "ValueError: three",
         ),
         (["a", "torch.OutOfMemoryError: CUDA", ""], "torch.OutOfMemoryError: CUDA"),
+        (["hqclip plan: no bucket", f"hqclip plan: {NOT_RECORDED}: no bucket"], "hqclip plan: no bucket"),
         (["a", "b", "  "], "b"),
         ([], ""),
     ],

@@ -20,7 +20,7 @@ from hqclip.cycle import lock
 from hqclip.errors import HQClipError, TerminatedError
 from hqclip.foreign import translated
 from hqclip.store import Store, open_store
-from hqclip.task_records import IMAGE, LAST_LINES, NODE, POD, REASONS, RUN, TaskRecord, write_record
+from hqclip.task_records import IMAGE, LAST_LINES, NODE, NOT_RECORDED, POD, REASONS, RUN, TaskRecord, write_record
 from hqclip.termination import told_at_once
 
 LINE = 500  # characters of a line that is kept
@@ -129,7 +129,7 @@ class Attempt:
             with self._writing, translated():
                 write_record(self._opened(), self._record)
         except HQClipError as error:
-            log.warning(self._record.stage, f"the record of this task was not written: {_first_line(str(error))}")
+            log.warning(self._record.stage, f"{NOT_RECORDED}: {_first_line(str(error))}")
 
     def _opened(self) -> Store:
         if self._store is None:

@@ -14,7 +14,7 @@ from typing import Any
 from hqclip.errors import HQClipError, NotFoundError
 from hqclip.log import REASON
 from hqclip.stages import LAUNCHABLE
-from hqclip.task_records import REASONS
+from hqclip.task_records import NOT_RECORDED, REASONS
 from pipelines.client.connect import Kubeflow
 from pipelines.client.find import ENDED, is_launched, parameters_of
 from pipelines.client.output import say
@@ -118,7 +118,7 @@ def telling_line(lines: Iterable[str]) -> str:
     kept = [line.strip() for line in lines if line.strip()]
     for pattern in (REASON, _RAISED):
         for line in reversed(kept):
-            if match := pattern.search(line):
+            if (match := pattern.search(line)) and NOT_RECORDED not in line:  # which follows from the fault itself
                 return match[0]
     return kept[-1] if kept else ""
 
