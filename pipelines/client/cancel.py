@@ -1,4 +1,4 @@
-"""`python -m pipelines cancel`: first the GPU jobs of a run, then the run: its exit task no longer runs by then."""
+"""`python -m pipelines cancel`: first the GPU jobs of a run, then the run: its exit task may not run by then."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _launching(kubeflow: Kubeflow, run: Any) -> str:
 
 
 def _free_store(store: str, run_id: str) -> None:
-    """Let the next run in: the exit task of a terminated run, which would do it, does not run."""
+    """Let the next run in: the exit task of a terminated run, which would do it, may not run."""
     if not store:
         return
     try:
