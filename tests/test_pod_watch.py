@@ -152,7 +152,6 @@ def test_a_missing_right_to_watch_is_named(cluster: FakeCluster, scheduler: str,
     rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
     cluster.rules = rules
     strict = PodWatch(watched._cluster, load(scheduler), "train")
-    strict.look()
     end = time.monotonic() + PATIENCE_S
     with pytest.raises(AccessError, match='cannot watch resource "pods"'):
         while time.monotonic() < end:
