@@ -5,6 +5,7 @@ A plugin of pytest (see `conftest.py`), so that its fixtures are everywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from hqclip.launch import attempts
 from hqclip.launch.exit_status import ExitStatus
-from hqclip.launch.job import folder
+from hqclip.launch.job import GANG, Job, folder
 from hqclip.launch.naming import KEY
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
@@ -57,6 +58,28 @@ def scheduler(request: pytest.FixtureRequest) -> str:
 def pods(cluster: FakeCluster, tmp_path: Path, scheduler: str) -> Pods:
     """Those of the job that a test launches."""
     return Pods(cluster, str(tmp_path / "store"), scheduler)
+
+
+def bare_job(store: str, **given: Any) -> Job:
+    """A gang of one node that nothing limits, changed by `given`."""
+    made = Job(
+        name="j",
+        digest="",
+        store=store,
+        stage="train",
+        settings={},
+        shape=GANG,
+        nodes=1,
+        nproc=1,
+        progress="",
+        restarts_in_place=0,
+        no_progress_attempts=0,
+        lease_stale_s=0.0,
+        rendezvous_timeout_s=60.0,
+        shutdown_s=20.0,
+        environment_script="",
+    )
+    return dataclasses.replace(made, **given)
 
 
 def spec(tmp_path: Path, scheduler: str, **given: Any) -> LaunchSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -19,8 +18,9 @@ import pytest
 
 from hqclip.agent.termination_message import LIMIT_BYTES, shortened
 from hqclip.launch.attempts import Attempt, read_attempts, root_cause
-from hqclip.launch.job import GANG, REPLICAS, Job
+from hqclip.launch.job import REPLICAS, Job
 from hqclip.store.local import LocalStore
+from tests.launching import bare_job
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 240.0
@@ -31,24 +31,8 @@ def job(folder: Path, act: str, *, on: int = -1, **given: Any) -> Job:
     """A job in the store; two ranks on a node that do `act`, unless told otherwise."""
     others = given.pop("others", "wait")
     store = str(folder / "store")
-    made = Job(
-        name="j",
-        digest="d",
-        store=store,
-        stage="fake",
-        settings={"store": store, "act": act, "on": on, "others": others},
-        shape=GANG,
-        nodes=1,
-        nproc=2,
-        progress="",
-        restarts_in_place=0,
-        no_progress_attempts=0,
-        lease_stale_s=0.0,
-        rendezvous_timeout_s=60.0,
-        shutdown_s=20.0,
-        environment_script="",
-    )
-    made = dataclasses.replace(made, **given)
+    asked = {"store": store, "act": act, "on": on, "others": others}
+    made = bare_job(store, **{"digest": "d", "stage": "fake", "settings": asked, "nproc": 2, **given})
     LocalStore(folder / "store").write(f"launch/{KEY}/job.json", made.to_json())
     return made
 

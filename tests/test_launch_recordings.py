@@ -15,14 +15,13 @@ import pytest
 from hqclip.cli import main
 from hqclip.errors import UnavailableError
 from hqclip.launch import watch
-from hqclip.launch.job import GANG, Job
 from hqclip.launch.kube import connect
 from hqclip.launch.registry import load
 from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.watch import Watch
 from hqclip.store import open_store
 from tests.fakes.kubernetes import FakeCluster
-from tests.launching import IMAGE, write_kubeconfig
+from tests.launching import IMAGE, bare_job, write_kubeconfig
 
 RECORDINGS = Path(__file__).parent / "recordings/schedulers"
 NO_ROOM = (
@@ -102,7 +101,9 @@ def test_the_launcher_says_who_holds_the_job_back(
     name, scheduler = recorded.body["metadata"]["name"], recorded.scheduler
     spec = LaunchSpec(scheduler=scheduler, image=IMAGE, nodes=2, pending_timeout_s=0.3, running_timeout_s=0.3)
     store = open_store(str(tmp_path / "store"))
-    outcome = Watch(connect(), load(scheduler), spec, store).to_the_end(job(name, store.uri))
+    outcome = Watch(connect(), load(scheduler), spec, store).to_the_end(
+        bare_job(store.uri, name=name, nodes=2, no_progress_attempts=2, shutdown_s=60.0, launch=1)
+    )
     assert f"{name} {said}" in capsys.readouterr().err.splitlines()[0]
     assert isinstance(outcome.fault, UnavailableError)
     if "pending" in said:
@@ -115,24 +116,3 @@ def test_the_list_of_jobs_says_the_same(recorded: Recorded, said: str, capsys: p
     (row,) = json.loads(capsys.readouterr().out)["jobs"]
     assert f"is {row['phase']}, {row['pods_running']} of 2 pods run" == said.partition(" (")[0]
     assert row["reason"] == said.partition("(")[2].removesuffix(")")
-
-
-def job(name: str, store: str) -> Job:
-    return Job(
-        name=name,
-        digest="",
-        store=store,
-        stage="train",
-        settings={},
-        shape=GANG,
-        nodes=2,
-        nproc=1,
-        progress="",
-        restarts_in_place=0,
-        no_progress_attempts=2,
-        lease_stale_s=0.0,
-        rendezvous_timeout_s=60.0,
-        shutdown_s=60.0,
-        environment_script="",
-        launch=1,
-    )
