@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hqclip.report import Comparison, Difference, Group, Row, Score
 from hqclip.report.charts import Axis, axis, colour, interval_glyph, scale_glyph, swatch, zero_line
-from hqclip.report.markup import Html, join, percent, points, tag, whole
+from hqclip.report.markup import Html, join, percent, points, tag, whole, wide_table
 
 NOT_MEASURED = "not measured"
 
@@ -39,10 +39,7 @@ def table(comparison: Comparison) -> Html:
     scale = _scale(comparison)
     bodies = [_body(group, comparison, scale) for group in comparison.groups]
     average = tag("tbody", _row(comparison.average, comparison, scale), class_="average")
-    scores = tag(
-        "table", tag("caption", "Scores by benchmark", class_="hidden"), _head(comparison, scale), *bodies, average
-    )
-    return tag("div", scores, class_="scroll scores", role="region", aria_label="Scores by benchmark", tabindex=0)
+    return wide_table("Scores by benchmark", _head(comparison, scale), *bodies, average)
 
 
 def outcome(difference: Difference) -> tuple[str, str]:

@@ -31,6 +31,12 @@ def tag(name: str, /, *children: str, **attributes: Attribute) -> Html:
     return Html(f"<{name}{inside}>{join(children)}</{name}>")
 
 
+def wide_table(name: str, *parts: Html, kind: str = "") -> Html:
+    """A table, in a region of its own where it is wider than the page; `name` is for those who do not see it."""
+    table = tag("table", tag("caption", name, class_="hidden"), *parts)
+    return tag("div", table, class_=f"scroll scores{kind}", role="region", aria_label=name, tabindex=0)
+
+
 def join(children: Iterable[str], separator: str = "") -> Html:
     """Elements and texts one after another."""
     parts = (child if isinstance(child, Html) else _escaped(child) for child in children)

@@ -11,7 +11,7 @@ from hqclip.report.comparison import differences, headline, table
 from hqclip.report.counts import data_summary, reason_meaning, reason_name, single_bar
 from hqclip.report.document import POLICY, document, section, what_was_run
 from hqclip.report.gallery import fault_card, what_was_written
-from hqclip.report.markup import Html, join, share_of, tag, whole
+from hqclip.report.markup import Html, join, share_of, tag, whole, wide_table
 
 __all__ = ["POLICY", "render"]
 
@@ -80,17 +80,9 @@ def _comparison(comparison: Comparison) -> Html:
 def _failed(failed: Sequence[FailedTrial]) -> Html:
     caption = "These trials have no scores, and nothing above knows of them."
     head = tag("tr", *(tag("th", name, scope="col") for name in ("trial", "failed in", "exit code", "why")))
-    rows = (
-        tag("tr", tag("th", one.trial, scope="row"), *map(_cell, (one.stage, str(one.exit_code), one.error)))
-        for one in failed
-    )
-    table = tag("table", tag("caption", "Failed trials", class_="hidden"), tag("thead", head), tag("tbody", *rows))
-    region = tag("div", table, class_="scroll scores", role="region", aria_label="Failed trials", tabindex=0)
-    return section("What failed", caption, region)
-
-
-def _cell(text: str) -> Html:
-    return tag("td", text)
+    about = [(one.trial, (one.stage, str(one.exit_code), one.error)) for one in failed]
+    rows = (tag("tr", tag("th", trial, scope="row"), *(tag("td", text) for text in said)) for trial, said in about)
+    return section("What failed", caption, wide_table("Failed trials", tag("thead", head), tag("tbody", *rows)))
 
 
 def _data(data: DataSummary) -> Html:

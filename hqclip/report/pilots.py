@@ -13,7 +13,7 @@ from hqclip.report.counts import bar_table, ranked, reason_meaning, reason_name
 from hqclip.report.dataset_report import STYLES, cost_section
 from hqclip.report.document import document, section, what_was_run
 from hqclip.report.gallery import LARGE, alt_text, fault_card, flags, picture, short_uid, what_was_written, written
-from hqclip.report.markup import Html, join, percent, share_of, tag, whole
+from hqclip.report.markup import Html, join, percent, share_of, tag, whole, wide_table
 from hqclip.report.refinement import Cost, Pilot, Texts
 
 Value = Callable[[Pilot], str]
@@ -76,14 +76,12 @@ def _figures(pilots: Sequence[Pilot]) -> Html:
         for name, about, values in rows
     )
     head = tag("thead", tag("tr", tag("th", "Figure", scope="col", class_="corner"), *heads))
-    table = tag("table", tag("caption", "Figures", class_="hidden"), head, tag("tbody", *lines))
-    kind = "scroll scores plain" + ("" if len(pilots) > 1 else " alone")
-    scroll = tag("div", table, class_=kind, role="region", aria_label="Figures", tabindex=0)
+    figures = wide_table("Figures", head, tag("tbody", *lines), kind=" plain" if len(pilots) > 1 else " plain alone")
     caption = (
         "Texts are counted over the answers that are valid. Longer is not better: read the samples. "
         "What a small sample says about shares is as wide as the interval beside them."
     )
-    return section("In figures", caption, scroll)
+    return section("In figures", caption, figures)
 
 
 def _mark(pilots: Sequence[Pilot], number: int) -> tuple[Html, ...]:
