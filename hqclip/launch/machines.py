@@ -40,6 +40,16 @@ class Machines:
         profile = find_profile(str(given["profile"])) if given.get("profile") else {}
         return LaunchSpec.from_mapping({**_plain(profile), **given}, "launch." if self.uri else "")
 
+    def specs(self) -> tuple[dict[str, LaunchSpec], list[str]]:
+        """That of every stage with a section, and what is wrong with those that have none, a sentence each."""
+        specs, problems = {}, []
+        for stage in self.sections:
+            try:
+                specs[stage] = self.spec(stage)
+            except ConfigError as error:
+                problems += [f"{stage}: {line}" for line in str(error).splitlines()]
+        return specs, problems
+
 
 def read_machines(uri: str) -> Machines:
     """The common part and the sections of a YAML file. Raises `ConfigError`."""

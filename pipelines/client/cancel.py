@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from hqclip.cycle.lock import STALE_S, release
-from hqclip.errors import ConfigError, HQClipError, NotFoundError, UnavailableError
+from hqclip.errors import ConfigError, HQClipError, UnavailableError
 from hqclip.launch.config import JobsCancelConfig
 from hqclip.launch.jobs import all_jobs, cancel_jobs
 from hqclip.launch.naming import LAUNCH_ID, clean
 from hqclip.launch.schedulers.protocol import ENDED as OVER
 from hqclip.stages import LAUNCHABLE
-from hqclip.store import open_store
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
-from pipelines.client.find import ENDED, add_run_argument, find_run, is_id, is_launched, parameters_of, state_of
+from pipelines.client.find import (
+    ENDED,
+    add_run_argument,
+    find_run,
+    is_id,
+    is_launched,
+    parameters_of,
+    state_of,
+    store_of,
+)
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
 from pipelines.client.tasks import tell
@@ -52,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
         if fault is None:  # what its launchers began in between
             more, fault = _delete_jobs(kubeflow, found.run_id, namespace)
             deleted += [job for job in more if job not in deleted]
-    _free_store(parameters_of(found).get("store", ""), found.run_id)
+    _free_store(found)
     found = kubeflow.client.get_run(found.run_id)
     show({"run_id": found.run_id, "state": state_of(found), "jobs_deleted": deleted}, given.output)
     if fault is not None and not is_launched(found):
@@ -96,17 +103,14 @@ def _launching(kubeflow: Kubeflow, run: Any) -> str:
     return f"{', '.join(launching)} was under way" if launching else ""
 
 
-def _free_store(store: str, run_id: str) -> None:
+def _free_store(run: Any) -> None:
     """Let the next run in: the exit task of a terminated run, which would do it, may not run."""
-    if not store:
-        return
     try:
-        opened = open_store(store)
-        if not opened.uri.startswith("gs://") and not Path(opened.uri).is_dir():
-            raise NotFoundError(f"there is no folder {opened.uri} on this machine")
-        release(opened, run_id)
+        if store := store_of(run):
+            release(store, run.run_id)
     except HQClipError as error:
-        say(f"its lock on {store} was not freed, and keeps others out for up to {STALE_S / 60:.0f} minutes: {error}")
+        where, minutes = parameters_of(run)["store"], STALE_S / 60
+        say(f"its lock on {where} was not freed, and keeps others out for up to {minutes:.0f} minutes: {error}")
 
 
 def terminate(kubeflow: Kubeflow, run_id: str) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from components import images
-from hqclip.errors import AccessError, ConfigError, ConflictError, MissingSoftwareError
+from hqclip.errors import AccessError, ConflictError, MissingSoftwareError
 from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
 from hqclip.launch.machines import read_machines
@@ -202,14 +202,11 @@ class Wanted:
 
     def read(self) -> Finding:
         """Does the file say what it may?"""
-        machines, problems = read_machines(self._uri), []
-        for stage in machines.sections:
-            try:
-                self.specs[stage] = machines.spec(stage)
-            except ConfigError as error:
-                problems += [f"{stage}: {line}" for line in str(error).splitlines()]
-            if stage not in self.specs or self.specs[stage].on_kubernetes:
-                self.launched.append(stage)
+        machines = read_machines(self._uri)
+        self.specs, problems = machines.specs()
+        self.launched = [
+            stage for stage in machines.sections if stage not in self.specs or self.specs[stage].on_kubernetes
+        ]
         if problems:
             return Finding(FAIL, "; ".join(problems), f"mend {self._uri}: a run would be refused with it")
         return Finding(OK, f"{self._uri} has some for {', '.join(self.specs) or 'no stage'}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import re
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from hqclip.errors import NotFoundError
+from hqclip.store import Store, open_store
 from pipelines.client.connect import Kubeflow, pages
-from pipelines.client.versions import find_pipeline
+from pipelines.client.versions import find_pipeline, known_pipeline
 from pipelines.inputs import INPUTS
 
 LATEST = "latest"
@@ -59,7 +60,7 @@ def list_runs(kubeflow: Kubeflow, **asked: Any) -> Iterator[Any]:
 
 def our_names() -> list[str]:
     """What the pipelines of this project are called in Kubeflow."""
-    return [str(importlib.import_module(f"pipelines.{name}").NAME) for name in INPUTS]
+    return [known_pipeline(name) for name in INPUTS]
 
 
 def our_pipelines(kubeflow: Kubeflow) -> Collection[str]:
@@ -97,6 +98,17 @@ def is_launched(run: Any) -> bool:
 def parameters_of(run: Any) -> dict[str, Any]:
     """The inputs it was given."""
     return dict((run.runtime_config and run.runtime_config.parameters) or {})
+
+
+def store_of(run: Any) -> Store | None:
+    """The store that it works on, None if it names none. Raises `NotFoundError` for a folder of another machine."""
+    uri = str(parameters_of(run).get("store") or "")
+    if not uri:
+        return None
+    store = open_store(uri)
+    if not store.uri.startswith("gs://") and not Path(store.uri).is_dir():
+        raise NotFoundError(f"there is no folder {store.uri} on this machine")
+    return store
 
 
 def seconds_of(run: Any) -> int | None:

@@ -35,7 +35,7 @@ def check_launch(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
             f"own: give {INPUT}, a file with a section for each, or take a version that was compiled without"
         )
     machines = _read(uri) if uri else None
-    problems = [*misplaced(machines, launched, on_a_cluster=True), *_faults(machines)] if machines else []
+    problems = [*misplaced(machines, launched, on_a_cluster=True), *machines.specs()[1]] if machines else []
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -46,17 +46,6 @@ def launched_stages(spec: Mapping[str, Any]) -> list[str] | None:
         if "launched" in task.parameters:
             return [stage for stage in str(constant(task.parameters["launched"]) or "").split(",") if stage]
     return None
-
-
-def _faults(machines: Machines) -> list[str]:
-    """What is wrong in the sections themselves."""
-    problems: list[str] = []
-    for stage in machines.sections:
-        try:
-            machines.spec(stage)
-        except ConfigError as error:
-            problems += [f"{stage}: {line}" for line in str(error).splitlines()]
-    return problems
 
 
 def _read(uri: str) -> Machines | None:

@@ -11,16 +11,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from hqclip.errors import HQClipError, NotFoundError
+from hqclip.errors import HQClipError
 from hqclip.stages import STAGES
-from hqclip.store import open_store
 from hqclip.task_records import TaskRecord, read_records
 from pipelines.client.connect import Kubeflow
 from pipelines.client.details import nodes_of_details
-from pipelines.client.find import ENDED, cancelled_at, parameters_of, state_of
+from pipelines.client.find import ENDED, cancelled_at, parameters_of, state_of, store_of
 from pipelines.client.workflow import CONTAINER, DRIVER, GROUP_DRIVER, TASK, Node, read_nodes
 
 LONGEST_HOST_NAME = 63  # what a pod knows of its own name may be cut there
@@ -140,16 +138,12 @@ def _nodes(kubeflow: Kubeflow, run: Any, missing: list[str]) -> list[Node]:
 
 
 def _records(run: Any, missing: list[str]) -> list[TaskRecord]:
-    store = str(parameters_of(run).get("store") or "")
-    if not store:
-        return []
     try:
-        opened = open_store(store)
-        if not opened.uri.startswith("gs://") and not Path(opened.uri).is_dir():
-            raise NotFoundError(f"there is no folder {opened.uri} on this machine")
-        return read_records(opened, run.run_id)
+        store = store_of(run)
+        return read_records(store, run.run_id) if store else []
     except HQClipError as error:
-        missing.append(f"the records of tasks in {store} (trials, reasons and what was decided): {error}")
+        where = parameters_of(run)["store"]
+        missing.append(f"the records of tasks in {where} (trials, reasons and what was decided): {error}")
         return []
 
 
