@@ -44,10 +44,11 @@ def run_planned(
     A trial that fails ends well for Kubeflow: its result is `failed`, kept in the store too, and nobody judges it.
     """
     planned = json.loads(Path(plan).read_text())
-    run = functools.partial(_run_planned, name, plan, results, trial=trial, **outputs)
+    earlier = [json.loads(Path(path).read_text()) for path in results]
+    run = functools.partial(_run_planned, name, planned, earlier, trial=trial, **outputs)
     if name not in trials.STAGES:
         return run()
-    result = trials.attempt(run, name, planned, before=json.loads(Path(results[0]).read_text()), trial=trial)
+    result = trials.attempt(run, name, planned, before=earlier[0], trial=trial)
     if "failed" in result:
         save_result(result, outputs["write_to"])
     return result
@@ -55,15 +56,13 @@ def run_planned(
 
 def _run_planned(
     name: str,
-    plan: str,
-    results: Sequence[str],
+    planned: Mapping[str, Any],
+    earlier: Sequence[Mapping[str, Any]],
     *,
     trial: Mapping[str, Any] | None,
     **outputs: Any,
 ) -> dict[str, Any]:
     """The stage, and a note of what it said."""
-    planned = json.loads(Path(plan).read_text())
-    earlier = [json.loads(Path(path).read_text()) for path in results]
     known = {field.name for field in dataclasses.fields(STAGES[name].settings)}
     given = {**planned["settings"][name], **{k: v for result in earlier for k, v in result.items() if k in known}}
     if "evaluations" in known:

@@ -19,7 +19,7 @@ from hqclip.store.documents import read_json_or_warn
 from hqclip.task_records import REASONS
 
 STAGES = ("train", "evaluate")  # what runs once a trial
-PASSING = (130, TerminatedError.exit_code)  # stopped from outside: the pod fails, and runs again
+STOPPED = (130, TerminatedError.exit_code)  # from outside: the pod fails, and runs again
 
 
 def attempt(
@@ -47,7 +47,7 @@ def attempt(
         result = run()
     except (Exception, SystemExit) as end:
         failed = _failure(stage, name, end)
-        if failed.exit_code in PASSING:
+        if failed.exit_code in STOPPED:
             raise
         if not isinstance(end, SystemExit):
             traceback.print_exc()  # a bug keeps it

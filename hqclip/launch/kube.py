@@ -108,17 +108,11 @@ class Cluster:
 
     def list(self, api: str, plural: str, **query: str) -> list[Json]:
         """Objects of the namespace, by `labelSelector` or `fieldSelector`, all pages; none if they are not served."""
-        try:
-            return [item for page in self._pages(self._path(api, plural), query) for item in page.get("items", [])]
-        except _Missing:
-            return []
+        return [*self._items(self._path(api, plural), query)]
 
     def everywhere(self, api: str, plural: str) -> Sequence[Json]:
         """All objects of a kind that is of no namespace; none if they are not served."""
-        try:
-            return [item for page in self._pages(f"/apis/{api}/{plural}", {}) for item in page.get("items", [])]
-        except _Missing:
-            return []
+        return self._items(f"/apis/{api}/{plural}", {})
 
     def table(self, api: str, plural: str, **query: str) -> tuple[Sequence[Json], str]:
         """A list as `kubectl get` shows it, one row an object, and the version of it from which `watch` goes on.
@@ -128,9 +122,7 @@ class Cluster:
         pages = self._pages(self._path(api, plural), {**query, "includeObject": "None", "limit": ROWS}, TABLE)
         names = _columns(pages[0])
         version = str(pages[0].get("metadata", {}).get("resourceVersion", ""))
-        return [
-            dict(zip(names, row["cells"], strict=False)) for page in pages for row in page.get("rows") or []
-        ], version
+        return [row for page in pages for row in _rows(page, names)], version
 
     def watch(self, api: str, plural: str, version: str, **query: str) -> Iterator[tuple[str, Sequence[Json], str]]:
         """What happens to the rows of a `table` from `version` on: ADDED, MODIFIED, DELETED or BOOKMARK, rows, version.
@@ -153,8 +145,14 @@ class Cluster:
                     raise Expired(table.get("message", ""))
                 raise UnavailableError(f"the watch of {plural} ended: {harmless(str(table.get('message')))}")
             names = _columns(table) or names
-            rows = [dict(zip(names, row["cells"], strict=False)) for row in table.get("rows") or []]
-            yield event["type"], rows, str(table.get("metadata", {}).get("resourceVersion", ""))
+            yield event["type"], _rows(table, names), str(table.get("metadata", {}).get("resourceVersion", ""))
+
+    def _items(self, path: str, query: Mapping[str, str]) -> Sequence[Json]:
+        """The objects of a list, all pages; none if they are not served."""
+        try:
+            return [item for page in self._pages(path, query) for item in page.get("items", [])]
+        except _Missing:
+            return []
 
     def _pages(self, path: str, query: Mapping[str, str], accept: str = PLAIN) -> Sequence[Json]:
         """All pages of a list; from the first again if they change under our hands."""
@@ -305,6 +303,11 @@ class Cluster:
 def _columns(table: Json) -> list[str]:
     """The names of its columns, which only the first of a watch tells."""
     return [str(column["name"]) for column in table.get("columnDefinitions") or []]
+
+
+def _rows(table: Json, names: Sequence[str]) -> list[Json]:
+    """Its rows, with cells by the names of their columns."""
+    return [dict(zip(names, row["cells"], strict=False)) for row in table.get("rows") or []]
 
 
 def _warnings(headers: Any) -> list[str]:

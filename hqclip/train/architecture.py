@@ -25,10 +25,13 @@ PARTS = {"hf_tokenizer_name": "tokenizer_config.json", "hf_model_name": "config.
 
 def refusals(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]]) -> list[str]:
     """The models of the settings of `train` and its trials that do not exist, a sentence each."""
-    known = known_models()
+    return _unknown(known_models(), _names(train, trials))
+
+
+def _unknown(known: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     return [
         f"unknown model {name!r}{did_you_mean(name, known) or '; give the name of an open_clip model'}"
-        for name in _names(train, trials)
+        for name in names
         if name not in known
     ]
 
@@ -39,11 +42,10 @@ def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], 
     Raises `ConfigError` for an unknown name. What a model takes from a hub, a tokenizer mostly, is fetched if it is to
     be trained here (`NotFoundError`, `AccessError`, `UnavailableError` if that fails), else it is only told.
     """
-    trials = list(trials)
-    if problems := refusals(train, trials):
+    known, names = known_models(), _names(train, trials)
+    if problems := _unknown(known, names):
         raise ConfigError("\n".join(problems))
-    known = known_models()
-    for name in _names(train, trials):
+    for name in names:
         for file, source in known[name].items():
             if here and find_spec("open_clip"):
                 with translated(f"model {name} needs {source} of a hub"):
