@@ -82,7 +82,9 @@ def _failed(failed: Sequence[FailedTrial]) -> Html:
     head = tag("tr", *(tag("th", name, scope="col") for name in ("trial", "failed in", "exit code", "why")))
     about = [(one.trial, (one.stage, str(one.exit_code), one.error)) for one in failed]
     rows = (tag("tr", tag("th", trial, scope="row"), *(tag("td", text) for text in said)) for trial, said in about)
-    return section("What failed", caption, wide_table("Failed trials", tag("thead", head), tag("tbody", *rows)))
+    return section(
+        "What failed", caption, wide_table("Failed trials", tag("thead", head), tag("tbody", *rows), kind=" failed")
+    )
 
 
 def _data(data: DataSummary) -> Html:
