@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,10 @@ from pipelines.compiling import PIPELINES
 from pipelines.inputs import INPUTS
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
-from tests.fakes.kubeflow_client import NAME, call, look_at_once, write_package
+from tests.fakes.kubeflow_client import NAME, call, write_package
 
 Read = pytest.CaptureFixture[str]
 STORE = ("--set", "store=/no/such/store")
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    look_at_once(monkeypatch)
-    with FakeKubeflow() as fake:
-        monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
-        yield fake
 
 
 @pytest.fixture
@@ -39,24 +30,24 @@ def package(tmp_path: Path) -> Path:
     return write_package(tmp_path)
 
 
-def only_run(fake: FakeKubeflow) -> dict[str, Any]:
-    (run,) = fake.runs.values()
+def only_run(kubeflow: FakeKubeflow) -> dict[str, Any]:
+    (run,) = kubeflow.runs.values()
     return run
 
 
-def sent(fake: FakeKubeflow) -> dict[str, Any]:
+def sent(kubeflow: FakeKubeflow) -> dict[str, Any]:
     """Inputs of the only run."""
-    return dict(only_run(fake)["runtime_config"]["parameters"])
+    return dict(only_run(kubeflow)["runtime_config"]["parameters"])
 
 
 # inputs
 
 
-def test_text_stays_text_and_numbers_are_numbers(fake: FakeKubeflow, package: Path) -> None:
+def test_text_stays_text_and_numbers_are_numbers(kubeflow: FakeKubeflow, package: Path) -> None:
     words = ["store=s", "release=1.10", "train_seed=7", "train_rate=0.5", "again=true", 'trials=["a",1]', "extra={}"]
     words += ["plan_overrides={}"]
     assert call(runs, package, *[word for value in words for word in ("--set", value)]) == 0
-    assert sent(fake) == {
+    assert sent(kubeflow) == {
         "store": "s",
         "release": "1.10",
         "train_seed": 7,
@@ -69,9 +60,9 @@ def test_text_stays_text_and_numbers_are_numbers(fake: FakeKubeflow, package: Pa
 
 
 @pytest.mark.parametrize("text", ["007", "null", "true", "NaN", "1e3", "", "a=b", "'quoted'", "[1, 2]"])
-def test_no_text_is_taken_for_anything_else(fake: FakeKubeflow, package: Path, text: str) -> None:
+def test_no_text_is_taken_for_anything_else(kubeflow: FakeKubeflow, package: Path, text: str) -> None:
     assert call(runs, package, *STORE, "--set", f"release={text}") == 0
-    assert sent(fake)["release"] == text
+    assert sent(kubeflow)["release"] == text
 
 
 @pytest.mark.parametrize(
@@ -89,11 +80,11 @@ def test_no_text_is_taken_for_anything_else(fake: FakeKubeflow, package: Path, t
     ],
 )
 def test_a_file_gives_inputs_and_flags_win_over_it(
-    fake: FakeKubeflow, package: Path, tmp_path: Path, name: str, source: str
+    kubeflow: FakeKubeflow, package: Path, tmp_path: Path, name: str, source: str
 ) -> None:
     (tmp_path / name).write_text(source)
     assert call(runs, package, "--params", tmp_path / name, "--set", "train_seed=4") == 0
-    assert sent(fake) == {
+    assert sent(kubeflow) == {
         "store": "s",
         "release": "1.10",
         "train_seed": 4,
@@ -119,14 +110,14 @@ def test_a_file_gives_inputs_and_flags_win_over_it(
     ],
 )
 def test_wrong_inputs_are_named_all_at_once_before_anything_is_sent(
-    fake: FakeKubeflow, package: Path, words: list[str], said: str
+    kubeflow: FakeKubeflow, package: Path, words: list[str], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         call(runs, package, *words)
-    assert not fake.requests
+    assert not kubeflow.requests
 
 
-def test_a_file_of_inputs_that_is_none_is_refused(fake: FakeKubeflow, package: Path, tmp_path: Path) -> None:
+def test_a_file_of_inputs_that_is_none_is_refused(kubeflow: FakeKubeflow, package: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such file"):
         call(runs, package, "--params", tmp_path / "nothing.yaml")
     for source, said in {
@@ -144,10 +135,10 @@ def test_a_file_of_inputs_that_is_none_is_refused(fake: FakeKubeflow, package: P
 # a run
 
 
-def test_a_run_is_of_an_uploaded_version(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+def test_a_run_is_of_an_uploaded_version(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
     assert call(runs, package, *STORE, "-o", "json") == 0
     shown = capsys.readouterr()
-    run, (version,) = only_run(fake), fake.versions.values()
+    run, (version,) = only_run(kubeflow), kubeflow.versions.values()
     told = json.loads(shown.out)
     assert told["run_id"] == run["run_id"]
     assert told["link"] == "", "the API has no pages"
@@ -155,17 +146,17 @@ def test_a_run_is_of_an_uploaded_version(fake: FakeKubeflow, package: Path, caps
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert f"python -m pipelines cancel {run['run_id']}" in shown.err
     assert call(runs, package, *STORE) == 0
-    assert (len(fake.versions), len(fake.experiments), len(fake.runs)) == (1, 1, 2)
+    assert (len(kubeflow.versions), len(kubeflow.experiments), len(kubeflow.runs)) == (1, 1, 2)
 
 
 def test_a_named_version_runs_though_other_content_is_here(
-    fake: FakeKubeflow, package: Path, tmp_path: Path, capsys: Read
+    kubeflow: FakeKubeflow, package: Path, tmp_path: Path, capsys: Read
 ) -> None:
     assert call(versions, package) == 0
-    (old,) = fake.versions.values()
+    (old,) = kubeflow.versions.values()
     assert call(versions, write_package(tmp_path, image="x@sha256:1")) == 0
     assert call(runs, NAME, "--version", old["name"], *STORE) == 0
-    assert only_run(fake)["pipeline_version_reference"]["pipeline_version_id"] == old["pipeline_version_id"]
+    assert only_run(kubeflow)["pipeline_version_reference"]["pipeline_version_id"] == old["pipeline_version_id"]
     with pytest.raises(ConfigError, match="inputs are missing"):
         call(runs, NAME, "--version", "latest")
     with pytest.raises(ConfigError, match="wants the name of a pipeline, not a file"):
@@ -174,7 +165,7 @@ def test_a_named_version_runs_though_other_content_is_here(
         call(runs, NAME, "--version", "nothing", *STORE)
 
 
-def test_flags_name_the_run_and_what_it_belongs_to(fake: FakeKubeflow, package: Path) -> None:
+def test_flags_name_the_run_and_what_it_belongs_to(kubeflow: FakeKubeflow, package: Path) -> None:
     words = [
         "--name",
         "friday",
@@ -186,27 +177,29 @@ def test_flags_name_the_run_and_what_it_belongs_to(fake: FakeKubeflow, package: 
         "gs://b/r",
     ]
     assert call(runs, package, *STORE, *words) == 0
-    run = only_run(fake)
+    run = only_run(kubeflow)
     assert (run["display_name"], run["service_account"]) == ("friday", "trainer")
     assert run["runtime_config"]["pipeline_root"] == "gs://b/r"
-    assert fake.experiments[run["experiment_id"]]["display_name"] == "trials"
+    assert kubeflow.experiments[run["experiment_id"]]["display_name"] == "trials"
 
 
-def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
+def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(
+    kubeflow: FakeKubeflow, package: Path, capsys: Read
+) -> None:
     assert call(runs, package, *STORE, "--set", "release=1.10", "--dry-run", "-o", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["inputs"] == {"store": "/no/such/store", "release": "1.10"}
     assert told["pipeline"] == NAME
-    assert not fake.requests
+    assert not kubeflow.requests
     assert call(versions, package) == 0
     assert call(runs, NAME, "--version", "latest", *STORE, "--dry-run") == 0
-    assert not fake.runs
+    assert not kubeflow.runs
 
 
-def test_our_own_pipeline_runs_from_its_name(fake: FakeKubeflow) -> None:
+def test_our_own_pipeline_runs_from_its_name(kubeflow: FakeKubeflow) -> None:
     words = ["store=gs://b/hq", "download_shards=gs://b/pool/0.tar", "evaluate_suite=gs://b/suite.json"]
     assert call(runs, "refine", *[word for value in words for word in ("--set", value)]) == 0
-    assert only_run(fake)["display_name"].startswith("hqclip-refine ")
+    assert only_run(kubeflow)["display_name"].startswith("hqclip-refine ")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +214,7 @@ def test_our_own_pipeline_runs_from_its_name(fake: FakeKubeflow) -> None:
     ],
 )
 def test_settings_that_the_first_task_would_refuse_start_nothing(
-    fake: FakeKubeflow, pipeline: str, words: tuple[str, ...], complaint: str
+    kubeflow: FakeKubeflow, pipeline: str, words: tuple[str, ...], complaint: str
 ) -> None:
     named = {
         "refine": ("download_shards=s", "evaluate_suite=e"),
@@ -233,7 +226,7 @@ def test_settings_that_the_first_task_would_refuse_start_nothing(
     with pytest.raises(ConfigError) as refusal:
         call(runs, pipeline, *STORE, *given)
     assert complaint in str(refusal.value)
-    assert not fake.requests
+    assert not kubeflow.requests
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -254,33 +247,33 @@ def test_every_input_of_a_pipeline_is_a_setting_of_its_first_task(pipeline: str)
             assert told["defaultValue"] == (",".join(default) if isinstance(default, tuple) else default), name
 
 
-def test_a_wait_that_cannot_be_one_starts_nothing(fake: FakeKubeflow, package: Path) -> None:
+def test_a_wait_that_cannot_be_one_starts_nothing(kubeflow: FakeKubeflow, package: Path) -> None:
     assert call(versions, package) == 0
     for words in ((package,), (NAME, "--version", "latest")):
         with pytest.raises(ConfigError, match="--poll-s is -1; give more than 0"):
             call(runs, *words, *STORE, "--wait", "--poll-s", "-1")
-    assert not fake.runs
+    assert not kubeflow.runs
 
 
 def test_a_run_that_is_made_after_its_gateway_gave_up_is_not_started_twice(
-    fake: FakeKubeflow, package: Path, capsys: Read
+    kubeflow: FakeKubeflow, package: Path, capsys: Read
 ) -> None:
-    fake.commit_then_drop("POST", "/runs$")
+    kubeflow.commit_then_drop("POST", "/runs$")
     unseen = Answer({"runs": []})
-    fake.say("GET", "/runs[?]", unseen, times=2)  # before it is sent, and at the first look: it is not there yet
+    kubeflow.say("GET", "/runs[?]", unseen, times=2)  # before it is sent, and at the first look: it is not there yet
     assert call(runs, package, *STORE, "-o", "json") == 0
-    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(fake)["run_id"]
-    fake.assert_all_faults_fired()
+    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(kubeflow)["run_id"]
+    kubeflow.assert_all_faults_fired()
 
 
-def test_a_run_whose_answer_got_lost_is_not_started_twice(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
-    fake.commit_then_drop("POST", "/runs$")
+def test_a_run_whose_answer_got_lost_is_not_started_twice(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
+    kubeflow.commit_then_drop("POST", "/runs$")
     assert call(runs, package, *STORE, "-o", "json") == 0
-    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(fake)["run_id"]
-    fake.fail("POST", "/runs$", 503)
+    assert json.loads(capsys.readouterr().out)["run_id"] == only_run(kubeflow)["run_id"]
+    kubeflow.fail("POST", "/runs$", 503)
     assert call(runs, package, *STORE) == 0
-    assert len(fake.runs) == 2
-    fake.assert_all_faults_fired()
+    assert len(kubeflow.runs) == 2
+    kubeflow.assert_all_faults_fired()
 
 
 # --wait
@@ -290,16 +283,16 @@ def wait(package: Path, *words: object) -> int:
     return call(runs, package, *STORE, "--wait", "--poll-s", 0.02, *words)
 
 
-def test_a_wait_tells_each_change_and_ends_with_success(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
-    fake.on_polls(
-        lambda run: fake.task(run, "plan", "RUNNING"),
-        lambda run: fake.task(run, "plan", "RUNNING"),
+def test_a_wait_tells_each_change_and_ends_with_success(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
+    kubeflow.on_polls(
+        lambda run: kubeflow.task(run, "plan", "RUNNING"),
+        lambda run: kubeflow.task(run, "plan", "RUNNING"),
         lambda run: (
-            fake.task(run, "plan", "SUCCEEDED"),
-            fake.task(run, "train", "RUNNING"),
-            fake.state(run, "RUNNING"),
+            kubeflow.task(run, "plan", "SUCCEEDED"),
+            kubeflow.task(run, "train", "RUNNING"),
+            kubeflow.state(run, "RUNNING"),
         ),
-        lambda run: (fake.task(run, "train", "SUCCEEDED"), fake.finish(run)),
+        lambda run: (kubeflow.task(run, "train", "SUCCEEDED"), kubeflow.finish(run)),
     )
     assert wait(package, "-o", "json") == 0
     shown = capsys.readouterr()
@@ -316,57 +309,57 @@ def test_a_wait_tells_each_change_and_ends_with_success(fake: FakeKubeflow, pack
     assert json.loads(shown.out)["state"] == "SUCCEEDED"
 
 
-def test_a_failed_run_is_exit_code_1_and_is_explained(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
-    fake.on_polls(
+def test_a_failed_run_is_exit_code_1_and_is_explained(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
+    kubeflow.on_polls(
         lambda run: (
-            fake.task(run, "train", "FAILED", status=65, lines=["hqclip train: the loss is not a number"]),
-            fake.finish(run, "FAILED"),
+            kubeflow.task(run, "train", "FAILED", status=65, lines=["hqclip train: the loss is not a number"]),
+            kubeflow.finish(run, "FAILED"),
         )
     )
     assert wait(package) == 1
     said = capsys.readouterr().err
     assert "failed at train (data, exit code 65): hqclip train: the loss is not a number" in said
-    assert f"next: python -m pipelines logs {only_run(fake)['run_id']} --task train" in said
+    assert f"next: python -m pipelines logs {only_run(kubeflow)['run_id']} --task train" in said
 
 
 @pytest.mark.parametrize(("state", "code"), [("SKIPPED", 0), ("CANCELED", 1)])
-def test_every_end_ends_the_wait(fake: FakeKubeflow, package: Path, state: str, code: int) -> None:
-    fake.on_polls(lambda run: fake.finish(run, state))
+def test_every_end_ends_the_wait(kubeflow: FakeKubeflow, package: Path, state: str, code: int) -> None:
+    kubeflow.on_polls(lambda run: kubeflow.finish(run, state))
     assert wait(package) == code
 
 
-def test_a_wait_stands_outages(fake: FakeKubeflow, package: Path, capsys: Read) -> None:
-    fake.on_polls(lambda run: None, lambda run: fake.finish(run))
-    fake.fail("GET", "/runs/", 503, times=4)
-    fake.drop("GET", "/runs/", times=2)
+def test_a_wait_stands_outages(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
+    kubeflow.on_polls(lambda run: None, lambda run: kubeflow.finish(run))
+    kubeflow.fail("GET", "/runs/", 503, times=4)
+    kubeflow.drop("GET", "/runs/", times=2)
     assert wait(package, "--patience-s", 0.2) == 0
     assert "Kubeflow does not answer; trying again" in capsys.readouterr().err
-    fake.assert_all_faults_fired()
+    kubeflow.assert_all_faults_fired()
 
 
-def test_a_wait_gives_up_on_a_server_that_stays_away(fake: FakeKubeflow, package: Path) -> None:
-    fake.fail("GET", "/runs/", 503, times=1_000_000)
+def test_a_wait_gives_up_on_a_server_that_stays_away(kubeflow: FakeKubeflow, package: Path) -> None:
+    kubeflow.fail("GET", "/runs/", 503, times=1_000_000)
     with pytest.raises(UnavailableError, match=r"goes on by itself: see `python -m pipelines status"):
         wait(package, "--patience-s", 0.03)
-    assert len(fake.runs) == 1
+    assert len(kubeflow.runs) == 1
 
 
-def test_a_login_that_ends_before_the_run_says_that_the_run_goes_on(fake: FakeKubeflow, package: Path) -> None:
-    fake.fail("GET", "/runs/", 401)
+def test_a_login_that_ends_before_the_run_says_that_the_run_goes_on(kubeflow: FakeKubeflow, package: Path) -> None:
+    kubeflow.fail("GET", "/runs/", 401)
     with pytest.raises(AccessError, match=r"refuses \(401\).*goes on by itself"):
         wait(package)
-    assert len(fake.runs) == 1
+    assert len(kubeflow.runs) == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_who_stops_waiting_is_told_that_the_run_goes_on(
-    fake: FakeKubeflow, package: Path, capsys: Read, number: signal.Signals, code: int
+    kubeflow: FakeKubeflow, package: Path, capsys: Read, number: signal.Signals, code: int
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     # at every poll: Python drops an interrupt that comes in the middle of collecting garbage
-    fake.on_polls(*[lambda run: os.kill(os.getpid(), number)] * 100)
+    kubeflow.on_polls(*[lambda run: os.kill(os.getpid(), number)] * 100)
     assert wait(package) == code
-    run = only_run(fake)
+    run = only_run(kubeflow)
     read = capsys.readouterr()
     said = read.err
     assert "state" not in read.out, "how far it is by now nobody knows"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.fakes.kubeflow_client import NAME, call, connected, look_at_once, wri
 Read = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    look_at_once(monkeypatch)
-    with FakeKubeflow() as fake:
-        monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
-        yield fake
-
-
 def upload(capsys: Read, *words: object) -> dict[str, Any]:
     """What an upload shows."""
     capsys.readouterr()
@@ -35,17 +26,19 @@ def upload(capsys: Read, *words: object) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out))
 
 
-def test_the_same_content_is_uploaded_once(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_the_same_content_is_uploaded_once(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     path = write_package(tmp_path)
     first, second = upload(capsys, path), upload(capsys, path)
     assert (first["new"], second["new"]) == (True, False)
     assert first["version"] == second["version"] == f"{__version__}-{read_package(str(path)).digest[:8]}"
     assert first["version_id"] == second["version_id"]
-    assert [version["name"] for version in fake.versions.values()] == [first["version"]]  # the first is named, too
-    assert len(fake.asked("POST", "/upload_version")) == 1
+    assert [version["name"] for version in kubeflow.versions.values()] == [first["version"]]  # the first is named, too
+    assert len(kubeflow.asked("POST", "/upload_version")) == 1
 
 
-def test_content_that_was_taken_back_is_not_the_latest_again(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_content_that_was_taken_back_is_not_the_latest_again(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
+) -> None:
     first = upload(capsys, write_package(tmp_path))
     second = upload(capsys, write_package(tmp_path, image="x@sha256:1"))
     assert call(versions, write_package(tmp_path)) == 0
@@ -56,28 +49,32 @@ def test_content_that_was_taken_back_is_not_the_latest_again(fake: FakeKubeflow,
 
 
 def test_other_content_is_another_version_of_the_same_pipeline(
-    fake: FakeKubeflow, tmp_path: Path, capsys: Read
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
 ) -> None:
     first = upload(capsys, write_package(tmp_path))
     second = upload(capsys, write_package(tmp_path, image="registry.example/hqclip/base@sha256:4567"))
     assert first["pipeline_id"] == second["pipeline_id"]
     assert first["version"] != second["version"]
-    assert len(fake.versions) == 2
+    assert len(kubeflow.versions) == 2
 
 
-def test_content_is_known_again_whatever_release_uploaded_it(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_content_is_known_again_whatever_release_uploaded_it(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
+) -> None:
     path = write_package(tmp_path)
     first = upload(capsys, path)
-    fake.versions[first["version_id"]] |= {"name": "0.0.1-" + first["version"][-8:]}
-    fake.versions[first["version_id"]] |= {"display_name": "0.0.1-" + first["version"][-8:]}
+    kubeflow.versions[first["version_id"]] |= {"name": "0.0.1-" + first["version"][-8:]}
+    kubeflow.versions[first["version_id"]] |= {"display_name": "0.0.1-" + first["version"][-8:]}
     assert upload(capsys, path)["version"] == "0.0.1-" + first["version"][-8:]
 
 
-def test_a_person_reads_the_version_its_page_and_what_is_next(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_a_person_reads_the_version_its_page_and_what_is_next(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
+) -> None:
     path = write_package(tmp_path)
     assert call(versions, path, "--ui", "https://kubeflow.example") == 0
     shown = capsys.readouterr()
-    (version,) = fake.versions.values()
+    (version,) = kubeflow.versions.values()
     assert f"https://kubeflow.example/#/pipelines/details/{version['pipeline_id']}/version/" in shown.out
     assert f"uploaded {NAME} as version {version['name']}" in shown.err
     assert f"python -m pipelines list {NAME} --ui https://kubeflow.example\n" in shown.err
@@ -88,29 +85,29 @@ def test_a_person_reads_the_version_its_page_and_what_is_next(fake: FakeKubeflow
     assert "`latest`" not in said
 
 
-def test_what_it_is_made_of_is_written_beside_it(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_what_it_is_made_of_is_written_beside_it(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     path = write_package(tmp_path)
     upload(capsys, path, "--tag", "team=vision")
-    (version,) = fake.versions.values()
+    (version,) = kubeflow.versions.values()
     digest = read_package(str(path)).digest
     assert version["tags"] == {"hqclip": __version__, "content": digest[:16], "team": "vision"}
     assert digest in version["description"]
     assert version["pipeline_spec"] == yaml.safe_load(path.read_text())
 
 
-def test_tags_that_kubeflow_would_refuse_are_refused_here(fake: FakeKubeflow, tmp_path: Path) -> None:
+def test_tags_that_kubeflow_would_refuse_are_refused_here(kubeflow: FakeKubeflow, tmp_path: Path) -> None:
     for tag in ("team", "=x", f"team={'x' * 64}"):
         with pytest.raises(ConfigError, match="give KEY=VALUE, each of at most 63"):
             call(versions, write_package(tmp_path), "--tag", tag)
-    assert not fake.requests
+    assert not kubeflow.requests
 
 
-def test_images_that_may_change_are_warned_of(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_images_that_may_change_are_warned_of(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     assert call(versions, write_package(tmp_path, image="hqclip/base:latest")) == 0
     assert "images without a digest may change under this version: hqclip/base:latest" in capsys.readouterr().err
 
 
-def test_our_own_pipelines_are_compiled_and_uploaded(fake: FakeKubeflow, capsys: Read) -> None:
+def test_our_own_pipelines_are_compiled_and_uploaded(kubeflow: FakeKubeflow, capsys: Read) -> None:
     shown = upload(capsys, "refine", "--launched", "annotate,train")
     assert shown["pipeline"] == "hqclip-refine"
     assert upload(capsys, "refine", "--launched", "annotate,train")["new"] is False
@@ -128,7 +125,7 @@ def test_our_own_pipelines_are_compiled_and_uploaded(fake: FakeKubeflow, capsys:
     ],
 )
 def test_what_cannot_be_uploaded_is_refused_before_anything_is_sent(
-    fake: FakeKubeflow,
+    kubeflow: FakeKubeflow,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
@@ -139,52 +136,56 @@ def test_what_cannot_be_uploaded_is_refused_before_anything_is_sent(
     Path("list.yaml").write_text("- milk\n")
     with pytest.raises(kind, match=said):
         call(versions, *words)
-    assert not fake.requests
+    assert not kubeflow.requests
 
 
-def test_an_upload_whose_answer_got_lost_is_found(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
-    fake.commit_then_drop("POST", "/pipelines$")
-    fake.commit_then_drop("POST", "/upload_version")
+def test_an_upload_whose_answer_got_lost_is_found(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+    kubeflow.commit_then_drop("POST", "/pipelines$")
+    kubeflow.commit_then_drop("POST", "/upload_version")
     shown = upload(capsys, write_package(tmp_path))
-    assert list(fake.versions) == [shown["version_id"]]
-    fake.assert_all_faults_fired()
+    assert list(kubeflow.versions) == [shown["version_id"]]
+    kubeflow.assert_all_faults_fired()
 
 
 def test_an_upload_that_somebody_else_made_meanwhile_is_joined(
-    fake: FakeKubeflow, tmp_path: Path, capsys: Read
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
 ) -> None:
     path = write_package(tmp_path)
     package = read_package(str(path))
     name, spec = package.version, dict(package.spec)
-    fake.then("GET", "/versions", lambda: fake.new_version(next(iter(fake.pipelines)), {"name": name}, spec))
+    kubeflow.then(
+        "GET", "/versions", lambda: kubeflow.new_version(next(iter(kubeflow.pipelines)), {"name": name}, spec)
+    )
     shown = upload(capsys, path)
     assert shown["new"] is False
-    assert list(fake.versions) == [shown["version_id"]]
+    assert list(kubeflow.versions) == [shown["version_id"]]
 
 
-def test_a_server_in_trouble_ends_the_upload_with_its_words(fake: FakeKubeflow, tmp_path: Path) -> None:
-    fake.fail("POST", "/upload_version", 500, times=3, message="InternalServerError: no space in the object store")
+def test_a_server_in_trouble_ends_the_upload_with_its_words(kubeflow: FakeKubeflow, tmp_path: Path) -> None:
+    kubeflow.fail("POST", "/upload_version", 500, times=3, message="InternalServerError: no space in the object store")
     with pytest.raises(UnavailableError, match="no space in the object store"):
         call(versions, write_package(tmp_path), "--patience-s", 0.3)
-    fake.assert_all_faults_fired()
+    kubeflow.assert_all_faults_fired()
 
 
 def test_several_users_upload_to_their_own_namespace(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Read
 ) -> None:
     look_at_once(monkeypatch)
-    with FakeKubeflow(multi_user=True, namespaces=("team", "other")) as fake:
-        words = [write_package(tmp_path), "--host", fake.url, "--namespace"]
+    with FakeKubeflow(multi_user=True, namespaces=("team", "other")) as kubeflow:
+        words = [write_package(tmp_path), "--host", kubeflow.url, "--namespace"]
         assert upload(capsys, *words, "team")["new"]
         assert upload(capsys, *words, "other")["new"]
         assert upload(capsys, *words, "team")["new"] is False
-        assert sorted(pipeline["namespace"] for pipeline in fake.pipelines.values()) == ["other", "team"]
+        assert sorted(pipeline["namespace"] for pipeline in kubeflow.pipelines.values()) == ["other", "team"]
 
 
 # list
 
 
-def test_pipelines_and_versions_are_listed_the_newest_first(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_pipelines_and_versions_are_listed_the_newest_first(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
+) -> None:
     names = [upload(capsys, write_package(tmp_path, image=f"x@sha256:{n}"))["version"] for n in range(3)]
     assert call(listing, "-o", "json") == 0
     (pipeline,) = json.loads(capsys.readouterr().out)
@@ -197,15 +198,15 @@ def test_pipelines_and_versions_are_listed_the_newest_first(fake: FakeKubeflow, 
     assert first.startswith(names[2])
 
 
-def test_many_versions_are_all_listed(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_many_versions_are_all_listed(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     pipeline = upload(capsys, write_package(tmp_path))["pipeline_id"]
     for number in range(230):
-        fake.new_version(pipeline, {"name": f"v{number}"}, {})
+        kubeflow.new_version(pipeline, {"name": f"v{number}"}, {})
     assert call(listing, NAME, "-o", "json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 231
 
 
-def test_a_pipeline_that_is_not_there_is_said(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_a_pipeline_that_is_not_there_is_said(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
     assert call(listing) == 0
     assert capsys.readouterr().err == "nothing there\n"
     with pytest.raises(NotFoundError, match="no pipeline 'hqclip-refine'"):
@@ -215,13 +216,15 @@ def test_a_pipeline_that_is_not_there_is_said(fake: FakeKubeflow, tmp_path: Path
         call(listing, "hqclip-refin")
 
 
-def test_versions_are_found_by_name_by_id_or_as_the_latest(fake: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
+def test_versions_are_found_by_name_by_id_or_as_the_latest(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read
+) -> None:
     old = upload(capsys, write_package(tmp_path))
     new = upload(capsys, write_package(tmp_path, image="x@sha256:1"))
-    kubeflow = connected(fake)
-    assert find_version(kubeflow, NAME).pipeline_version_id == new["version_id"]
-    assert find_version(kubeflow, NAME, "latest").pipeline_version_id == new["version_id"]
-    assert find_version(kubeflow, NAME, old["version"]).pipeline_version_id == old["version_id"]
-    assert find_version(kubeflow, NAME, old["version_id"]).display_name == old["version"]
+    there = connected(kubeflow)
+    assert find_version(there, NAME).pipeline_version_id == new["version_id"]
+    assert find_version(there, NAME, "latest").pipeline_version_id == new["version_id"]
+    assert find_version(there, NAME, old["version"]).pipeline_version_id == old["version_id"]
+    assert find_version(there, NAME, old["version_id"]).display_name == old["version"]
     with pytest.raises(NotFoundError, match=f"the newest is {new['version']}"):
-        find_version(kubeflow, NAME, "nothing")
+        find_version(there, NAME, "nothing")

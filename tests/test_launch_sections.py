@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,11 @@ from pipelines.client.versions import read_package
 from pipelines.compiling import PIPELINES
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.fakes.kubeflow_client import look_at_once
 
 Read = pytest.CaptureFixture[str]
 GIVEN = ("--set", "store=gs://bucket/s", "--set", "evaluate_suite=gs://bucket/suite.json", "--dry-run")
 JOBSET = "scheduler: jobset\nimage: r.example/train@sha256:" + "0" * 64 + "\n"
 NOT_COMPILED = "evaluate: the launch file has a section for it, and this pipeline was not compiled to launch it"
-
-
-@pytest.fixture
-def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
-    look_at_once(monkeypatch)
-    with FakeKubeflow() as fake:
-        monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
-        yield fake
 
 
 @pytest.fixture
