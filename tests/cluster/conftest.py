@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.cluster.table import Case, markdown
 
 PLACE = Place()
 _CASES: dict[str, Case] = {}
+_BEGUN = time.monotonic()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,15 +34,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"wants {', '.join(missing)}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """What shares a store, a job or a namespace stays on one worker, in order; the rest goes on side by side."""
+    for item in items:
+        scheduler = "" if PLACE.has_namespace else _parameters(item).get("launcher", "")
+        item.add_marker(pytest.mark.xdist_group(f"{Path(item.path).stem}{scheduler}"))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With each report goes what the table calls its case: reports reach the process that writes the table."""
     outcome: Any = yield
-    report = outcome.get_result()
     title = " ".join((item.function.__doc__ or item.name).split()).rstrip(".")  # type: ignore[attr-defined]
-    if parameters := getattr(item, "callspec", None):
-        title += f" ({', '.join(str(value) for value in parameters.params.values())})"
-    before = _CASES.get(item.nodeid, Case(Path(item.path).stem.removeprefix("test_"), title))
-    _CASES[item.nodeid] = before.after(report)
+    if parameters := _parameters(item):
+        title += f" ({', '.join(str(value) for value in parameters.values())})"
+    part = Path(item.path).stem.removeprefix("test_")
+    outcome.get_result().user_properties.append(("case", (part, title)))
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    called = getattr(item, "callspec", None)
+    return dict(called.params) if called else {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    part, title = dict(report.user_properties)["case"]  # type: ignore[misc]
+    _CASES[report.nodeid] = _CASES.get(report.nodeid, Case(part, title)).after(report)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -48,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     for each in PLACE.missing(list(WANTED)):
         terminalreporter.write_line(f"{each} was not found: {WANTED[each]}")
-    text = markdown(versions(PLACE), list(_CASES.values()))
+    text = markdown(versions(PLACE), list(_CASES.values()), (time.monotonic() - _BEGUN) / 60)
     terminalreporter.write_line("\n" + text)
     if path := config.getoption("--table"):
         path.write_text(text, encoding="utf-8")

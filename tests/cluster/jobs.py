@@ -110,8 +110,7 @@ class Ground:
 
 def make_ground(place: Place, world: World, folder: Path) -> Ground:
     """A data set version, made on this machine in the store of `world`."""
-    inputs = {name: value for name, value in world.refine.items() if not name.startswith(("train", "evaluate"))}
-    words = ("run", "annotate", "--local", "--out", str(folder), *flags(inputs))
+    words = ("run", "annotate", "--local", "--out", str(folder), *flags(world.data(world.store)))
     place.pipelines(*words).ok()
     return Ground(place, world.store, as_launcher(place, folder))
 

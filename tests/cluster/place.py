@@ -71,6 +71,11 @@ class Place:
         return f"{self.environment[STORE].rstrip('/')}/{self.name}"
 
     @property
+    def has_namespace(self) -> bool:
+        """Whether the environment names where jobs are launched."""
+        return bool(self.environment.get(NAMESPACE))
+
+    @property
     def namespace(self) -> str:
         """Where jobs are launched: made and removed by the suite if nothing names one."""
         return self.environment.get(NAMESPACE) or self.name

@@ -39,6 +39,11 @@ class World:
             "train_samples_seen": SAMPLES,
         }
 
+    def data(self, store: str) -> dict[str, Any]:
+        """Inputs of a cycle of data alone, in a store of its own."""
+        inputs = {name: value for name, value in self.refine.items() if not name.startswith(("train", "evaluate"))}
+        return {**inputs, "store": store}
+
 
 def draw_world(place: Place) -> World:
     """Draw it, in the part of the store that is this suite's."""

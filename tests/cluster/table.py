@@ -29,12 +29,14 @@ class Case:
         return dataclasses.replace(self, verdict=verdict, seconds=self.seconds + report.duration)
 
 
-def markdown(versions: Mapping[str, str], cases: Sequence[Case]) -> str:
-    """Versions and cases."""
+def markdown(versions: Mapping[str, str], cases: Sequence[Case], minutes: float) -> str:
+    """Versions and cases, part by part, and how long it took in all; cases of several parts may overlap."""
     there = ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing of a cluster"
     held = sum(case.verdict == "held" for case in cases)
-    rows = [f"| {case.part} | {case.title} | {case.verdict} | {case.seconds:.0f} |" for case in cases]
-    minutes = sum(case.seconds for case in cases) / 60
+    rows = [
+        f"| {case.part} | {case.title} | {case.verdict} | {case.seconds:.0f} |"
+        for case in sorted(cases, key=lambda case: case.part)
+    ]
     return "\n".join(
         [
             f"{there}: {held} of {len(cases)} cases held, in {minutes:.0f} minutes.",

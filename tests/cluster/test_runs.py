@@ -66,8 +66,7 @@ def test_a_second_cycle_with_several_trials(place: Place, world: World, cycle: D
 
 def test_data_only(place: Place, world: World) -> None:
     """annotate: a data set version, nothing trained."""
-    inputs = {name: value for name, value in world.refine.items() if not name.startswith(("train", "evaluate"))}
-    done = ended(place, "annotate", {**inputs, "store": f"{world.store}-data"})
+    done = ended(place, "annotate", world.data(f"{world.store}-data"))
     done.ok()
     assert tasks(place, run_id(done))["curate"] == "SUCCEEDED"
 

@@ -10,25 +10,26 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.place import Done, Place
-from tests.cluster.runs import World, until
+from tests.cluster.place import Place
+from tests.cluster.runs import World, ended, until
 
 pytestmark = pytest.mark.needs("kubeflow", "store", "images")
 EVERY_S = 60
 
 
 @pytest.fixture
-def schedule(place: Place, world: World, cycle: Done, tmp_path: Path) -> Iterator[str]:
-    """A schedule of the cycle that has been done already, every minute; pinned, as others may upload meanwhile."""
-    cycle.ok()
-    version = place.pipelines("upload", "refine", "--requests", "small", "-o", "json").ok().json["version"]
+def schedule(place: Place, world: World, tmp_path: Path) -> Iterator[str]:
+    """A schedule of a cycle of data that is done already, every minute; pinned, as others may upload meanwhile."""
+    inputs = world.data(f"{world.store}-nightly")
+    ended(place, "annotate", inputs).ok()
+    version = place.pipelines("upload", "annotate", "--requests", "small", "-o", "json").ok().json["version"]
     name = f"{place.name}-nightly"
     wanted = {
         "name": name,
-        "pipeline": "refine",
+        "pipeline": "annotate",
         "version": version,
         "cron": "0 * * * * *",
-        "inputs": world.refine,
+        "inputs": inputs,
         "experiment": name,
     }
     file = tmp_path / "schedule.yaml"
