@@ -218,7 +218,7 @@ def test_a_number_of_tries_that_is_none_is_refused(
 
 DECIDED = {
     "plan": {"has_work": False, "reason": "skipped", "cycle": 3, "trials": ["raw"], "locked_by": "monday"},
-    "sweep": {"has_work": True, "reason": "sweep x has 2 trials", "trials": ["raw"], "dataset": "datasets/d"},
+    "sweep": {"has_work": True, "reason": "2 trials", "plan": "sweeps/x", "trials": ["raw"], "dataset": "datasets/d"},
 }
 
 

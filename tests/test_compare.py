@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,15 @@ import pytest
 import yaml
 
 from hqclip import cli
-from hqclip.cycle import sweep
-from hqclip.cycle.keys import plan_key, record_key
+from hqclip.cycle.keys import record_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
-from hqclip.demo.world import write_shapes_suite
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.flags import Parser
 from hqclip.records import BenchmarkScore, Champion, CycleRecord, Evaluation
 from hqclip.store import Store, open_store
 from pipelines.client import compare
-from pipelines.inputs import settings_of
 from tests.fakes.kubeflow import FakeKubeflow
-from tests.sweeping import write_version
+from tests.recording import tell
 
 ITEMS = 200
 
@@ -201,10 +198,10 @@ def test_a_store_must_be_given_for_what_is_in_one():
         run(None, "1", "2")
 
 
-def started(kubeflow: FakeKubeflow, **inputs: Any) -> str:
+def started(kubeflow: FakeKubeflow, **inputs: str) -> str:
     """A run of a package with these inputs; its id."""
     experiment = "e"
-    kinds = {n: {"parameterType": "STRING" if isinstance(v, str) else "NUMBER_INTEGER"} for n, v in inputs.items()}
+    kinds = {name: {"parameterType": "STRING"} for name in inputs}
     kubeflow.experiments[experiment] = {"experiment_id": experiment, "display_name": "e"}
     body = {
         "display_name": "run",
@@ -215,86 +212,76 @@ def started(kubeflow: FakeKubeflow, **inputs: Any) -> str:
     return str(kubeflow.new_run(body, "run")["run_id"])
 
 
-def test_a_run_on_the_cluster_knows_its_store_and_cycle(store: Store, capsys: pytest.CaptureFixture[str]):
-    with FakeKubeflow() as kubeflow:
-        first, second = (started(kubeflow, store=store.uri, plan_cycle=cycle) for cycle in (1, 2))
-        run(None, first, second, "--host", kubeflow.url, "-o", "json")
-        assert rows(capsys)["average", "cycle 2: hqclip"]["value"] == 0.62
-        free = started(kubeflow, store=store.uri, plan_cycle=0)
-        with pytest.raises(NotFoundError, match="has finished no cycle of .*status"):
-            run(None, first, free, "--host", kubeflow.url)
-        store.write(plan_key(2), b"planned")
-        store.write("cycles/000002.stages/promote.json", json.dumps({"owner": free}).encode())
-        run(None, first, free, "--host", kubeflow.url, "-o", "json")
-        assert ("average", "cycle 2: hqclip") in rows(capsys)
-        elsewhere = started(kubeflow, store="gs://another/store", plan_cycle=1)
-        with pytest.raises(ConfigError, match="are of different stores"):
-            run(None, first, elsewhere, "--host", kubeflow.url)
-        foreign = started(kubeflow, epochs=3)
-        with pytest.raises(ConfigError, match="has no input `store`: it is none of ours"):
-            run(None, first, foreign, "--host", kubeflow.url)
+@pytest.fixture
+def made(store: Store, kubeflow: FakeKubeflow) -> Callable[..., str]:
+    """A run whose tasks wrote down what they decided; its id."""
+
+    def make(**decided: dict[str, Any]) -> str:
+        run_id = started(kubeflow, store=store.uri)
+        for stage, words in decided.items():
+            tell(store, run_id, stage, 0.0, decided=words)
+        return run_id
+
+    return make
 
 
-def test_runs_of_a_sweep_are_its_points(store: Store, capsys: pytest.CaptureFixture[str]):
-    names = {"ab": ("lr-0.1", 90), "cd": ("lr-0.2", 100)}
+def test_runs_on_the_cluster_are_the_cycles_that_they_made(
+    store: Store, made: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    first, second = (made(plan={"cycle": cycle, "has_work": True, "trials": ["hqclip"]}) for cycle in (1, 2))
+    run(None, first, second, "-o", "json")
+    assert rows(capsys)["average", "cycle 2: hqclip"]["value"] == 0.62
+    again = made(plan={"cycle": 2, "has_work": False, "trials": ["hqclip"]})  # there was nothing to do: all is there
+    run(None, first, again, "-o", "json")
+    assert ("average", "cycle 2: hqclip") in rows(capsys)
+    unfinished = made(plan={"cycle": 3, "has_work": True, "trials": ["hqclip"]})
+    with pytest.raises(NotFoundError, match="cycle 3 is not done"):
+        run(None, first, unfinished)
+
+
+def test_a_run_that_made_nothing_to_compare_says_why(store: Store, kubeflow: FakeKubeflow, made: Callable[..., str]):
+    for decided, why in (
+        ({}, ""),
+        ({"plan": {"cycle": 2, "has_work": True, "trials": []}}, ""),
+        ({"plan": {"cycle": 2, "trials": ["raw"], "locked_by": "run 7"}}, ": it was kept out by run 7"),
+    ):
+        with pytest.raises(NotFoundError, match=f"has judged no model of .*{why}; see `python -m pipelines status"):
+            run(None, "1", made(**decided))
+
+
+def test_runs_of_one_store_are_compared(store: Store, kubeflow: FakeKubeflow, made: Callable[..., str], tmp_path: Path):
+    first = made(plan={"cycle": 1, "trials": ["raw"]})
+    another = open_store(str(tmp_path / "another"))
+    elsewhere = started(kubeflow, store=another.uri)
+    tell(another, elsewhere, "plan", 0.0, decided={"cycle": 1, "trials": ["raw"]})
+    with pytest.raises(ConfigError, match="are of different stores"):
+        run(None, first, elsewhere)
+    with pytest.raises(ConfigError, match="are of different stores"):
+        run(another, first, "1")
+    with pytest.raises(ConfigError, match="has no input `store`: it is none of ours"):
+        run(None, first, started(kubeflow, epochs="3"))
+
+
+def test_runs_of_a_sweep_are_its_trials(store: Store, made: Callable[..., str], capsys: pytest.CaptureFixture[str]):
     ids = []
-    with FakeKubeflow() as kubeflow:
-        for digest, (name, right) in names.items():
-            trials = [{"name": name, "settings": {"learning_rate": float(name[3:])}}]
-            inputs, plan = planned(store, sweep_trials=json.dumps(trials))
-            finish(store, plan, name, judge(store, f"sweep-{digest}-{name}", right))
-            ids.append(started(kubeflow, **inputs))
-        run(None, *ids, "--host", kubeflow.url, "-o", "json")
-        assert rows(capsys)["average", "lr-0.2"]["difference"] == pytest.approx(0.05)
-        other = {**inputs, "sweep_trials": json.dumps([{"name": "lr-0.3", "settings": {"learning_rate": 0.3}}])}
-        with pytest.raises(NotFoundError, match=r"tried lr-0.3; finished sweeps .* suite and data: none"):
-            run(None, ids[0], started(kubeflow, **other), "--host", kubeflow.url)
+    for digest, name, right in (("ab", "lr-0.1", 90), ("cd", "lr-0.2", 100)):
+        done = {"points": [{"name": name, "evaluation": judge(store, f"sweep-{digest}-{name}", right)}]}
+        store.write(f"sweeps/{digest}.json", json.dumps(done).encode())
+        ids.append(made(sweep={"plan": f"sweeps/{digest}.plan.json", "has_work": True}))
+    run(None, *ids, "-o", "json")
+    assert rows(capsys)["average", "lr-0.2"]["difference"] == pytest.approx(0.05)
+    with pytest.raises(NotFoundError, match=r"no sweeps/ef.json: there is no such sweep, or it is not done"):
+        run(None, ids[0], made(sweep={"plan": "sweeps/ef.plan.json"}))
 
 
-def test_the_points_of_a_sweep_are_not_shown_for_those_of_another(store: Store, capsys: pytest.CaptureFixture[str]):
-    trials = '{"train.learning_rate": [0.1]}'
-    inputs, plan = planned(store, sweep_trials=trials)
-    finish(store, plan, "lr-0.1", judge(store, "sweep-ab-lr-0.1", 90))
-    others = [
-        {"train_seed": 1},
-        {"curate_dataset": "datasets/other/dataset.json"},
-        {"plan_preset": "large"},
-        {"plan_overrides": '{"train.batch_size": 64}'},
-        {"evaluate_suite": write_suite(store, 9)},
-    ]
-    with FakeKubeflow() as kubeflow:
-        run(None, started(kubeflow, **inputs), "1", "--host", kubeflow.url, "-o", "json")
-        assert rows(capsys)["average", "lr-0.1"]["value"] == 0.45
-        for change in others:
-            told, _ = planned(store, **{**inputs, **change})
-            with pytest.raises(NotFoundError, match=r"suite and data: none \(1 planned\)"):
-                run(None, started(kubeflow, **told), "1", "--host", kubeflow.url)
-        unnamed = {**inputs, "curate_dataset": ""}  # which data was the newest then, nobody knows
-        with pytest.raises(NotFoundError, match=r"suite and data: sweeps/\w+ \(2 planned\)"):
-            run(None, started(kubeflow, **unnamed), "1", "--host", kubeflow.url)
-
-
-def write_suite(store: Store, scenes: int = 8) -> str:
-    """Where its suite.json is; with another number of scenes it is another suite."""
-    folder = f"{store.uri}/suites/{scenes}"
-    return f"{folder}/{write_shapes_suite(open_store(folder), scenes)}"
-
-
-def planned(judged: Store, **inputs: Any) -> tuple[dict[str, Any], str]:
-    """Inputs of a run of a sweep, and the key of the plan that its first task writes."""
-    data = [write_version(judged, digest) for digest in ("a", "other")]
-    own = {"store": judged.uri, "evaluate_suite": write_suite(judged), "curate_dataset": data[0]}
-    return {**own, **inputs}, str(sweep.run(settings_of("sweep", {**own, **inputs}))["plan"])
-
-
-def finish(store: Store, plan: str, trial: str, evaluation: str) -> None:
-    """The sweep has judged its only trial."""
-    done = {"points": [{"name": trial, "evaluation": evaluation}]}
-    store.write(plan.replace(".plan", ""), json.dumps(done).encode())
-
-
-def test_a_run_that_only_judged_is_its_model(store: Store, capsys: pytest.CaptureFixture[str]):
-    with FakeKubeflow() as kubeflow:
-        judged = started(kubeflow, store=store.uri, evaluate_model="runs/000001-raw/model")
-        run(None, "1", judged, "--host", kubeflow.url, "-o", "json")
-    assert ("average", "000001-raw") in rows(capsys)
+def test_a_run_that_only_judged_is_its_model(
+    store: Store, made: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    model = {"model": "runs/000001-raw/model"}
+    evaluation = "evaluations/d-000001-raw/suite.json"
+    for run_id in (
+        made(plan_evaluation={**model, "has_work": True}, evaluate={"evaluation": evaluation}),
+        made(plan_evaluation={**model, "has_work": False}),
+    ):
+        run(None, "1", run_id, "-o", "json")
+        assert ("average", "000001-raw") in rows(capsys)

@@ -26,7 +26,7 @@ from hqclip.termination import told_at_once
 LINE = 500  # characters of a line that is kept
 DECIDED = {
     "plan": ("has_work", "reason", "cycle", "trials", "locked_by"),
-    "sweep": ("has_work", "reason", "trials", "dataset"),
+    "sweep": ("has_work", "reason", "plan", "trials", "dataset"),
     "plan_evaluation": ("has_work", "reason", "model"),
     "download": ("pool", "num_shards", "rows", "faults", "damaged"),
     "annotate": ("annotations", "rows", "statuses"),

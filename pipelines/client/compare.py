@@ -8,27 +8,20 @@ cluster. Differences have 95 % bootstrap intervals where the store has what each
 from __future__ import annotations
 
 import argparse
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
-from hqclip.cycle.keys import newest_cycle, notes_prefix
-from hqclip.cycle.plan import known_to, suite_digest
-from hqclip.cycle.sweep import resolve
+from hqclip.cycle.keys import newest_cycle
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.records import canonical_json
-from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store import Store
+from hqclip.task_records import read_records
 from pipelines.client import connect, output
+from pipelines.client.find import store_of
 from pipelines.client.output import say, show
-from pipelines.inputs import settings_of
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-_PLAN = re.compile(r"sweeps/\w+\.plan\.json", re.ASCII).fullmatch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +53,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _references(given: argparse.Namespace) -> tuple[str, list[str]]:
-    """The store, and what is to be compared in it; ids of runs become cycles of their store."""
+    """The store, and what is to be compared in it; ids of runs become what they made in their store."""
     if not any(_UUID(reference) for reference in given.runs):
         if not given.store:
             raise ConfigError("--store is missing: give the root of the store")
@@ -72,55 +65,29 @@ def _references(given: argparse.Namespace) -> tuple[str, list[str]]:
         if not _UUID(reference):
             references.append(reference)
             continue
-        config = client.get_run(reference).runtime_config
-        inputs = dict(config.parameters or {}) if config else {}
-        stores.add(str(inputs.get("store", "")))
-        references.append(_made_by(reference, inputs))
-    if len(stores - {""}) != 1:
+        store = store_of(client.get_run(reference))
+        if store is None:
+            raise ConfigError(f"run {reference} has no input `store`: it is none of ours")
+        stores.add(store.uri)
+        references.append(_made_by(reference, store))
+    if len(stores) != 1:
         raise ConfigError(f"these runs are of different stores ({', '.join(sorted(stores))}); compare within one")
     return stores.pop(), references
 
 
-def _made_by(run_id: str, inputs: Mapping[str, Any]) -> str:
-    """What a run on the cluster has made, by its inputs: a cycle, a sweep, or nothing but an evaluation."""
-    if not inputs.get("store"):
-        raise ConfigError(f"run {run_id} has no input `store`: it is none of ours")
-    store = open_store(str(inputs["store"]))
-    if "sweep_trials" in inputs:
-        return _sweep_of(store, run_id, inputs)
-    if "evaluate_model" in inputs:
-        return str(inputs["evaluate_model"]) or "champion"
-    if number := int(inputs.get("plan_cycle") or 0):
-        return str(number)
-    for number in range(newest_cycle(store), 0, -1):
-        key = f"{notes_prefix(number)}promote.json"
-        if store.exists(key) and (read_json_or_warn(store, key, "compare") or {}).get("owner") == run_id:
-            return str(number)
+def _made_by(run_id: str, store: Store) -> str:
+    """What a run on the cluster has made, by what its tasks wrote down. Raises `NotFoundError` if that is no model."""
+    decided = {record.stage: record.decided for record in read_records(store, run_id)}
+    if plan := decided.get("sweep", {}).get("plan"):
+        return str(plan).removesuffix(".plan.json")
+    planned = decided.get("plan", {})
+    if planned.get("trials") and not planned.get("locked_by"):
+        return str(planned["cycle"])
+    judged = decided.get("evaluate", {}).get("evaluation") or decided.get("plan_evaluation", {}).get("model")
+    if judged and not planned:
+        return str(judged)
+    why = f": it was kept out by {planned['locked_by']}" if planned.get("locked_by") else ""
     raise NotFoundError(
-        f"run {run_id} has finished no cycle of {store.uri}: see `python -m pipelines status {run_id}`, or name the "
-        f"cycle instead (1 to {newest_cycle(store)})"
+        f"run {run_id} has judged no model of {store.uri}{why}; see `python -m pipelines status {run_id}`, or name "
+        f"the cycle instead (1 to {newest_cycle(store)})"
     )
-
-
-def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
-    """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
-    config = settings_of("sweep", inputs)
-    settings, trials = resolve(config)
-    planned = {"points": trials, "suite": suite_digest(config.suite)}
-    if config.dataset:  # else that of the newest cycle there was
-        planned["dataset"] = config.dataset
-    plans = {key: read_json_or_warn(store, key, "compare") or {} for key in store.list("sweeps/") if _PLAN(key)}
-    fitting = []
-    for key, plan in plans.items():
-        wanted = {**planned, "settings": known_to(plan.get("settings", {}), settings)}
-        if all(plan.get(name) == value for name, value in json.loads(canonical_json(wanted)).items()):
-            fitting.append(key)
-    found = [key.removesuffix(".plan.json") for key in fitting]
-    done = [sweep for sweep in found if store.exists(f"{sweep}.json")]
-    if len(found) != 1 or not done:
-        raise NotFoundError(
-            f"run {run_id} tried {', '.join(trial['name'] for trial in trials)}; finished sweeps of {store.uri} with "
-            f"just its settings, suite and data: {', '.join(done) or 'none'} ({len(found)} planned). Name one of "
-            "them instead"
-        )
-    return found[0]
