@@ -20,8 +20,8 @@ from pipelines.inputs import INPUTS
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import NAME, call, write_package
+from tests.kubeflow_runs import Read, Write
 
-Read = pytest.CaptureFixture[str]
 STORE = ("--set", "store=/no/such/store")
 
 
@@ -307,6 +307,44 @@ def test_a_wait_tells_each_change_and_ends_with_success(kubeflow: FakeKubeflow, 
         "run SUCCEEDED",
     ]
     assert json.loads(shown.out)["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("stage", "decided", "said"),
+    [
+        (
+            "promote",
+            {"verdict": "promoted", "reason": "hqclip is 2.1 points better, margin 0.5", "report": "cycles/7/r.html"},
+            "SUCCEEDED: promoted: hqclip is 2.1 points better, margin 0.5",
+        ),
+        ("promote", {"verdict": "kept", "reason": "0.2 points, margin 0.5"}, "SUCCEEDED: kept: 0.2 points, margin 0.5"),
+        ("plan", {"has_work": False, "reason": "cycle 7 is done"}, "SUCCEEDED: cycle 7 is done"),
+        ("plan", {"has_work": False, "reason": "skipped: run 5 is at work"}, "SUCCEEDED: skipped: run 5 is at work"),
+        ("select", {"reason": "lr-0.1 is best", "report": "sweeps/x/r.html"}, "SUCCEEDED: lr-0.1 is best"),
+    ],
+)
+def test_a_wait_ends_with_what_came_of_it(
+    kubeflow: FakeKubeflow,
+    package: Path,
+    tmp_path: Path,
+    write: Write,
+    capsys: Read,
+    stage: str,
+    decided: dict[str, str],
+    said: str,
+) -> None:
+    def end(run: str) -> None:
+        write(run, stage, pod=kubeflow.task(run, stage, "SUCCEEDED"), decided=decided)
+        kubeflow.finish(run)
+
+    kubeflow.on_polls(end)
+    store = tmp_path / "store"
+    store.mkdir()
+    assert call(runs, package, "--set", f"store={store}", "--wait", "--poll-s", 0.02) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert f"run {only_run(kubeflow)['run_id']}: {said}" in lines
+    pages = [line for line in lines if line.startswith("page: ")]
+    assert pages == ([f"page: {store}/{decided['report']}"] if "report" in decided else [])
 
 
 def test_a_failed_run_is_exit_code_1_and_is_explained(kubeflow: FakeKubeflow, package: Path, capsys: Read) -> None:
