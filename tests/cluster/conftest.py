@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
+from tests.alone import GIVEN
 from tests.cluster.place import WANTED, Done, Place, versions
 from tests.cluster.runs import World, draw_world, ended, remove_all
 from tests.cluster.table import Case, markdown
@@ -23,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    GIVEN.update(
+        getattr(config, "workerinput", {}).get("given", {})
+    )  # a worker has the shell of its own, which is bare
     config.addinivalue_line(
         "markers", f"needs(what, ...): skipped by name where it is not there; of {', '.join(WANTED)}"
     )
@@ -34,12 +39,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"wants {', '.join(missing)}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+class SharedScheduling(LoadScopeScheduling):
     """What shares a store, a job or a namespace stays on one worker, in order; the rest goes on side by side."""
-    for item in items:
-        scheduler = "" if PLACE.has_namespace else _parameters(item).get("launcher", "")
-        item.add_marker(pytest.mark.xdist_group(f"{Path(item.path).stem}{scheduler}"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, case = nodeid.partition("::")
+        return file if PLACE.has_namespace else f"{file} {case.partition('[')[2]}"  # with a scheduler, a ground each
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return SharedScheduling(config, log)
+
+
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["given"] = dict(GIVEN)
 
 
 @pytest.hookimpl(hookwrapper=True)
