@@ -251,6 +251,14 @@ def test_one_scheduler_is_enough_and_none_is_not(tmp_path: Path, ask: Doctor, mo
         assert ask.code == 78
 
 
+def test_a_jobset_that_is_too_old_is_none(tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch):
+    with FakeCluster(lacks=["onJobFailureMessagePatterns"]) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
+        rows = ask("--cluster")
+    assert (rows["jobset"]["status"], rows["some scheduler"]["found"]) == (WARN, "volcano")
+    assert "JobSet 0.10 or newer is needed" in rows["jobset"]["found"]
+
+
 def test_a_right_that_is_missing_is_named(tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch):
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
