@@ -53,12 +53,14 @@ class Doctor:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
         self.code = 0
+        self.err = ""
 
     def __call__(self, *words: str) -> dict[str, dict[str, str]]:
         parser = Parser()
         doctor.add_arguments(parser)
         self.code = doctor.run(parser.parse_args([*words, "--patience-s", "1", "-o", "json"]))
-        return {row["check"]: row for row in json.loads(self.capsys.readouterr().out)}
+        out, self.err = self.capsys.readouterr()
+        return {row["check"]: row for row in json.loads(out)}
 
 
 @pytest.fixture
@@ -216,6 +218,12 @@ def test_a_login_that_has_expired_fails_and_spares_the_rest(ask: Doctor, monkeyp
     assert {rows[name]["status"] for name in ("backend", "namespace", "clock")} == {WARN}
 
 
+def test_that_no_links_can_be_shown_is_said_here_alone(kubeflow: FakeKubeflow, ask: Doctor):
+    assert "no links are shown" in ask("--host", kubeflow.url)["kubeflow"]["found"]
+    found = ask("--host", kubeflow.url, "--ui", "http://pages")["kubeflow"]["found"]
+    assert found.startswith("http://pages, ") and "links" not in found
+
+
 def test_a_namespace_of_somebody_else_fails(ask: Doctor):
     with FakeKubeflow(multi_user=True, namespaces=("team",)) as kubeflow:
         rows = ask("--host", kubeflow.url, "--namespace", "others")
@@ -241,6 +249,14 @@ def test_one_scheduler_is_enough_and_none_is_not(tmp_path: Path, ask: Doctor, mo
         assert "install JobSet" in rows["jobset"]["found"]
         assert statuses(rows)["some scheduler"] == some
         assert ask.code == 78
+
+
+def test_a_jobset_that_is_too_old_is_none(tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch):
+    with FakeCluster(lacks=["onJobFailureMessagePatterns"]) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", cluster.url)))
+        rows = ask("--cluster")
+    assert (rows["jobset"]["status"], rows["some scheduler"]["found"]) == (WARN, "volcano")
+    assert "JobSet 0.10 or newer is needed" in rows["jobset"]["found"]
 
 
 def test_a_right_that_is_missing_is_named(tmp_path: Path, ask: Doctor, monkeypatch: pytest.MonkeyPatch):
@@ -300,7 +316,8 @@ def test_the_job_of_each_stage_is_tried_on_its_machines(cluster: FakeCluster, tm
     )
     rows = ask("--launch", str(machines))
     assert rows["job of train"]["found"] == "2 x 8 GPUs by jobset (dry run)"
-    assert "image r.example/annotate:1" in rows["job of annotate"]["found"]
+    assert rows["job of annotate"]["found"] == "1 x 0 GPUs by volcano (dry run)"
+    assert rows["machines"]["found"].endswith("named by a tag: r.example/annotate:1")
     assert rows["job of evaluate"]["found"] == "runs where it is called"
     cluster.fail("POST", "/jobsets", 403, message="exceeded quota: gpus, requested: 16, used: 0, limited: 8")
     cluster.fail("POST", "/jobsets", 403, message="exceeded quota: gpus, requested: 16, used: 0, limited: 8")
@@ -309,13 +326,27 @@ def test_the_job_of_each_stage_is_tried_on_its_machines(cluster: FakeCluster, tm
     assert os.environ["KUBECONFIG"]
 
 
+def test_images_without_a_digest_are_said_once(cluster: FakeCluster, tmp_path: Path, ask: Doctor):
+    machines = tmp_path / "machines.yaml"
+    tags = [f"r.example/{name}:1" for name in ("annotate", "train")]
+    machines.write_text(
+        f"scheduler: jobset\nimage: {tags[1]}\ntrain: {{gpus: 8}}\nevaluate: {{gpus: 1}}\n"
+        f"annotate: {{scheduler: volcano, image: '{tags[0]}'}}\n"
+    )
+    rows = ask("--launch", str(machines))
+    assert rows["machines"]["status"] == WARN
+    assert rows["machines"]["found"].endswith(f"named by a tag: {', '.join(tags)}")
+    assert [name for name, row in rows.items() if "tag" in row["found"]] == ["images", "machines"]
+    assert ask.err.count("digest") == 0
+
+
 def test_a_queue_that_is_not_there_fails(cluster: FakeCluster, tmp_path: Path, ask: Doctor):
     machines = tmp_path / "machines.yaml"
     machines.write_text("scheduler: jobset\nimage: r.example/train:1\nqueue: research\ntrain: {gpus: 8}\n")
     row = ask("--launch", str(machines))["job of train"]
     assert row["status"] == FAIL and row["found"].startswith("there is no local queue research in namespace ")
     cluster.add("localqueues", {"metadata": {"name": "research"}})
-    assert ask("--launch", str(machines))["job of train"]["status"] == WARN, "a tag"
+    assert ask("--launch", str(machines))["job of train"]["status"] == OK
 
 
 def test_machines_with_a_fault_fail_and_the_rest_is_asked(cluster: FakeCluster, tmp_path: Path, ask: Doctor):
@@ -324,6 +355,6 @@ def test_machines_with_a_fault_fail_and_the_rest_is_asked(cluster: FakeCluster, 
     rows = ask("--launch", str(machines))
     assert (ask.code, rows["machines"]["status"]) == (78, FAIL)
     assert "train: shm is 8Gi, which is more than the memory of 2Gi" in rows["machines"]["found"]
-    assert rows["job of annotate"]["status"] == WARN and "job of train" not in rows
+    assert rows["job of annotate"]["status"] == OK and "job of train" not in rows
     rows = ask("--launch", str(tmp_path / "nowhere.yaml"))
     assert "nowhere.yaml" in rows["machines"]["found"] and rows["overlays"]["status"] == OK

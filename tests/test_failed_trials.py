@@ -286,6 +286,14 @@ def test_integers_that_kubeflow_would_round_travel_as_text(tmp_path: Path, sampl
     assert issubclass(TrialsFailedError, HQClipError)
 
 
+def test_the_card_of_a_sweep_names_its_data(tmp_path: Path, samples: list[Sample], suite: str):
+    given = tiny_run(tmp_path, samples)
+    own = {"store": given.store, "suite": suite, "dataset": given.dataset, "preset": "demo-quick"}
+    arguments = {**own, "overrides": '{"train.batch_size": 8}', "trials": '{"train.seed": [1, 2]}'}
+    run_first("sweep", arguments, write_to=str(tmp_path / "plan"), card=str(tmp_path / "card"))
+    assert f"--dataset {given.dataset} (curate_dataset in a pipeline)" in (tmp_path / "card").read_text()
+
+
 @pytest.mark.slow
 def test_a_sweep_with_a_trial_that_fails_has_its_page_on_this_machine(
     tmp_path: Path, samples: list[Sample], suite: str, capfd: pytest.CaptureFixture[str]

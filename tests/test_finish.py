@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hqclip.cycle import finish as finish_module
 from hqclip.cycle import lock
 from hqclip.cycle.finish import finish
 from hqclip.errors import UnavailableError
@@ -61,6 +62,38 @@ def test_a_failed_run_says_where_and_why_it_broke_first(store: Store) -> None:
     why = "the run failed at train-hqclip: hqclip train: the loss is nan, exit code 65 (job job-7)"
     assert finish(store.uri, RUN) == why + AGAIN
     assert outcome(store) == ("failed", "train-hqclip")
+
+
+def test_a_cancelled_run_says_so_and_what_was_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container is gone before every task can tell that it was told to end; the Workflow of the run knows."""
+    monkeypatch.setattr(finish_module, "was_cancelled", lambda run: run == RUN)
+    all_well(store, RUN, trials=("raw", "hqclip"), until="train")
+    tell(store, RUN, "train", 300.0, 143, trial="raw", error="hqclip train: SIGTERM was received")
+    tell(store, RUN, "train", 310.0, None, trial="hqclip")
+    assert finish(store.uri, RUN) == "the run was cancelled, while train-raw and train-hqclip went on" + AGAIN
+    assert outcome(store) == ("cancelled", "train-raw")
+
+
+def test_what_failed_before_a_run_was_cancelled_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish_module, "was_cancelled", lambda run: True)
+    all_well(store, RUN, trials=("raw", "hqclip"), until="train")
+    tell(store, RUN, "train", 200.0, 65, trial="hqclip", error="hqclip train: the loss is nan")
+    why = "the run was cancelled; train-hqclip failed: hqclip train: the loss is nan, exit code 65"
+    assert finish(store.uri, RUN) == why + AGAIN
+
+
+def test_a_run_that_had_ended_well_was_not_cancelled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody was too late."""
+    monkeypatch.setattr(finish_module, "was_cancelled", lambda run: True)
+    all_well(store, RUN, trials=("raw",))
+    assert finish(store.uri, RUN).startswith("the run succeeded")
+
+
+def test_where_nobody_can_be_asked_a_task_that_was_told_to_end_did_not_fail(store: Store) -> None:
+    all_well(store, RUN, trials=("raw",), until="train")
+    tell(store, RUN, "train", 300.0, 143, trial="raw", error="hqclip train: SIGTERM was received")
+    assert finish(store.uri, RUN) == "the run was cancelled, or lost its machines, while train-raw went on" + AGAIN
+    assert outcome(store) == ("cancelled", "train-raw")
 
 
 def test_a_task_without_an_end_was_killed(store: Store) -> None:

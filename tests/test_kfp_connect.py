@@ -75,7 +75,6 @@ def test_the_host_may_be_said_by_a_variable_or_by_that_of_kfp(
 
 def test_the_ui_may_be_elsewhere(fake: FakeKubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     assert connected(fake).link("runs", "r") == "", "the host of the API alone has no pages"
-    assert connected(fake).where("runs", "r") == "not known: give --ui, or HQCLIP_KFP_UI"
     monkeypatch.setenv("HQCLIP_KFP_UI", "https://kubeflow.example/pipeline/")
     link = connected(fake).link("pipelines", "p", "v")
     assert link == "https://kubeflow.example/pipeline/#/pipelines/details/p/version/v"

@@ -14,6 +14,7 @@ import pytest
 
 from hqclip.errors import ConfigError, NotFoundError
 from pipelines.client import explain, logs, status
+from pipelines.client.said import phrase
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import call, write_package
 from tests.fakes.kubernetes import FakeCluster
@@ -52,7 +53,9 @@ def test_a_run_is_shown_with_its_tasks_and_with_nothing_of_kubeflows_own(
     assert call(status, run_id) == 0
     person = capsys.readouterr()
     assert "failed at evaluate-hqclip (data, exit code 65): hqclip evaluate: no image can be read" in person.out
-    assert "link     not known: give --ui, or HQCLIP_KFP_UI" in person.out
+    assert "link" not in person.out and "HQCLIP_KFP_UI" not in person.err, "where pages are is for the doctor to say"
+    assert call(status, run_id, "--ui", "http://pages") == 0
+    assert f"link     http://pages/#/runs/details/{run_id}" in capsys.readouterr().out
     assert f"python -m pipelines explain {run_id}" in person.err
 
 
@@ -96,6 +99,39 @@ def test_that_there_was_work_is_not_what_came_of_it(
     write(quiet, "plan", decided={"has_work": False, "reason": "cycle 1 is done"})
     kubeflow.finish(quiet)
     assert told(capsys, quiet)["outcome"] == "cycle 1 is done"
+
+
+@pytest.mark.parametrize(
+    ("stage", "decided", "said"),
+    [
+        ("download", {"rows": 1300, "num_shards": 2, "faults": {}, "damaged": {}}, "1,300 rows in 2 shards"),
+        (
+            "download",
+            {"rows": 9, "num_shards": 2, "faults": {"no_image": 3, "no_text": 1}, "damaged": {"1": "is cut"}},
+            "9 rows in 2 shards, 4 refused, 1 shards damaged",
+        ),
+        ("annotate", {"rows": 1300, "statuses": {"ok": 1280, "refused": 20}}, "1,280 of 1,300 rows annotated"),
+        ("curate", {"rows": 1300, "usable_rows": 1280}, "1,280 of 1,300 rows usable"),
+        ("train", {"model": "runs/000001-raw/model"}, "model runs/000001-raw/model"),
+        ("evaluate", {"average": 0.4117}, "average 41.2%"),
+        ("promote", {"average": 0.4, "reason": "there was no champion before"}, "there was no champion before"),
+        ("curate", {"rows": 1300}, ""),
+        ("evaluate", {"average": None}, ""),
+        ("export", {}, ""),
+    ],
+)
+def test_a_row_says_what_its_task_decided(stage: str, decided: dict[str, Any], said: str) -> None:
+    assert phrase(stage, decided) == said
+
+
+def test_rows_of_stages_say_their_numbers(kubeflow: FakeKubeflow, start: Start, write: Write, capsys: Read) -> None:
+    run_id = start()
+    pod = kubeflow.task(run_id, "evaluate", "SUCCEEDED", item=0)
+    write(run_id, "evaluate", trial="raw", pod=pod, decided={"evaluation": "evaluations/e.json", "average": 0.4117})
+    kubeflow.task(run_id, "train", "SUCCEEDED", item=0)
+    assert call(status, run_id) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "SUCCEEDED" in line]
+    assert {row[0]: row[4:] for row in rows} == {"train-raw": ["-"], "evaluate-raw": ["average", "41.2%"]}
 
 
 def test_a_name_that_a_pod_knows_only_the_beginning_of_is_its_own(
@@ -310,7 +346,7 @@ def test_logs_that_are_gone_are_said_to_be_gone_and_records_keep_their_end(
     kubeflow.no_log_code = code
     run_id = start(plan_launch="gs://bucket/launch.yaml")
     kubeflow.task(run_id, "plan", "SUCCEEDED")
-    with pytest.raises(NotFoundError, match=r"no log is left of plan; .*launch/ of the store; .*not known: give --ui"):
+    with pytest.raises(NotFoundError, match=r"no log is left of plan; .*launch/ of the store$"):
         call(logs, run_id)
     pod = kubeflow.task(run_id, "train", "FAILED", status=0)
     write(run_id, "train", pod=pod, exit_code=65, last=("step 9", "hqclip train: nan"))
@@ -319,6 +355,9 @@ def test_logs_that_are_gone_are_said_to_be_gone_and_records_keep_their_end(
     assert read.out == "[train] step 9\n[train] hqclip train: nan\n"
     assert "no log is left of plan, train: neither its pod nor an archive" in read.err
     assert len(kubeflow.asked("GET", "/log$")) <= 6, "what is not there is not asked for again and again"
+    write(run_id, "train", pod=pod, exit_code=65, last=())
+    with pytest.raises(NotFoundError, match=rf"; its page in Kubeflow: http://pages/#/runs/details/{run_id}$"):
+        call(logs, run_id, "--ui", "http://pages")
 
 
 @pytest.mark.parametrize("says", ["not served", "no such log"])

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from hqclip import cli
 from hqclip.errors import ConfigError
 from hqclip.launch.pod_security import against_baseline, against_restricted, every_container
 from hqclip.launch.registry import KUBERNETES
-from tests.rendering import NETWORKS, PROFILES, Json, rendered, rich, template
+from tests.rendering import NETWORKS, PROFILES, TRAIN, Json, rendered, rich, template
 
 
 @pytest.fixture(params=KUBERNETES)
@@ -143,8 +144,12 @@ def test_what_only_sounds_like_a_secret_is_let_through(scheduler: str) -> None:
     assert {item.partition("=")[0] for item in harmless} <= set(names)
 
 
-def test_an_image_that_a_tag_names_is_told(scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rendered(scheduler, image="r.example/hqclip/train:1")
-    assert "image r.example/hqclip/train:1 has no digest" in capsys.readouterr().err
-    rendered(scheduler, image=f"r.example/hqclip/train@sha256:{'0' * 64}")
+def test_an_image_that_a_tag_names_is_told_once_to_whoever_launches(
+    scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["launch", "render", "train", "--scheduler", scheduler]
+    words += [f"--{name}={value}" for name, value in TRAIN.items()]
+    assert cli.main([*words, "--image", "r.example/hqclip/train:1"]) == 0
+    assert capsys.readouterr().err.count("image r.example/hqclip/train:1 has no digest") == 1
+    assert cli.main([*words, "--image", f"r.example/hqclip/train@sha256:{'0' * 64}"]) == 0
     assert capsys.readouterr().err == ""

@@ -237,6 +237,17 @@ def test_ranks_that_ended_well_are_not_pending(
     assert "is pending" not in capsys.readouterr().err
 
 
+@BOTH
+def test_pods_are_listed_once_however_often_one_looks(cluster: FakeCluster, pods: Pods, tmp_path: Path) -> None:
+    def looks(verb: str) -> int:
+        return sum(request.plural == "pods" and request.verb == verb for request in cluster.requests)
+
+    cluster.then("POST", CREATE, lambda: pods.start())
+    cluster.then("GET", LOOK, lambda: pods.succeed(model="m"), skip=9)
+    launch(spec(tmp_path, pods.scheduler), "train", settings(tmp_path))
+    assert (looks("list"), looks("watch")) == (1, 1)
+
+
 @pytest.mark.parametrize(("first", "second"), [("volcano", "jobset"), ("jobset", "volcano")])
 def test_one_run_on_two_schedulers_is_refused_while_the_first_is_alive(
     cluster: FakeCluster, tmp_path: Path, first: str, second: str

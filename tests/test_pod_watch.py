@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.launch_watch import Relay
 from hqclip.errors import AccessError
 from hqclip.launch.kube import Cluster, connect
 from hqclip.launch.pod_watch import PodWatch
@@ -76,6 +77,36 @@ def test_changes_come_by_themselves_and_the_list_once(cluster: FakeCluster, watc
     cluster.start_pods("train", attempt=1)
     until(watched, lambda pods: statuses(pods) == ["Running", "Running"])
     assert (lists(cluster), watches(cluster)) == (1, 1)
+
+
+def test_a_thousand_pods_that_start_in_a_minute_take_less_than_20_kilobytes_a_second(
+    cluster: FakeCluster, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured on a hundred; on a thousand, with the whole launcher, by `benchmarks/launch_watch.py`."""
+    client, number, many = Client(cluster), 100, job() if scheduler == "volcano" else jobset()
+    if scheduler == "volcano":
+        many["spec"]["tasks"][0]["replicas"] = number
+    else:
+        many["spec"]["replicatedJobs"][0]["template"]["spec"] |= {"parallelism": number, "completions": number}
+    client.create(many, VOLCANO if scheduler == "volcano" else JOBSET)
+    names = cluster.start_pods("train", phase="Pending")
+    with Relay(cluster.url) as relay:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", relay.url)))
+        watch = PodWatch(connect(), load(scheduler), "train", wait=lambda _: time.sleep(0.01))
+        assert len(watch.look()) == number
+        cluster.until(lambda: watches(cluster))
+        listed = relay.count
+        for name in names:
+            cluster.pod_phase(name, "Pending", "ContainerCreating")
+            cluster.pod_phase(name, "Running")
+        until(watch, lambda pods: statuses(pods) == ["Running"] * number)
+        started = relay.count
+        for _ in range(20):
+            watch.look()
+        assert relay.count == started, "what does not change costs nothing"
+        watch.close()
+    a_pod = (started - listed) / number
+    assert a_pod * 1000 / 60 < 20_000, f"{a_pod:.0f} bytes for each pod that starts"
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_was(cluster: FakeCluster, watched: PodWatch) -> None:

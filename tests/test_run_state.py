@@ -29,10 +29,11 @@ class Api(Handler):
 
 
 class Cluster:
-    """The labels of the workflows in a namespace; `code` is what the API answers with."""
+    """The labels of the workflows in a namespace, `spec` is that of all; `code` is what the API answers with."""
 
     def __init__(self) -> None:
         self.workflows: list[dict[str, str]] = []
+        self.spec: dict[str, Any] = {}
         self.code = 200
         self.asked: list[Any] = []
 
@@ -41,9 +42,10 @@ class Cluster:
         path, query, accepted = request
         name, _, value = query["labelSelector"][0].partition("=")
         assert path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
-        assert accepted == "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-        found = [{"metadata": {"labels": labels}} for labels in self.workflows if labels.get(name) == value]
-        return {"kind": "PartialObjectMetadataList", "items": found or None} if self.code == 200 else {}, self.code
+        kind = "PartialObjectMetadataList" if accepted == run_state.LABELS_ONLY else "WorkflowList"
+        whole = {} if kind == "PartialObjectMetadataList" else {"spec": self.spec}
+        found = [{"metadata": {"labels": labels}, **whole} for labels in self.workflows if labels.get(name) == value]
+        return {"kind": kind, "items": found or None} if self.code == 200 else {}, self.code
 
 
 @pytest.fixture
@@ -76,6 +78,28 @@ def test_a_run_is_over_when_its_workflow_is(cluster: Cluster) -> None:
     assert run_state.state_of(RUN) == "running"
     cluster.workflows[0] |= {run_state.COMPLETED: "true"}
     assert run_state.state_of(RUN) == "over"
+    assert {accepted for _, _, accepted in cluster.asked} == {
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+    }, "a whole workflow has megabytes"
+
+
+@pytest.mark.parametrize(
+    ("spec", "cancelled"),
+    [
+        ({"activeDeadlineSeconds": 0}, True),  # as Kubeflow does it
+        ({"shutdown": "Stop"}, True),  # as Argo does it
+        ({"activeDeadlineSeconds": 3600}, False),
+        ({}, False),
+    ],
+)
+def test_a_run_was_cancelled_if_its_workflow_was_told_to_end(
+    cluster: Cluster, spec: dict[str, Any], cancelled: bool
+) -> None:
+    cluster.workflows, cluster.spec = [{run_state.RUN_LABEL: RUN}], spec
+    assert run_state.was_cancelled(RUN) is cancelled
+    assert not run_state.was_cancelled("another")
+    cluster.code = 403
+    assert not run_state.was_cancelled(RUN), "who may not look does not know"
 
 
 def test_a_workflow_that_nobody_knows_says_nothing(cluster: Cluster) -> None:

@@ -1,7 +1,7 @@
 """How a pipeline run ended, in a sentence, by what its tasks told the store; whatever happened before.
 
 Kubeflow's own word is not asked for: it is wrong for runs that fail before a task begins or have nothing to do, and a
-task that wants it does not run in some cases.
+task that wants it does not run in some cases. Only whether somebody ended the run is asked of its Workflow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from hqclip.cycle.attempt import recorded, run_id
 from hqclip.cycle.lock import owner_of, release
+from hqclip.cycle.run_state import was_cancelled
 from hqclip.errors import HQClipError
 from hqclip.records import Champion
 from hqclip.stages import CYCLE
@@ -18,7 +19,9 @@ from hqclip.store import open_store
 from hqclip.task_records import TaskRecord, read_records
 
 STAGE = "finish"
-SUCCEEDED, NOTHING, LOCKED, FAILED = "succeeded", "nothing_to_do", "locked", "failed"
+SUCCEEDED, NOTHING, LOCKED = "succeeded", "nothing_to_do", "locked"
+CANCELLED, FAILED = "cancelled", "failed"
+TOLD_TO_END = (130, 143)  # exit codes of a task that was told to
 
 
 def finish(store_uri: str, owner: str = "") -> str:
@@ -51,8 +54,12 @@ def how_ended(records: Sequence[TaskRecord], run: str) -> dict[str, Any]:
     missing = next((task for task in wanted if task not in by_task), "")
     if wanted[-1] in by_task and not any(each.task == wanted[-1] for each in broken):
         return _well(decided, sorted(broken, key=_when))
+    if records and was_cancelled(run):
+        return _cancelled(run, sorted(broken, key=_when), "the run was cancelled")
     if broken:
         first = min(broken, key=_when)
+        if first.exit_code in TOLD_TO_END:
+            return _cancelled(run, sorted(broken, key=_when), "the run was cancelled, or lost its machines")
         return _badly(run, first.task, f"the run failed at {first.task}: {_why(first)}")
     if not records:
         return _badly(run, missing, "the run was refused before its first task began")
@@ -81,6 +88,15 @@ def _well(decided: Mapping[str, Mapping[str, Any]], broken: Sequence[TaskRecord]
     said = [str(last[name]) for name in ("verdict", "reason", "dataset") if last.get(name)]
     failed = "".join(f"; {each.task} failed: {_why(each)}" for each in broken)
     return {"outcome": SUCCEEDED, "reason": ": ".join(["the run succeeded", *said]) + failed}
+
+
+def _cancelled(run: str, broken: Sequence[TaskRecord], said: str) -> dict[str, Any]:
+    """Of a run that was ended from outside; something in it may have failed before."""
+    under_way = [each.task for each in broken if each.ended is None or each.exit_code in TOLD_TO_END]
+    failed = "".join(f"; {each.task} failed: {_why(each)}" for each in broken if each.task not in under_way)
+    while_ = f", while {' and '.join(under_way)} went on" if under_way else ""
+    task = broken[0].task if broken else ""
+    return {**_badly(run, task, f"{said}{while_}{failed}"), "outcome": CANCELLED}
 
 
 def _badly(run: str, task: str, reason: str) -> dict[str, Any]:

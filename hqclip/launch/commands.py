@@ -11,7 +11,7 @@ from hqclip.flags import read_flags
 from hqclip.launch.config import LaunchRenderConfig, LaunchRunConfig
 from hqclip.launch.machines import read_spec
 from hqclip.launch.registry import load
-from hqclip.launch.resolve import make_order
+from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES
@@ -59,6 +59,7 @@ def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
     """What would be created; the cluster has a look at it if `dry_run` is server."""
     order = make_order(spec, stage, settings)
+    warn_of_tag(spec)
     if not spec.on_kubernetes:
         return dataclasses.asdict(order.job)
     if dry_run != "server":

@@ -7,7 +7,7 @@ import json
 
 from hqclip.errors import ConfigError
 from hqclip.launch.machines import read_spec
-from hqclip.launch.resolve import make_order
+from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.torchx_scheduler import AppDef, write_app
 
 
@@ -24,4 +24,6 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
         given = json.loads(settings)
     except json.JSONDecodeError as error:
         raise ConfigError(f"settings is not valid JSON at character {error.pos}: {error.msg}") from None
-    return write_app(make_order(read_spec({"scheduler": scheduler}, file=spec, stage=stage), stage, given))
+    read = read_spec({"scheduler": scheduler}, file=spec, stage=stage)
+    warn_of_tag(read)
+    return write_app(make_order(read, stage, given))

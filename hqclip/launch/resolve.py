@@ -83,10 +83,14 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
                 f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or "
                 "mount a shared volume there with --volumes claim:NAME:/path"
             )
-        if "@sha256:" not in spec.image:
-            log.warning("launch", f"image {spec.image} has no digest: what a tag names may change between attempts")
         _check_security(order)  # which renders it, and refuses patches that leave no object
     return order
+
+
+def warn_of_tag(spec: LaunchSpec) -> None:
+    """Whoever launches is told of an image that may change between attempts."""
+    if spec.floats:
+        log.warning("launch", f"image {spec.image} has no digest: what a tag names may change between attempts")
 
 
 def _check_security(order: Order) -> None:

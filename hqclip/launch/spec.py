@@ -230,6 +230,11 @@ class LaunchSpec(Settings):
         return self.scheduler in KUBERNETES
 
     @property
+    def floats(self) -> bool:
+        """Whether a tag names its image: what that names may change."""
+        return self.on_kubernetes and "@sha256:" not in self.image
+
+    @property
     def processes(self) -> int:
         """Processes of a gang on each node."""
         return self.nproc or self.gpus or 1

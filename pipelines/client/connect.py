@@ -35,7 +35,6 @@ _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 FIRST_S = 10.0  # patience with a host that has never answered: it may be the wrong one
 IAP_TOKEN_S = 45 * 60  # an identity token is good for an hour
 PAGE = 100
-NO_PAGE = "not known: give --ui, or HQCLIP_KFP_UI"
 
 
 @dataclass
@@ -66,10 +65,6 @@ class Kubeflow:
     def link(self, kind: str, *ids: str) -> str:
         """The page of one thing in the UI, e.g. link("runs", run_id); empty where the UI is not known."""
         return f"{self.ui}/#/{kind}/details/{'/version/'.join(ids)}" if self.ui else ""
-
-    def where(self, kind: str, *ids: str) -> str:
-        """The page of one thing, or how to say where pages are."""
-        return self.link(kind, *ids) or NO_PAGE
 
     def read(self, path: str, *, patience_s: float | None = None) -> bytes:
         """What the API answers under a path that kfp's client knows nothing of, such as those of v1beta1.

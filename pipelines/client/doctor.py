@@ -209,7 +209,11 @@ class Wanted:
         ]
         if problems:
             return Finding(FAIL, "; ".join(problems), f"mend {self._uri}: a run would be refused with it")
-        return Finding(OK, f"{self._uri} has some for {', '.join(self.specs) or 'no stage'}")
+        found = f"{self._uri} has some for {', '.join(self.specs) or 'no stage'}"
+        if floating := sorted({spec.image for spec in self.specs.values() if spec.floats}):
+            advice = "give name@sha256:..., what a tag names may change"
+            return Finding(WARN, f"{found}; named by a tag: {', '.join(floating)}", advice)
+        return Finding(OK, found)
 
 
 class Api:
@@ -229,7 +233,9 @@ class Api:
         self._is_there = True
         users = f"namespace {kubeflow.namespace}" if kubeflow.multi_user else "single user"
         api = kubeflow.client._run_api.api_client
-        return Finding(OK, f"{kubeflow.ui or api.configuration.host}, {users}, with {api.rest_client.login}")
+        found = f"{kubeflow.ui or api.configuration.host}, {users}, with {api.rest_client.login}"
+        no_pages = "" if kubeflow.ui else "; no links are shown, as it has no pages there: give --ui, or HQCLIP_KFP_UI"
+        return Finding(OK, f"{found}{no_pages}")
 
     def backend(self) -> Finding:
         """Is its version new enough?"""
@@ -372,10 +378,6 @@ class Cluster:
             where = spec.namespace or self._cluster.namespace
             advice = f"make it, or give one of: kubectl -n {where} get localqueues"
             return Finding(FAIL, f"there is no local queue {spec.queue} in namespace {where}: it would wait", advice)
-        if "@sha256:" not in spec.image:
-            return Finding(
-                WARN, f"image {spec.image} has no digest", "give name@sha256:..., what a tag names may change"
-            )
         return Finding(OK, f"{spec.nodes} x {spec.gpus} GPUs by {spec.scheduler} (dry run)")
 
     def _has_no_queue(self, spec: LaunchSpec) -> bool:

@@ -95,4 +95,5 @@ def _nothing(kubeflow: Kubeflow, told: Told, name: str, gone: Mapping[str, str],
     told_of += [f"{name}: {fault}" for name, fault in silent.items()]
     why = "; ".join(told_of) or "no pod of it has run yet"
     more = "; what launched jobs said is in launch/ of the store" if is_launched(told.run) else ""
-    return f"{what}: {why}{more}; its page in Kubeflow: {kubeflow.where('runs', told.run.run_id)}"
+    page = kubeflow.link("runs", told.run.run_id)
+    return f"{what}: {why}{more}{page and f'; its page in Kubeflow: {page}'}"

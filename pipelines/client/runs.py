@@ -14,12 +14,12 @@ import kfp_server_api
 
 from hqclip.errors import ConfigError, ConflictError
 from pipelines.client import connect, output
-from pipelines.client.connect import NO_PAGE, Kubeflow, pages
+from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
 from pipelines.client.settings import check_run
-from pipelines.client.status import summary
+from pipelines.client.status import linked, summary
 from pipelines.client.versions import (
     add_package_arguments,
     ensure_uploaded,
@@ -168,7 +168,7 @@ def _start(kubeflow: Kubeflow, given: argparse.Namespace, pipeline: str, version
     row = {**summary(kubeflow, ended or started), **about}
     if ended is None:  # nobody waits any more: how far it is now is not known
         row = {name: value for name, value in row.items() if name not in ("state", "seconds")}
-    show(row if row["link"] or given.output != "table" else {**row, "link": NO_PAGE}, given.output)
+    show(linked(row) if given.output == "table" else row, given.output)
     return code
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from hqclip.errors import ConfigError, NotFoundError
 from pipelines.client import connect, output
-from pipelines.client.connect import NO_PAGE, Kubeflow
+from pipelines.client.connect import Kubeflow
 from pipelines.client.find import ENDED, find_run, is_ours, list_runs, our_pipelines, seconds_of, state_of
 from pipelines.client.outcome import outcome, page
 from pipelines.client.output import say, say_next, show
 from pipelines.client.reasons import explain
+from pipelines.client.said import phrase
 from pipelines.client.tasks import Task, Told, tell
 
 _SAYS_NOTHING = re.compile(r"^main: Error \(exit code \d+\)$|exceeded its deadline$")  # the state tells as much
@@ -49,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     came_of_it = outcome(kubeflow, told, explain(kubeflow, told))
     about = {**summary(kubeflow, told.run), "outcome": came_of_it, "page": page(told)}
     if given.output == "table":
-        show({**about, "link": about["link"] or NO_PAGE})
+        show(linked(about))
         if told.tasks:
             print()
             show([row(task) for task in told.tasks])
@@ -74,7 +75,7 @@ def said(task: Task) -> str:
     """The one line about it: what went wrong, what it decided, or what it waits for."""
     record, last = task.record, task.last
     if task.state == "SUCCEEDED":
-        return str(record.decided.get("reason") or "") if record else ""
+        return phrase(record.stage, record.decided) if record else ""
     if record and record.error:
         return record.error
     if task.drivers and task.state == "FAILED":
@@ -100,6 +101,11 @@ def summary(kubeflow: Kubeflow, run: Any) -> dict[str, Any]:
         "seconds": seconds_of(run),
         "link": kubeflow.link("runs", run.run_id),
     }
+
+
+def linked(about: dict[str, Any]) -> dict[str, Any]:
+    """For people: without the link if there is none, which `doctor` says."""
+    return {name: value for name, value in about.items() if name != "link" or value}
 
 
 def _whole(task: Task) -> dict[str, Any]:
