@@ -35,7 +35,7 @@ from hqclip.launch.schedulers.protocol import Scheduler
 from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.submit import create
 from hqclip.stages import STAGES
-from hqclip.store import Store, open_store
+from hqclip.store import Store, in_bucket, open_store
 from pipelines.client import connect, output
 from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
@@ -54,7 +54,9 @@ _PINNED = re.compile(r"([\w-]+)==([\w.]+)(?:;(.*))?", re.ASCII)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--store", default="", help="root of the store to try: gs://bucket/prefix or a folder")
+    parser.add_argument(
+        "--store", default="", help="root of the store to try: gs:// or s3://bucket/prefix, or a folder"
+    )
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
@@ -160,7 +162,7 @@ def store(uri: str) -> Finding:
     if not uri:
         return Finding(WARN, "not looked at", "give --store")
     here = open_store(uri)
-    if not here.uri.startswith("gs://") and not Path(here.uri).exists():
+    if not in_bucket(here.uri) and not Path(here.uri).exists():
         return _new_folder(Path(here.uri))
     key = f"doctor-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.txt"
     content = key.encode()
