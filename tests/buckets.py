@@ -60,8 +60,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def s3_line(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyLine]:
     """The way to the server; every fault a test scripts must have happened by its end."""
+    from hqclip.store import s3_promises
     from tests.fakes.s3 import KEYS, FaultyLine
 
+    monkeypatch.setattr(s3_promises, "_kept", set())  # ports come again
     with FaultyLine(s3_server) as line:
         for name in [name for name in os.environ if name.startswith("AWS_") and name not in KEYS]:
             monkeypatch.delenv(name)

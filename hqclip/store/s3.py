@@ -145,9 +145,11 @@ class S3Store:
         def count(block: bytes) -> None:
             counted[:] = counted[0] + len(block), google_crc32c.extend(counted[1], block)
 
-        with suppress(NotFoundError):
-            return ObjectInfo(key, counted[0], counted[1], _generation(self._fetch(key, count)))
-        return None
+        try:
+            answer = self._fetch(key, count)
+        except NotFoundError:
+            return None
+        return ObjectInfo(key, counted[0], counted[1], _generation(answer))
 
     def identity(self, key: str) -> tuple[int, int | str] | None:
         """Size, and crc32c or else ETag, whichever is known without reading the object; None if there is none."""

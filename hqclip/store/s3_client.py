@@ -71,9 +71,9 @@ def client() -> Any:
 @lru_cache(maxsize=1)
 def _client(_process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     given = dict(settings)
-    authorities = given.get("AWS_CA_BUNDLE")
-    if authorities and not Path(authorities).is_file():
-        raise ConfigError(f"AWS_CA_BUNDLE is {authorities!r}, and there is no such file")
+    for name in ("AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        if given.get(name) and not Path(given[name]).is_file():
+            raise ConfigError(f"{name} is {given[name]!r}, and there is no such file")
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=ANSWER_S,
@@ -108,7 +108,7 @@ def _passes(error: Exception) -> bool:
         return status_of(error) in BUSY or code_of(error) in BUSY_CODES
     if isinstance(error, faults.SSLError):
         return not _is_certificate(error)
-    return isinstance(error, (faults.HTTPClientError, faults.IncompleteReadError))
+    return isinstance(error, (faults.ConnectionError, faults.HTTPClientError, faults.IncompleteReadError))
 
 
 def _is_certificate(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from components import images
 from hqclip.errors import AccessError, ConflictError, MissingSoftwareError
@@ -41,6 +41,9 @@ from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
 from pipelines.client.output import say, show
 from pipelines.compiling import add_requests_argument
+
+if TYPE_CHECKING:
+    from hqclip.store.s3 import S3Store
 
 FAILED = MissingSoftwareError.exit_code  # 78
 ACCOUNTS = ("hqclip-launcher", "hqclip-worker", "hqclip-janitor")
@@ -164,6 +167,8 @@ def store(uri: str) -> Finding:
     here = open_store(uri)
     if not in_bucket(here.uri) and not Path(here.uri).exists():
         return _new_folder(Path(here.uri))
+    if here.uri.startswith("s3://") and (broken := cast("S3Store", here).broken_promises()):
+        return Finding(FAIL, f"{uri}: {'; '.join(broken)}", "runs rely on it; take another server, or a newer version")
     key = f"doctor-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.txt"
     content = key.encode()
     here.write(key, content)

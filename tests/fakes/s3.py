@@ -13,10 +13,12 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +33,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 KEYS = {"AWS_ACCESS_KEY_ID": "hqclip", "AWS_SECRET_ACCESS_KEY": "hqclip-secret"}
-KINDS = Literal["refuse", "lose", "cut", "damage", "ignore"]
+KINDS = Literal["refuse", "lose", "cut", "damage", "ignore", "pass"]
 
 
 class SeaweedFS:
@@ -99,20 +101,22 @@ class Fault:
 
     refuse: answer status and code `value`, such as "503 SlowDown", and do nothing. lose: do it, then close the
     connection. cut: close it after `value` bytes of the answer's body. damage: flip a bit of the data sent or received.
-    ignore: what a server does that does not know the header `value`.
+    ignore: what a server does that does not know the header `value`. pass: nothing. `then` runs before the answer
+    leaves.
     """
 
     kind: KINDS
     words: list[str]
     value: Any
     times: int
+    then: Callable[[], object] | None = None
     fired: int = 0
 
 
 class FaultyLine:
     """An HTTP server that passes on what it gets, with the faults that were scripted; `requests` are all so far."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []
         self.connections: set[tuple[str, int]] = set()
@@ -120,7 +124,9 @@ class FaultyLine:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"line": self}))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FaultyLine:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -168,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "damage" and body:
             body = _flipped(body)
         answer, data = self._ask(headers, body)
+        if fault and fault.then:
+            fault.then()
         if fault and fault.kind == "lose":
             self.close_connection = True
             return
