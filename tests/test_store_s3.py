@@ -39,8 +39,9 @@ IN_PARTS = bytes(range(256)) * (44 * 1024)  # 11 MiB
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As small as servers take them."""
+    """As small as servers take them, and what is larger is sent in parts on a condition, too."""
     monkeypatch.setattr(s3_module, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_module, "WHOLE_BYTES", 5 << 20)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -188,6 +189,17 @@ def test_of_an_upload_in_parts_only_what_broke_is_sent_again(s3: S3Store, s3_lin
     assert sorted(filter(str.isdecimal, sent)) == ["1", "2", "2", "3", "3", "3"]
 
 
+def test_a_big_object_in_one_request_is_sent_again_whole(
+    s3: S3Store, s3_line: FaultyLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(s3_module, "WHOLE_BYTES", 1 << 30)
+    (tmp_path / "file").write_bytes(IN_PARTS)
+    s3_line.fault("refuse", "PUT prefix/key", times=2)
+    s3_line.fault("lose", "PUT prefix/key")
+    info = s3.write("key", tmp_path / "file")
+    assert s3.stat("key") == info and s3.read("key") == IN_PARTS
+
+
 def test_of_an_upload_that_fails_nothing_is_left(s3: S3Store, s3_line: FaultyLine):
     fault = s3_line.fault("refuse", "PUT prefix/key partNumber=2", "503 SlowDown", times=10_000)
     with pytest.raises(UnavailableError, match="busy"):
@@ -214,8 +226,9 @@ def test_a_big_object_that_exists_is_not_sent_at_all(s3: S3Store, s3_line: Fault
     assert {line.split()[0] for line in s3_line.requests} == {"HEAD"}
 
 
-def test_a_race_for_a_big_object_has_one_winner(s3: S3Store):
+def test_a_race_for_a_big_object_has_one_winner(s3: S3Store, monkeypatch: pytest.MonkeyPatch):
     """Each looks whether it exists before it sends, and it does not: the condition decides at the end."""
+    monkeypatch.setattr(s3_module, "WHOLE_BYTES", 1 << 30)  # in parts SeaweedFS lets several win
 
     def write(number: int) -> bool:
         try:

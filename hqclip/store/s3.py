@@ -35,7 +35,9 @@ from hqclip.store.s3_client import Patience, client, faults_of, status_of
 from hqclip.store.s3_promises import PROBE, broken_promises, check_once
 
 T = TypeVar("T")
-PART_BYTES = 32 << 20  # what is larger is sent in parts, and a part that breaks off is sent again alone
+PART_BYTES = 32 << 20  # what is larger is sent in parts, and a part that breaks off is sent again alone;
+# on a condition only what is larger than this: of two who end at the same moment some servers (SeaweedFS 4.48) let both
+WHOLE_BYTES = 1 << 30
 MAX_PARTS = 10_000
 PARTS_AT_ONCE = 4
 BLOCK_BYTES = 1 << 20
@@ -266,19 +268,13 @@ class S3Store:
             "Metadata": {CRC32C: f"{crc32c:08x}", WRITER: call},
             "ContentType": mimetypes.guess_type(key)[0] or "application/octet-stream",
         }
-        in_parts = size > PART_BYTES
+        in_parts = size > (WHOLE_BYTES if condition else PART_BYTES)
         self._place(key)
         if condition:
             check_once(self.uri, self._bucket, self._root, in_parts, self._patience)
-        file.seek(0)
         try:
-            if in_parts:
-                etag = self._upload_parts(key, _Counted(file), content, about, condition)
-            else:
-                body = file.read()
-                given = {**about, "Body": body, "ContentMD5": _md5(body), **condition}
-                answer = self._ask(key, "s3:PutObject", lambda place: client().put_object(**place, **given))
-                etag = str(answer["ETag"])
+            send = self._send_in_parts if in_parts else self._send_whole
+            etag = send(key, _Counted(file, content, self._object(key)), about, condition)
         except (ClientError, NotFoundError):
             there = self._found(key)
             if there is None or there["Metadata"].get(WRITER) != call:
@@ -286,17 +282,26 @@ class S3Store:
             etag = _etag(there)  # it was this very call: the first answer got lost on the way
         return ObjectInfo(key, size, crc32c, f"{etag} {call}")
 
-    def _upload_parts(self, key: str, file: _Counted, content: tuple[int, int], about: Json, condition: Json) -> str:
+    def _send_whole(self, key: str, file: _Counted, about: Json, condition: Json) -> str:
+        """The ETag of what was sent in one request."""
+        digest = hashlib.md5(usedforsecurity=False)
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+        file.check()
+        given = {**about, **condition, "ContentMD5": _base64(digest.digest())}
+        answer = self._ask(key, "s3:PutObject", lambda place: client().put_object(**place, **given, Body=file.again()))
+        return _etag(answer)
+
+    def _send_in_parts(self, key: str, file: _Counted, about: Json, condition: Json) -> str:
         """The ETag of what was put together; nothing is left of it if that fails."""
         begun = self._ask(key, "s3:PutObject", lambda place: client().create_multipart_upload(**place, **about))
         upload = {"UploadId": begun["UploadId"]}
         try:
-            parts = self._send(key, file, max(PART_BYTES, -(-content[0] // MAX_PARTS)), upload)
-            if file.seen != content:
-                raise StorageError(f"{self._object(key)}: the file changed while it was sent; run again")
+            parts = self._send_parts(key, file, upload)
+            file.check()
             whole = {"MultipartUpload": {"Parts": parts}, **upload, **condition}
             answer = self._ask(key, "s3:PutObject", lambda place: client().complete_multipart_upload(**place, **whole))
-            return str(answer["ETag"])
+            return _etag(answer)
         except BaseException:
             with suppress(HQClipError, ClientError):
                 self._ask(
@@ -304,8 +309,9 @@ class S3Store:
                 )
             raise
 
-    def _send(self, key: str, file: _Counted, part_bytes: int, upload: Json) -> Sequence[Json]:
+    def _send_parts(self, key: str, file: _Counted, upload: Json) -> Sequence[Json]:
         """The number and ETag of every part, a few of them under way at the same time."""
+        part_bytes = max(PART_BYTES, -(-file.content[0] // MAX_PARTS))
         sent: list[Json] = []
         under_way: deque[Future[Json]] = deque()
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
@@ -320,7 +326,7 @@ class S3Store:
                 pool.shutdown(cancel_futures=True)
 
     def _send_part(self, key: str, number: int, block: bytes, upload: Json) -> Json:
-        given = {"PartNumber": number, "Body": block, "ContentMD5": _md5(block), **upload}
+        given = {"PartNumber": number, "Body": block, "ContentMD5": _base64(_md5(block)), **upload}
         answer = self._ask(key, "s3:PutObject", lambda place: client().upload_part(**place, **given))
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -352,19 +358,33 @@ class _BehindTheEnd(Exception):
 
 
 class _Counted:
-    """A file, and the size and crc32c of what was read of it."""
+    """A file of this `content`, size and crc32c, which is to be `uri`; read once, it is checked for that."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.seen = file, (0, 0)
+    def __init__(self, file: BinaryIO, content: tuple[int, int], uri: str) -> None:
+        self._file, self.content, self._uri = file, content, uri
+        self._seen = (0, 0)
+        file.seek(0)
 
     def read(self, size: int) -> bytes:
         block = self._file.read(size)
-        self.seen = self.seen[0] + len(block), google_crc32c.extend(self.seen[1], block)
+        self._seen = self._seen[0] + len(block), google_crc32c.extend(self._seen[1], block)
         return block
 
+    def check(self) -> None:
+        if self._seen != self.content:
+            raise StorageError(f"{self._uri}: the file changed while it was sent; run again")
 
-def _md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    def again(self) -> BinaryIO:
+        self._file.seek(0)
+        return self._file
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _etag(answer: Json) -> str:
