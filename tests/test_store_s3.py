@@ -29,7 +29,7 @@ from hqclip.errors import (
 from hqclip.store import s3 as s3_module
 from hqclip.store.s3 import S3Store
 from hqclip.store.s3_client import client
-from hqclip.store.s3_promises import CREATES, DIGESTS, METADATA, PARTS, SWAPS
+from hqclip.store.s3_promises import CREATES, DIGESTS, METADATA, PARTS, RACES, SWAPS
 from tests.buckets import quick_s3
 from tests.certificates import certificate_for
 from tests.fakes.s3 import FaultyLine
@@ -122,7 +122,7 @@ def test_a_conflict_of_two_conditional_writes_is_tried_again(s3: S3Store, s3_lin
 def test_a_service_that_never_answers_is_unavailable(s3_line: FaultyLine, monkeypatch: pytest.MonkeyPatch):
     fault = s3_line.fault("refuse", "", "503 SlowDown", times=10_000)
     with pytest.raises(UnavailableError, match=r"s3://bucket/key: the service was busy .*SlowDown.*; run again"):
-        quick_s3("s3://bucket", timeout_s=0.5).read("key")
+        quick_s3("s3://bucket", timeout_s=3).read("key")
     assert fault.fired > 3
     fault.times = fault.fired
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
@@ -342,11 +342,12 @@ def test_a_listing_goes_over_all_pages_in_the_order_of_whole_keys(s3: S3Store, m
 
 
 def test_a_bucket_that_does_not_exist_is_named(s3_line: FaultyLine):
-    s3_line.fault("refuse", "missing", "404 NoSuchBucket", times=4)  # SeaweedFS makes it
+    fault = s3_line.fault("refuse", "missing", "404 NoSuchBucket", times=10_000)  # SeaweedFS makes it
     store = quick_s3("s3://missing")
     for call in (lambda: list(store.list("a")), lambda: store.write("a", b"x"), lambda: store.read("a")):
         with pytest.raises(NotFoundError, match="s3://missing/.*: there is no such bucket; make it"):
             call()
+    fault.times = fault.fired
     assert quick_s3("s3://bucket/nothing").stat("a") is None
 
 
@@ -445,6 +446,21 @@ def test_each_promise_that_a_server_breaks_is_named(
     assert left_in(s3) == []
 
 
+def test_a_server_that_looks_and_writes_later_is_named(s3: S3Store, s3_line: FaultyLine):
+    """It keeps its promise to one after another, and breaks it to those who come at the same moment."""
+    s3_line.fault("ignore", "PUT probe", "If-None-Match", times=4)
+    assert s3.broken_promises() == (RACES,)
+    s3_line.fault("ignore", "PUT probe", "If-None-Match", times=4)
+    with pytest.raises(ConfigError, match="of several who create the same object at the same moment more than one"):
+        s3.write("key", b"x")
+    assert left_in(s3) == []
+
+
+def test_a_lost_answer_to_a_probe_is_no_broken_promise(s3: S3Store, s3_line: FaultyLine):
+    s3_line.fault("lose", "PUT probe", times=4)
+    assert s3.broken_promises() == ()
+
+
 @pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
 def test_nothing_is_written_to_a_server_that_ignores_conditions(s3: S3Store, s3_line: FaultyLine, header: str):
     fault = s3_line.fault("ignore", "", header, times=20)
@@ -466,7 +482,7 @@ def test_nothing_big_is_written_to_a_server_that_ignores_conditions_for_parts(s3
 
 
 def test_a_server_that_refuses_conditions_is_named(s3: S3Store, s3_line: FaultyLine):
-    s3_line.fault("refuse", "PUT probe", "501 NotImplemented")
+    s3_line.fault("refuse", "PUT probe", "501 NotImplemented", times=4)
     with pytest.raises(ConfigError, match="If-None-Match is ignored or refused for uploads"):
         s3.write("key", b"x")
 
@@ -475,7 +491,7 @@ def test_conditions_are_tried_once_in_a_process(s3: S3Store, s3_line: FaultyLine
     for number in range(3):
         s3.write(f"{number}", b"x")
     probes = [line.split()[0] for line in s3_line.requests if ".hqclip-probe-" in line]
-    assert probes == ["PUT", "PUT", "PUT", "DELETE"]
+    assert probes == ["PUT"] * 6 + ["DELETE"]
 
 
 def test_what_a_probe_has_left_behind_is_in_no_listing(s3: S3Store):

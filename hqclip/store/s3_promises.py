@@ -1,13 +1,14 @@
 """What a server of S3 must keep to hold a store, tried on a small object of its own: the promises it breaks, by name.
 
 Some servers take a condition and ignore it, so that two writers overwrite each other and nobody notices. Therefore a
-process tries the conditions once before it relies on them, which are five small requests; `pipelines doctor` tries all.
+process tries the conditions once before it relies on them, by eight small requests; `pipelines doctor` tries all.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -21,10 +22,12 @@ PROBE = ".hqclip-probe-"  # how the names of such objects begin; listings leave 
 NOBODY = '"00000000000000000000000000000000"'  # the ETag of no object
 OTHER_MD5 = "1B2M2Y8AsgTpgAmY7PhCfg=="  # that of nothing
 CREATES = "If-None-Match is ignored or refused for uploads: what is there would be overwritten"
+RACES = "of several who create the same object at the same moment more than one succeeds"  # SeaweedFS until 4.16
 SWAPS = "If-Match is ignored or refused for uploads: of two writers, one would be lost"
 PARTS = "If-None-Match is ignored or refused for uploads in parts: what is there would be overwritten"
 DIGESTS = "Content-MD5 is not checked: what is damaged on its way would be stored"
 METADATA = "metadata is not kept: what is read could not be checked"
+RACERS = 4
 _kept: set[tuple[str, str, bool]] = set()  # by these servers and buckets, and whether for parts, in this process
 
 
@@ -33,7 +36,7 @@ def check_once(uri: str, bucket: str, root: str, in_parts: bool, patience: Patie
     server = str(client().meta.endpoint_url), bucket, in_parts
     if server in _kept:
         return
-    broken = list(broken_promises(uri, bucket, root, patience, (CREATES, PARTS) if in_parts else (CREATES, SWAPS)))
+    broken = broken_promises(uri, bucket, root, patience, (CREATES, RACES, PARTS if in_parts else SWAPS))
     if broken:
         raise ConfigError(f"{uri}: {server[0]} cannot hold a store; take another server. {'; '.join(broken)}")
     _kept.add(server)
@@ -44,8 +47,8 @@ def broken_promises(
     bucket: str,
     root: str,
     patience: Patience,
-    wanted: tuple[str, ...] = (CREATES, SWAPS, PARTS, DIGESTS, METADATA),
-) -> Iterator[str]:
+    wanted: tuple[str, ...] = (METADATA, CREATES, RACES, SWAPS, PARTS, DIGESTS),
+) -> list[str]:
     """Those of `wanted` that the server does not keep. Raises what a store raises if it cannot be asked."""
     place = {"Bucket": bucket, "Key": f"{root}{PROBE}{secrets.token_hex(8)}"}
     ask = partial(_is_done, f"{uri}/{place['Key'].removeprefix(root)}", patience)
@@ -59,12 +62,12 @@ def broken_promises(
         DIGESTS: lambda: put(ContentMD5=OTHER_MD5),
     }
     try:
-        if not ask(lambda: put(Metadata={"a": "b"}, IfNoneMatch="*")):
-            yield CREATES
-            return
-        for promise, request in refusing.items():
-            if promise in wanted and ask(request):
-                yield promise
+        with ThreadPoolExecutor(RACERS) as pool:
+            created = list(pool.map(ask, [lambda: put(Metadata={"a": "b"}, IfNoneMatch="*")] * RACERS))
+        if not any(created) and ask(refusing[METADATA]):  # it is not there, either: no answer was lost
+            return [CREATES]
+        broken = [promise for promise, request in refusing.items() if promise in wanted and ask(request)]
+        return broken + [RACES] * (sum(created) > 1 and CREATES not in broken)
     finally:
         with suppress(HQClipError):
             ask(lambda: service.delete_object(**place))
@@ -89,8 +92,12 @@ class _Kept(Exception):
 
 
 def _refuse_other_metadata(service: Any, place: dict[str, str]) -> None:
-    if service.head_object(**place)["Metadata"] == {"a": "b"}:
-        raise _Kept
+    try:
+        if service.head_object(**place)["Metadata"] == {"a": "b"}:
+            raise _Kept
+    except ClientError as error:
+        if status_of(error) != 404:
+            raise
 
 
 def _put_in_parts(service: Any, place: dict[str, str]) -> None:
