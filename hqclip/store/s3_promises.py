@@ -1,7 +1,7 @@
 """What a server of S3 must keep to hold a store, tried on a small object of its own: the promises it breaks, by name.
 
 Some servers take a condition and ignore it, so that two writers overwrite each other and nobody notices. Therefore a
-process tries the conditions once before it relies on them, by eight small requests; `pipelines doctor` tries all.
+process tries the conditions once before it relies on them, by seven small requests; `pipelines doctor` tries all.
 """
 
 from __future__ import annotations
