@@ -3,9 +3,9 @@
 What creates or swaps is conditional (If-None-Match, If-Match), carries Content-MD5, and says in the object's metadata
 its crc32c and which call wrote it: so every request is safe to repeat, and what is read can be checked.
 
-By botocore, because it reads every setting and source of keys that pods are given (AWS_CA_BUNDLE, web identity), works
-in forked processes, makes conditional uploads in parts, and names every refusal; obstore, the other one with
-conditional writes, does none of these. Its parts beyond that (boto3, s3transfer) know no conditions for uploads.
+By botocore, because it reads every setting and source of keys that pods are given and works in forked processes;
+obstore is quicker (benchmarks/s3_clients.md), but hangs in them and knows no AWS_CA_BUNDLE. The transfers of boto3 know
+no conditions, so parts are sent from here.
 """
 
 from __future__ import annotations
