@@ -7,7 +7,9 @@ import errno
 import gzip
 import hashlib
 import os
+import signal
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from hqclip.errors import (
     HQClipError,
     NotFoundError,
     StorageError,
+    TerminatedError,
     UnavailableError,
 )
 from hqclip.store import s3 as s3_module
@@ -128,6 +131,25 @@ def test_a_service_that_never_answers_is_unavailable(s3_line: FaultyLine, monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(UnavailableError, match=r"s3://bucket/key: the service gave no answer .*run again"):
         quick_s3("s3://bucket", timeout_s=0.2).read("key")
+
+
+def test_a_process_that_is_told_to_end_while_it_waits_for_an_answer_does(s3: S3Store, s3_line: FaultyLine):
+    """botocore takes whatever is raised in a request for a fault of the line, which would be tried again."""
+
+    def told(*_: object) -> None:
+        raise TerminatedError("SIGTERM was received")
+
+    def tell() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.5)
+
+    before = signal.signal(signal.SIGUSR1, told)
+    try:
+        s3_line.fault("pass", "HEAD prefix/key").then = tell
+        with pytest.raises(TerminatedError, match="SIGTERM was received"):
+            s3.exists("key")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_broken_download_goes_on_where_it_was(s3: S3Store, s3_line: FaultyLine, tmp_path: Path):

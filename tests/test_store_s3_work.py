@@ -14,6 +14,7 @@ from hqclip.data.download import run
 from hqclip.data.index import ShardImages
 from hqclip.data.shards import write_shard
 from hqclip.errors import ConflictError
+from hqclip.launch.lease import LeaseKeeper, LeaseWatch
 from hqclip.records import Pool, Sample
 from hqclip.store.s3 import S3Store
 from hqclip.sync import Mirror
@@ -71,6 +72,20 @@ def test_one_run_at_a_time_by_the_clock_of_the_server(s3: S3Store, monkeypatch: 
     assert lock.take(s3, "second", 2) is None
     lock.release(s3, "second")
     assert lock.take(s3, "third", 3) is None
+
+
+def test_workers_see_that_their_launcher_lives_and_that_it_does_not(s3: S3Store):
+    now = [0.0]
+    keeper = LeaseKeeper(s3, "job", interval_s=3600)
+    watch = LeaseWatch(s3, "job", stale_s=60, lost=lambda: None, clock=lambda: now[0])
+    for _ in range(3):
+        keeper.renew()
+        watch.look()
+        now[0] += 50
+        assert not watch.is_stale()
+    watch.look()
+    now[0] += 11
+    assert watch.is_stale()
 
 
 def test_a_curve_that_grows_is_followed(s3: S3Store, tmp_path: Path):
