@@ -14,7 +14,7 @@ from hqclip.errors import ConfigError
 from hqclip.settings import Settings, setting
 
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
-STORE = "root of the store: gs://bucket/prefix or a folder"
+STORE = "root of the store: gs:// or s3://bucket/prefix, or a folder"
 LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
@@ -27,7 +27,9 @@ class DownloadConfig(Settings):
     """Bring shards into the store: verified, indexed, counted."""
 
     store: str = setting(STORE)
-    shards: str = setting("shards to bring: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
+    shards: str = setting(
+        "shards to bring: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
+    )
     max_fault_rate: float = setting(
         "share of samples that may be refused before the stage fails", 0.01, minimum=0, maximum=1
     )
@@ -299,7 +301,7 @@ class EvaluateConfig(Settings):
 
     store: str = setting(STORE)
     model: str = setting("exported model folder, as printed by `hqclip train`")
-    suite: str = setting("suite manifest: a suite.json, local or gs://")
+    suite: str = setting("suite manifest: a suite.json, local, gs:// or s3://")
     batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
     resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
@@ -323,8 +325,10 @@ class PlanConfig(Settings):
     """Open a cycle: is there anything to do, and with which settings for every stage?"""
 
     store: str = setting(SHARED_STORE)
-    shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
-    suite: str = setting("suite to judge what is trained: a suite.json, local or gs://", "")
+    shards: str = setting(
+        "shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
+    )
+    suite: str = setting("suite to judge what is trained: a suite.json, local, gs:// or s3://", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting(
         "training runs of the cycle: recipes out of raw, mixed, hqclip, comma separated", ("hqclip",)
@@ -336,8 +340,8 @@ class PlanConfig(Settings):
     train_seed: int = setting("seed of the training runs", 0, minimum=0)
     overrides: str = setting('further settings as JSON, e.g. {"curate.drop_share": 0.2}', "{}")
     launch: str = setting(
-        "machines: a YAML file, local or gs://; a stage with a section in it is launched on them, the others run where "
-        "they are called; empty for none",
+        "machines: a YAML file, local, gs:// or s3://; a stage with a section in it is launched on them, the others "
+        "run where they are called; empty for none",
         "",
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
@@ -349,7 +353,7 @@ class SweepConfig(Settings):
     """Prepare a sweep: training runs that differ in some settings, on one data set, judged by one suite."""
 
     store: str = setting(SHARED_STORE)
-    suite: str = setting("suite to judge with: a suite.json, local or gs://")
+    suite: str = setting("suite to judge with: a suite.json, local, gs:// or s3://")
     trials: str = setting(
         'what to try, as JSON: {"train.learning_rate": [0.001, 0.0005]} for all combinations, or a list of '
         '{"name": ..., "settings": {...}}; at most 16'
@@ -361,7 +365,7 @@ class SweepConfig(Settings):
     overrides: str = setting('further settings of all trials as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
     seed: int = setting("seed of the training runs", 0, minimum=0)
     launch: str = setting(
-        "machines: a YAML file, local or gs://, with a section for train or evaluate; empty for none", ""
+        "machines: a YAML file, local, gs:// or s3://, with a section for train or evaluate; empty for none", ""
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
@@ -383,9 +387,11 @@ class PlanEvaluationConfig(Settings):
 
     store: str = setting(SHARED_STORE)
     model: str = setting("exported model folder in the store, runs/.../model; empty is the champion", "")
-    suite: str = setting("suite to judge with: a suite.json, local or gs://")
+    suite: str = setting("suite to judge with: a suite.json, local, gs:// or s3://")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    launch: str = setting("machines: a YAML file, local or gs://, with a section for evaluate; empty for none", "")
+    launch: str = setting(
+        "machines: a YAML file, local, gs:// or s3://, with a section for evaluate; empty for none", ""
+    )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
 
 
@@ -415,12 +421,14 @@ class CostConfig(Settings):
     """What a cycle will take, said before it is launched: images, tokens, GPU-hours and dollars by stage."""
 
     store: str = setting(STORE)
-    shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
+    shards: str = setting(
+        "shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
+    )
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting("training runs of the cycle: recipes out of raw, mixed, hqclip", ("hqclip",))
     overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
     images: int = setting("images in the shards; -1 counts them by the pools of the store", -1, minimum=-1)
-    launch: str = setting("machines: a YAML file, local or gs://; empty for none", "")
+    launch: str = setting("machines: a YAML file, local, gs:// or s3://; empty for none", "")
     gpu_prices: tuple[str, ...] = setting(
         "USD per GPU-hour by a word of the device's name, e.g. H100=2.5-4.0,L4=0.7; empty: figures to plan with", ()
     )
@@ -434,7 +442,7 @@ class CostConfig(Settings):
 class DemoWorldConfig(Settings):
     """Draw the shapes world: a pool of web-like shards and a suite to judge with."""
 
-    store: str = setting("where to draw it: a folder or gs://bucket/prefix")
+    store: str = setting("where to draw it: a folder, or gs:// or s3://bucket/prefix")
     images: int = setting("pictures in the pool", 6000, minimum=1, maximum=1_000_000)
     scenes: int = setting("pictures for each benchmark of the suite", 500, minimum=8, maximum=100_000)
 

@@ -10,12 +10,12 @@ compile=(uv --no-config pip compile --quiet --generate-hashes --no-annotate --no
 role() {
   local lock=images/$1/requirements.lock
   case $1 in
-    base) "${compile[@]}" --extra gcs -c constraints.txt -o "$lock" pyproject.toml ;;
-    launch) "${compile[@]}" --extra gcs --extra launch -c constraints.txt -o "$lock" pyproject.toml ;;
-    train) "${compile[@]}" --extra gcs --extra train -c constraints.txt -o "$lock" pyproject.toml ;;
-    demo) "${compile[@]}" --extra gcs --extra train --extra annotate -c constraints.txt -o "$lock" pyproject.toml ;;
+    base) "${compile[@]}" --extra gcs --extra s3 -c constraints.txt -o "$lock" pyproject.toml ;;
+    launch) "${compile[@]}" --extra gcs --extra s3 --extra launch -c constraints.txt -o "$lock" pyproject.toml ;;
+    train) "${compile[@]}" --extra gcs --extra s3 --extra train -c constraints.txt -o "$lock" pyproject.toml ;;
+    demo) "${compile[@]}" --extra gcs --extra s3 --extra train --extra annotate -c constraints.txt -o "$lock" pyproject.toml ;;
     annotate) # vLLM for GPUs: what its build for CPUs is tested with, but for two packages that it pins otherwise
-      "${compile[@]}" --extra gcs --extra vllm -o "$lock" pyproject.toml \
+      "${compile[@]}" --extra gcs --extra s3 --extra vllm -o "$lock" pyproject.toml \
         -c <(grep -v -E '^(triton|apache-tvm-ffi)==' constraints-vllm.txt) ;;
     *) echo "relock.sh: no role $1; one of base, launch, train, annotate, demo" >&2 && exit 64 ;;
   esac

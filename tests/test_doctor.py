@@ -15,6 +15,8 @@ from hqclip.errors import UnavailableError
 from hqclip.flags import Parser
 from hqclip.store import ObjectInfo
 from hqclip.store.local import LocalStore
+from hqclip.store.s3 import S3Store
+from hqclip.store.s3_promises import PARTS, SWAPS
 from pipelines.client import doctor
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine
 from tests.fakes.kubeflow import FakeKubeflow
@@ -22,6 +24,7 @@ from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
 from tests.fakes.kubernetes_tasks import ACCOUNTS, TaskCluster
+from tests.fakes.s3 import FaultyLine
 from tests.launching import write_kubeconfig
 
 KFP = {"kfp": ("2.17.0", ['urllib3==2.7.0; python_version >= "3.10"', 'urllib3==2.6.3; python_version < "3.10"'])}
@@ -157,7 +160,7 @@ def test_a_store_that_cannot_be_written_fails(tmp_path: Path):
     finding = examine(Check("store", lambda: doctor.store(str(tmp_path / "file/store"))))
     assert finding.status == FAIL
     assert "file" in finding.found
-    assert examine(Check("store", lambda: doctor.store("s3://bucket/x"))).status == FAIL
+    assert examine(Check("store", lambda: doctor.store("ftp://bucket/x"))).status == FAIL
 
 
 class Forgetful(LocalStore):
@@ -172,6 +175,23 @@ def test_a_store_that_overwrites_fails(tmp_path: Path, monkeypatch: pytest.Monke
     finding = doctor.store(str(tmp_path))
     assert (finding.status, finding.found) == (FAIL, f"{tmp_path} lets what is there be overwritten")
     assert not list(tmp_path.glob("doctor-*"))
+
+
+def test_a_server_of_s3_that_keeps_what_a_store_relies_on_is_well(s3: S3Store):
+    finding = doctor.store(s3.uri)
+    assert (finding.status, finding.advice) == (OK, "")
+    assert list(s3.list()) == []
+
+
+def test_a_server_of_s3_that_breaks_promises_fails_by_their_names(s3: S3Store, s3_line: FaultyLine):
+    told = s3_line.fault("ignore", "PUT probe", "If-Match", times=20)
+    also = s3_line.fault("ignore", "POST probe uploadId", "If-None-Match", times=20)
+    finding = doctor.store(s3.uri)
+    told.times, also.times = told.fired, also.fired
+    assert finding.status == FAIL
+    assert finding.found == f"{s3.uri}: {SWAPS}; {PARTS}"
+    assert "take another server" in finding.advice
+    assert list(s3.list()) == []
 
 
 def test_a_fault_is_a_finding_and_a_bug_is_not():

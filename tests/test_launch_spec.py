@@ -164,6 +164,11 @@ def test_what_a_stage_cannot_do_is_refused(
     assert said in order_refusal(flags, stage, settings)
 
 
+@pytest.mark.parametrize("store", ["gs://bucket/hqclip", "s3://bucket/hqclip"])
+def test_a_bucket_is_a_store_that_all_pods_see(store: str) -> None:
+    assert make_order(read_spec(CLUSTER), "train", {**TRAIN, "store": store}).job.store == store
+
+
 @pytest.mark.parametrize(
     ("flags", "batch_size", "ranks", "fitting"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -16,7 +17,7 @@ from hqclip.evaluate.stage import _summary
 from hqclip.launch.pod_security import AGAINST
 from hqclip.records import BenchmarkScore, Evaluation
 from tests.rendering import Json, rendered, template
-from tests.test_manifests import compose, find, readme, render, selects
+from tests.test_manifests import MANIFESTS, compose, find, readme, render, selects
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,7 @@ def test_tensorboard_sees_the_store_through_its_side_car_and_nobody_reaches_it(f
     assert sync["command"][:3] == ["python", "-m", "hqclip.sync"] and "$(STORE)" in sync["command"]
     mounts = {mount["name"]: mount for mount in board["volumeMounts"]}
     assert mounts["events"] == {"name": "events", "mountPath": "/events", "readOnly": True} and "store" not in mounts
-    if folder == "overlays/onprem":
-        (volume,) = (mount for mount in sync["volumeMounts"] if mount["name"] == "store")
-        assert store.startswith(volume["mountPath"] + "/") and volume["readOnly"]
-    else:
-        assert store.startswith("gs://")
+    assert store == ("s3" if folder == "overlays/onprem" else "gs") + "://BUCKET/hqclip"
     service = find(objects, "Service")["spec"]
     assert service["type"] == "ClusterIP" and selects({"matchLabels": service["selector"]}, pod["metadata"]["labels"])
     assert service["ports"][0]["targetPort"] == board["ports"][0]["name"]
@@ -99,6 +96,46 @@ def test_a_key_reaches_all_who_read_the_bucket(tmp_path: Path) -> None:
         variables = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert variables["GOOGLE_APPLICATION_CREDENTIALS"] == f"{where}/key.json"
         assert AGAINST["restricted"](pod) == []
+
+
+def test_on_own_machines_all_who_read_the_store_reach_it_with_the_keys_of_kubeflow() -> None:
+    objects = render("overlays/onprem")
+    janitor = find(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+    board = find(objects, "Deployment")["spec"]["template"]
+    ((env, secret_env),) = re.findall(r"--env (AWS\S+) \\\n +--secret-env (\S+)", readme())
+    worker = template(rendered("volcano", env=env.split(","), secret_env=secret_env.split(",")))
+    told = []
+    for pod in (janitor, board, worker):
+        container = next(c for c in pod["spec"]["containers"] if any("AWS" in v["name"] for v in c["env"]))
+        told.append({v["name"]: v for v in container["env"] if v["name"].startswith("AWS_")})
+        assert AGAINST["restricted"](pod) == []
+    assert told[0] == told[1] == told[2]
+    assert set(told[0]) == {"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    address = urlsplit(told[0]["AWS_ENDPOINT_URL"]["value"])
+    for pod in (janitor, board, worker):
+        policies = [obj["spec"] for obj in objects if obj["kind"] == "NetworkPolicy" and obj["spec"]["podSelector"]]
+        (policy,) = (spec for spec in policies if selects(spec["podSelector"], pod["metadata"]["labels"]))
+        assert {"ports": [{"protocol": "TCP", "port": address.port}]} in policy["egress"]
+    (create,) = re.findall(
+        r"create secret generic (\S+) --from-literal=(\w+)=ACCESS --from-literal=(\w+)=SECRET", readme()
+    )
+    named = [told[0][name]["valueFrom"]["secretKeyRef"] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    assert named == [{"name": create[0], "key": key} for key in create[1:]]
+
+
+def test_kubeflows_store_lets_in_the_namespace_of_jobs_at_the_port_that_is_asked() -> None:
+    policy = yaml.safe_load((MANIFESTS / "components/s3/kubeflow-ingress.yaml").read_text())
+    kubernetes_validate.validate(policy, "1.32", strict=True)
+    environment = find(render("overlays/onprem"), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]["env"]
+    (address,) = (urlsplit(v["value"]) for v in environment if v["name"] == "AWS_ENDPOINT_URL")
+    assert address.hostname == f"seaweedfs.{policy['metadata']['namespace']}"
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": address.port}]
+    names = {obj["metadata"].get("namespace") for obj in render("overlays/onprem") if obj["kind"] == "CronJob"}
+    (source,) = rule["from"]
+    assert {source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]} == names
 
 
 def trial(**given: str) -> Json:

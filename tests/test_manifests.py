@@ -262,16 +262,26 @@ def test_queues_and_priorities_have_the_names_that_launches_give() -> None:
     assert train["value"] > batch["value"] and not train["globalDefault"] and not batch["globalDefault"]
 
 
-def test_on_own_machines_the_janitor_sees_the_store_of_the_workers() -> None:
-    objects = render("overlays/onprem")
+def test_on_own_machines_everybody_pulls_with_the_same_secret() -> None:
+    accounts = [obj for obj in render("overlays/onprem") if obj["kind"] == "ServiceAccount"]
+    assert [len(account["imagePullSecrets"]) for account in accounts] == [1] * 4
+
+
+def test_without_a_bucket_the_janitor_sees_the_folder_of_the_workers(tmp_path: Path) -> None:
+    parts = "[../../components/tensorboard, ../../components/shared-volume]"
+    objects = compose(tmp_path, f"resources: [../../base]\ncomponents: {parts}\n")
     claim = find(objects, "PersistentVolumeClaim")["metadata"]["name"]
     pod = find(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert volumes["store"]["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
     assert mounts["store"] == "/store"
-    accounts = [obj for obj in objects if obj["kind"] == "ServiceAccount"]
-    assert [len(account["imagePullSecrets"]) for account in accounts] == [1] * 4
+    (flag,) = re.findall(r"`--volumes (\S+)`", readme())
+    assert flag == f"claim:{claim}:/store"
+    sync = find(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "STORE", "value": "/store/hqclip"} in sync["env"]
+    assert {"name": "store", "mountPath": "/store", "readOnly": True} in sync["volumeMounts"]
+    kubernetes_validate.validate(find(objects, "PersistentVolumeClaim"), "1.32", strict=True)
 
 
 def test_the_readme_tells_every_right() -> None:

@@ -156,5 +156,5 @@ def test_only_the_name_of_a_shard_may_vary(pattern: str):
 
 
 def test_places_that_cannot_be_read_are_refused():
-    with pytest.raises(ConfigError, match="s3:// is read only"):
-        list_shards("s3://bucket/{0..1}.tar")
+    with pytest.raises(ConfigError, match="give gs://bucket/prefix, s3://bucket/prefix or a local folder"):
+        list_shards("https://host/{0..1}.tar")

@@ -164,11 +164,11 @@ def test_the_side_car_as_it_is_deployed_is_ready_alive_and_ends_when_told(tmp_pa
 
 
 def test_a_store_that_is_not_filled_in_ends_it(tmp_path: Path):
-    words = [sys.executable, "-m", "hqclip.sync", "--store", "s3://bucket", "--to", str(tmp_path), "--every-s", "0.1"]
+    words = [sys.executable, "-m", "hqclip.sync", "--store", "ftp://bucket", "--to", str(tmp_path), "--every-s", "0.1"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 64 and "give gs://bucket/prefix or a local folder" in done.stderr
+    assert done.returncode == 64 and "give gs://bucket/prefix, s3://bucket/prefix or a local folder" in done.stderr
     done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert json.loads(done.stdout) == {"store": "s3://bucket", "to": str(tmp_path), "every_s": 0.1}
+    assert json.loads(done.stdout) == {"store": "ftp://bucket", "to": str(tmp_path), "every_s": 0.1}
 
 
 @pytest.mark.slow

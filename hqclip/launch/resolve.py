@@ -22,6 +22,7 @@ from hqclip.launch.registry import LOCAL, load
 from hqclip.launch.spec import LaunchSpec
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE, STAGES, Shape
+from hqclip.store import in_bucket
 
 MARGIN_S = 15  # of the pod's grace, for the agent to write down what happened
 
@@ -78,10 +79,10 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
     )
     order = Order(spec, job)
     if spec.on_kubernetes:
-        if not job.store.startswith("gs://") and not _is_shared(job.store, spec):
+        if not in_bucket(job.store) and not _is_shared(job.store, spec):
             raise ConfigError(
-                f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs://bucket/prefix, or "
-                "mount a shared volume there with --volumes claim:NAME:/path"
+                f"store {job.store!r} is a folder: pods of other machines do not see it. Give gs:// or s3://, "
+                "or mount a shared volume there with --volumes claim:NAME:/path"
             )
         _check_security(order)  # which renders it, and refuses patches that leave no object
     return order

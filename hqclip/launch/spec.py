@@ -244,7 +244,7 @@ def _looks_secret(name: str, value: str) -> bool:
     """By its beginning, as services have them, or by its name, if it is no path, number or truth."""
     if _KNOWN_SECRET(value):
         return True
-    is_plain = not value or value.startswith(("/", "gs://")) or value.lower() in ("true", "false")
+    is_plain = not value or value.startswith(("/", "gs://", "s3://")) or value.lower() in ("true", "false")
     return not is_plain and not value.isdecimal() and _SECRET_NAME(name) is not None
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from hqclip.errors import ConfigError, MissingSoftwareError
 from hqclip.store.protocol import ObjectInfo, Store, check_key
 
-__all__ = ["ObjectInfo", "Store", "check_key", "open_store", "read_uri", "split_uri"]
+__all__ = ["ObjectInfo", "Store", "check_key", "in_bucket", "open_store", "read_uri", "split_uri"]
 
 
 def open_store(uri: str) -> Store:
-    """The store at `gs://bucket/prefix`, `file:///folder` or a plain path.
+    """The store at `gs://bucket/prefix`, `s3://bucket/prefix`, `file:///folder` or a plain path.
 
     Raises `ConfigError` for other schemes and `MissingSoftwareError` without the packages for this one.
     """
@@ -24,12 +24,23 @@ def open_store(uri: str) -> Store:
         except ModuleNotFoundError as error:
             raise MissingSoftwareError(f"{uri}: {error}; install hqclip with its extra `gcs`") from error
         return GcsStore(uri)
+    if uri.startswith("s3://"):
+        try:
+            from hqclip.store.s3 import S3Store
+        except ModuleNotFoundError as error:
+            raise MissingSoftwareError(f"{uri}: {error}; install hqclip with its extra `s3`") from error
+        return S3Store(uri)
     scheme, colon, rest = uri.partition("://")
     if colon and scheme != "file":
-        raise ConfigError(f"store {uri!r}: give gs://bucket/prefix or a local folder; {scheme}:// is read only")
+        raise ConfigError(f"store {uri!r}: give gs://bucket/prefix, s3://bucket/prefix or a local folder")
     from hqclip.store.local import LocalStore
 
     return LocalStore(Path(rest if colon else uri))
+
+
+def in_bucket(uri: str) -> bool:
+    """Whether it is a place that every machine can reach, and no folder."""
+    return uri.startswith(("gs://", "s3://"))
 
 
 def split_uri(uri: str) -> tuple[str, str]:

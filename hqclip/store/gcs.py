@@ -7,13 +7,11 @@ goes on in the generation it began with.
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import mimetypes
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -29,6 +27,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
+from hqclip.store.buckets import reader, unpacked
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
 from hqclip.store.protocol import ObjectInfo, check_key
 
@@ -37,7 +36,6 @@ RETRY = DEFAULT_RETRY.with_timeout(600).with_delay(initial=1, multiplier=2, maxi
 # (urllib3 changes the socket's timeout only afterwards), so that an upload needs CHUNK_BYTES / 60 s = 0.5 MiB/s.
 TIMEOUT_S = (60, 120)
 CHUNK_BYTES = 32 << 20
-READ_AHEAD_BYTES = 4 << 20
 CONNECTIONS = 64  # kept open in a process: one for each thread
 WRITER = "hqclip-write"  # metadata of swapped objects: which call wrote this generation
 BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?")
@@ -98,7 +96,7 @@ class GcsStore:
         info = self.stat(key)
         if info is None:
             raise NotFoundError(f"{self._object(key)}: no such object")
-        return io.BufferedReader(_Ranges(self, info), READ_AHEAD_BYTES)
+        return reader(self, info)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""
@@ -109,16 +107,7 @@ class GcsStore:
         with faults_of(self._object(key), "storage.objects.get"):
             data = bytes(blob.download_as_bytes(**self._as_stored))
         self._verified(key, blob, len(data), google_crc32c.value(data))
-        return self._plain(key, data) if blob.content_encoding == "gzip" else data
-
-    def _plain(self, key: str, data: bytes) -> bytes:
-        """What `gsutil cp -z` or the like has compressed on the way: whoever reads a document wants what was sent."""
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise StorageError(
-                f"{self._object(key)}: its Content-Encoding is gzip, but its content is not ({error}); store it again"
-            ) from error
+        return unpacked(self._object(key), data) if blob.content_encoding == "gzip" else data
 
     def read_range(self, key: str, start: int, length: int | None, generation: str | None = None) -> bytes:
         """As `read`, of one generation if it is given. A part cannot be checked against the checksum of the whole."""
@@ -238,42 +227,6 @@ class GcsStore:
             for blob in bucket.list_blobs(**wanted, **self._patience):
                 if not blob.name.endswith("/"):
                     yield blob.name.removeprefix(self._root)
-
-
-class _Ranges(io.RawIOBase):
-    """One generation of an object, read piece by piece."""
-
-    def __init__(self, store: GcsStore, info: ObjectInfo) -> None:
-        self._store, self._info, self._position = store, info, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._info.size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"position {start + offset} is before the start")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._next(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:  # the inherited one asks for 8 KiB at a time
-        return self._next(self._info.size)
-
-    def _next(self, length: int) -> bytes:
-        length = max(0, min(length, self._info.size - self._position))
-        data = self._store.read_range(self._info.key, self._position, length, self._info.generation)
-        if len(data) != length:
-            raise StorageError(f"{self._store.uri}/{self._info.key}: got {len(data)} of {length} bytes; run again")
-        self._position += length
-        return data
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """A prefix of `gs://bucket` or of a local folder. Keys are relative, with `/` between parts.
+    """A prefix of `gs://bucket` or `s3://bucket`, or of a local folder. Keys are relative, with `/` between parts.
 
     All methods raise `AccessError` (no permission), `UnavailableError` (no answer after retries) and
     `StorageError` (disk full, checksum mismatch); `NotFoundError` and `ConflictError` where said.

@@ -19,7 +19,7 @@ from pipelines.client.output import say, show
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--store", required=True, help="root of the store: gs://bucket/prefix or a folder")
+    parser.add_argument("--store", required=True, help="root of the store: gs:// or s3://bucket/prefix, or a folder")
     parser.add_argument("--shards", required=True, help="shards to refine, as for the pipeline's download_shards")
     parser.add_argument("--preset", default="small", choices=PRESETS, help="named settings of all stages (small)")
     parser.add_argument("--trials", default="hqclip", help="training runs, comma separated recipes (hqclip)")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from components import images
 from hqclip.errors import AccessError, ConflictError, MissingSoftwareError
@@ -35,12 +35,15 @@ from hqclip.launch.schedulers.protocol import Scheduler
 from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.submit import create
 from hqclip.stages import STAGES
-from hqclip.store import Store, open_store
+from hqclip.store import Store, in_bucket, open_store
 from pipelines.client import connect, output
 from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
 from pipelines.client.output import say, show
 from pipelines.compiling import add_requests_argument
+
+if TYPE_CHECKING:
+    from hqclip.store.s3 import S3Store
 
 FAILED = MissingSoftwareError.exit_code  # 78
 ACCOUNTS = ("hqclip-launcher", "hqclip-worker", "hqclip-janitor")
@@ -54,7 +57,9 @@ _PINNED = re.compile(r"([\w-]+)==([\w.]+)(?:;(.*))?", re.ASCII)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--store", default="", help="root of the store to try: gs://bucket/prefix or a folder")
+    parser.add_argument(
+        "--store", default="", help="root of the store to try: gs:// or s3://bucket/prefix, or a folder"
+    )
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
@@ -160,8 +165,10 @@ def store(uri: str) -> Finding:
     if not uri:
         return Finding(WARN, "not looked at", "give --store")
     here = open_store(uri)
-    if not here.uri.startswith("gs://") and not Path(here.uri).exists():
+    if not in_bucket(here.uri) and not Path(here.uri).exists():
         return _new_folder(Path(here.uri))
+    if here.uri.startswith("s3://") and (broken := cast("S3Store", here).broken_promises()):
+        return Finding(FAIL, f"{uri}: {'; '.join(broken)}", "runs rely on it; take another server, or a newer version")
     key = f"doctor-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.txt"
     content = key.encode()
     here.write(key, content)

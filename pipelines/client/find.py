@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.errors import NotFoundError
-from hqclip.store import Store, open_store
+from hqclip.store import Store, in_bucket, open_store
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.versions import find_pipeline, known_pipeline
 from pipelines.inputs import INPUTS
@@ -106,7 +106,7 @@ def store_of(run: Any) -> Store | None:
     if not uri:
         return None
     store = open_store(uri)
-    if not store.uri.startswith("gs://") and not Path(store.uri).is_dir():
+    if not in_bucket(store.uri) and not Path(store.uri).is_dir():
         raise NotFoundError(f"there is no folder {store.uri} on this machine")
     return store
 

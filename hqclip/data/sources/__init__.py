@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 from hqclip.data.sources.patterns import split_patterns
 from hqclip.data.sources.protocol import RemoteShard, Source
+from hqclip.data.sources.s3 import S3Source
 from hqclip.data.sources.stores import StoreSource
 from hqclip.errors import ConfigError
 
-SOURCES: dict[str, Callable[[], Source]] = {"gs": StoreSource, "file": StoreSource, "": StoreSource}  # by scheme
+SOURCES: dict[str, Callable[[], Source]] = {  # by scheme
+    "gs": StoreSource,
+    "s3": S3Source,
+    "file": StoreSource,
+    "": StoreSource,
+}
 
 
 def list_shards(pattern: str) -> list[tuple[Source, RemoteShard]]:

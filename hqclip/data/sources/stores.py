@@ -11,7 +11,7 @@ from hqclip import log
 from hqclip.data.sources.patterns import WILD, expand, split_pattern
 from hqclip.data.sources.protocol import RemoteShard, tar_name
 from hqclip.errors import NotFoundError
-from hqclip.store import open_store, split_uri
+from hqclip.store import Store, open_store, split_uri
 
 
 class StoreSource:
@@ -25,20 +25,25 @@ class StoreSource:
         folder, name = split_pattern(pattern)
         store = self._open(folder)
         if wild := WILD.search(name):
-            there = store.list(name[: wild.start()])
-            found = [key for key in there if "/" not in key and tar_name(key) and fnmatch.fnmatchcase(key, name)]
+            listed = store.list(name[: wild.start()])
+            found = [key for key in listed if "/" not in key and tar_name(key) and fnmatch.fnmatchcase(key, name)]
             names = _plain(found, pattern)
             if not names:
                 raise NotFoundError(f"no shards match {pattern}; look at what is in {folder}")
         else:
             names = expand(name)
         for number, key in enumerate(names):
-            info = store.stat(key)
-            if info is None:
+            there = self._look(store, key)
+            if there is None:
                 raise NotFoundError(
                     f"{folder}/{key} does not exist ({number} of the {len(names)} shards of {pattern} found)"
                 )
-            yield RemoteShard(f"{store.uri}/{key}", info.size, info.crc32c)
+            yield RemoteShard(f"{store.uri}/{key}", *there)
+
+    def _look(self, store: Store, key: str) -> tuple[int, int | str] | None:
+        """Size and identity of a shard; None if it is not there."""
+        info = store.stat(key)
+        return None if info is None else (info.size, info.crc32c)
 
     def download(self, shard: RemoteShard, path: Path) -> None:
         """Verified by size and crc32c."""
