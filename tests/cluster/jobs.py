@@ -190,9 +190,12 @@ class Launcher:
         return list(self.place.hqclip("jobs", "list", "--namespace", self.place.namespace).ok().json["jobs"])
 
     def job(self) -> dict[str, Any]:
-        """The one that runs."""
-        (job,) = [job for job in self.jobs() if job["phase"] == "running"]
-        return job
+        """The one that runs, or will in a moment: a scheduler's word of a job follows its pods."""
+        until(self._running, 60, lambda: str(self.jobs()))
+        return self._running()[0]
+
+    def _running(self) -> list[dict[str, Any]]:
+        return [job for job in self.jobs() if job["phase"] == "running"]
 
     def pods(self) -> list[str]:
         """Names of those that run, by node."""
