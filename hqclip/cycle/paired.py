@@ -53,11 +53,14 @@ class PairedComparison:
 
     @cached_property
     def rows(self) -> list[PairedRow]:
-        """Every metric of every benchmark, those of one kind together; after each its groups, if there are several."""
+        """Every metric that all models have, those of one kind together; after each its groups, if there are several.
+
+        An older version judged by fewer metrics.
+        """
         by_kind: dict[str, list[PairedRow]] = {}
         for benchmark in self.evaluations[0].benchmarks:
             of_kind = by_kind.setdefault(benchmark.kind, [])
-            for name in sorted(self.outcomes[0].values):
+            for name in sorted(set.intersection(*(set(outcomes.values) for outcomes in self.outcomes))):
                 of, _, metric = name.partition("/")
                 if of == benchmark.name:
                     groups = self.outcomes[0].by_group(name)
@@ -90,7 +93,9 @@ class PairedComparison:
         )
 
     def _mains(self) -> list[list[str]]:
-        return [main_metrics(benchmark.name, benchmark.kind) for benchmark in self.evaluations[0].benchmarks]
+        return [
+            main_metrics(benchmark.name, benchmark.kind, benchmark.main) for benchmark in self.evaluations[0].benchmarks
+        ]
 
     def _difference(self, baseline: Outcomes, outcomes: Outcomes, benchmarks: list[list[str]]) -> Triple:
         low, high = interval(outcomes, benchmarks, RESAMPLES, baseline)
@@ -100,4 +105,6 @@ class PairedComparison:
 def _only(outcomes: Outcomes, name: str, group: str) -> Outcomes:
     """One metric, on all its items or on those of one group."""
     kept = outcomes.groups[name] == group if group else slice(None)
-    return Outcomes({name: outcomes.values[name][kept]}, {name: outcomes.groups[name][kept]})
+    return Outcomes(
+        {name: outcomes.values[name][kept]}, {name: outcomes.groups[name][kept]}, {name: outcomes.rule(name)}
+    )

@@ -12,10 +12,10 @@ from torch import Tensor
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.images import ImageFault, Pixels, decode
-from hqclip.data.outcomes import Outcomes, average, interval, write_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, joined, write_outcomes
 from hqclip.data.shards import Row
 from hqclip.errors import DataError
-from hqclip.evaluate.benchmarks import main_metrics
+from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.suite import Suite, images_of, read_suite
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
@@ -33,21 +33,21 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         return {**_summary(Evaluation.from_json(store.read(key), key), key), "already_done": True}
     images = _embed_images(clip, suite, config.batch_size)
     scores: list[BenchmarkScore] = []
-    values: dict[str, Any] = {}
-    groups: dict[str, Any] = {}
+    found: list[Outcomes] = []
     confusions: dict[str, Any] = {}
     for benchmark in suite.benchmarks:
         measured, metrics, mistaken = measure(benchmark, clip, images)
         if mistaken:
             confusions[benchmark.name] = mistaken
-        main = [main_metrics(benchmark.name, benchmark.KIND)]
-        metrics = {**metrics, "main": average(measured, main)}
+        chosen = main_of(benchmark)
+        main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
+        metrics = {**metrics, MAIN: average(measured, main)}
         low_high = interval(measured, main, config.resamples)
-        scores.append(BenchmarkScore(benchmark.name, benchmark.KIND, metrics, "main", len(benchmark.uids), low_high))
-        values |= measured.values
-        groups |= measured.groups
+        items = len(measured.values[main[0][0]])
+        scores.append(BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high))
+        found.append(measured)
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
-    crc32c = write_outcomes(store, outcomes, Outcomes(values, groups))
+    crc32c = write_outcomes(store, outcomes, joined(found))
     store.write(_confusion_key(key), canonical_json(confusions))
     evaluation = Evaluation(
         model=config.model,
@@ -55,7 +55,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         suite=suite.name,
         suite_digest=suite.digest,
         benchmarks=tuple(scores),
-        average=float(np.mean([score.metrics["main"] for score in scores])),
+        average=float(np.mean([score.metrics[MAIN] for score in scores])),
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
     )
@@ -94,6 +94,8 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
     outcomes, metrics = Outcomes({}, {}), {}
     for metric, values in measured.values.items():
         name, groups = f"{benchmark.name}/{metric}", measured.groups.get(metric)
+        if metric in measured.rules:
+            outcomes.rules[name] = measured.rules[metric]
         outcomes.values[name] = values
         outcomes.groups[name] = np.full(len(values), "all") if groups is None else np.asarray(groups)
         metrics[metric] = outcomes.score(name)

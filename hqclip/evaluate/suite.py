@@ -57,7 +57,7 @@ def write_suite(store: Store, name: str, images: str, benchmarks: Sequence[Bench
     shard = store.stat(images)
     if shard is None:
         raise DataError(f"{store.uri}/{images} does not exist; write the images of a suite first")
-    documents = [{"kind": benchmark.KIND, **asdict(benchmark)} for benchmark in benchmarks]
+    documents = [_written(benchmark) for benchmark in benchmarks]
     files = tuple(f"{document['name']}.json" for document in documents)
     for file, benchmark in zip(files, benchmarks, strict=True):
         _check(benchmark, f"{store.uri}/{file}")
@@ -125,6 +125,13 @@ def _check_uids(benchmark: Benchmark, there: Collection[str], scan: ShardScan, w
         )
 
 
+def _written(benchmark: Benchmark) -> dict[str, Any]:
+    """The document of a benchmark, without the fields that are at their default: so a new one changes no digest."""
+    defaults = {field.name: field.default for field in dataclasses.fields(benchmark)}
+    fields = {name: value for name, value in asdict(benchmark).items() if value != defaults[name]}
+    return {"kind": benchmark.KIND, **fields}
+
+
 def _document(store: Store, file: str) -> dict[str, Any]:
     """A benchmark file as JSON. Raises `DataError` for what is none, NaN included."""
 
@@ -147,9 +154,11 @@ def _benchmark(document: dict[str, Any], where: str) -> Benchmark:
     kind = document.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"{where}: unknown kind of benchmark {kind!r}; known kinds: {', '.join(KINDS)}")
-    known = [field.name for field in dataclasses.fields(KINDS[kind])]
+    fields_of = dataclasses.fields(KINDS[kind])
+    known = [field.name for field in fields_of]
+    needed = [field.name for field in fields_of if field.default is dataclasses.MISSING]
     wrong = [f"unknown field {name!r}{did_you_mean(name, known)}" for name in document if name not in (*known, "kind")]
-    wrong += [f"the field {name!r} is missing" for name in known if name not in document]
+    wrong += [f"the field {name!r} is missing" for name in needed if name not in document]
     if wrong:
         raise DataError(f"{where}: {'; '.join(wrong)}; a {kind} has {', '.join(known)}")
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items() if name != "kind"}
