@@ -9,6 +9,7 @@ from functools import cached_property
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks import main_metrics
+from hqclip.evaluate.datacomp import averages
 from hqclip.records import BenchmarkScore, Evaluation
 from hqclip.store import Store
 
@@ -74,6 +75,17 @@ class PairedComparison:
         mains = self._mains()
         differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
         return [evaluation.average for evaluation in self.evaluations], [None, *differences]
+
+    @cached_property
+    def datacomp(self) -> dict[str, tuple[list[float], list[Triple | None]]]:
+        """The averages of DataComp that the suite allows, by title, as `average` has them."""
+        found = {}
+        for title, members in averages(self.evaluations[0].benchmarks).items():
+            mains = [main_metrics(one.name, one.kind, one.main) for one in members]
+            values = [average(outcomes, mains) for outcomes in self.outcomes]
+            differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
+            found[title] = (values, [None, *differences])
+        return found
 
     def gain(self) -> Triple:
         """How much the average of the second model exceeds the first's, with its 95 % interval."""

@@ -15,6 +15,7 @@ from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.outcomes import Outcomes, average, interval, joined, write_outcomes
 from hqclip.data.shards import Row
 from hqclip.errors import DataError
+from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.suite import Suite, images_of, read_suite
@@ -65,6 +66,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
     metrics = {f"{b.name}_{metric}": value for b in evaluation.benchmarks for metric, value in b.metrics.items()}
+    metrics |= datacomp.values(evaluation.benchmarks)
     return {
         "evaluation": key,
         "model_digest": evaluation.model_digest,

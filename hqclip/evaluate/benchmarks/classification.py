@@ -71,8 +71,11 @@ class Classification:
         wrong = list(main_known(self))
         yield from wrong
         if self.domains != ():
-            if not is_list(self.domains) or not all(isinstance(domain, str) for domain in self.domains):
-                yield f"domains is {shown(self.domains)}; give a list of texts, empty where an image is not to count"
+            if not is_list(self.domains):
+                yield f"domains is {shown(self.domains)}; give a list of texts"
+            elif others := [place for place, domain in enumerate(self.domains) if not isinstance(domain, str)]:
+                found = shown(self.domains[others[0]])
+                yield f"domains[{others[0]}] is {found}; give a text, empty where an image is not to count"
             elif not any(map(str.strip, self.domains)):
                 yield "domains are all empty; name where the images are from, or leave the field out"
             elif is_list(self.uids):
