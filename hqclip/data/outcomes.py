@@ -120,17 +120,20 @@ def read_outcomes(store: Store, key: str, crc32c: int | None = None) -> Outcomes
     table = parse_table(data, key)
     if table.column_names not in ([*COLUMNS], [*COLUMNS, RULE]):
         raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run `evaluate` again")
-    metric, group, value = (np.asarray(table[name].to_pylist()) for name in COLUMNS)
-    names, starts = np.unique(metric, return_index=True)
-    found = [str(name) for name in names]
+    metric, group = (table[name].combine_chunks().dictionary_encode() for name in COLUMNS[:2])
+    names, values = np.asarray(group.dictionary.to_pylist()), table["value"].to_numpy().astype(np.float64)
+    read = Outcomes({}, {})
+    for number, found in enumerate(metric.dictionary.to_pylist()):
+        (rows,) = np.nonzero(np.asarray(metric.indices) == number)
+        read.values[found] = values[rows]
+        read.groups[found] = names[np.asarray(group.indices)[rows]]
+        if RULE in table.column_names and (rule := _rule(table[RULE][int(rows[0])].as_py(), key)) is not Rule.GROUPS:
+            read.rules[found] = rule
+    return read
+
+
+def _rule(name: str, key: str) -> Rule:
     try:
-        rules = [
-            Rule(table[RULE][int(start)].as_py() if RULE in table.column_names else Rule.GROUPS) for start in starts
-        ]
+        return Rule(name)
     except ValueError as error:
         raise DataError(f"{key}: {error}; upgrade hqclip, or delete it and run `evaluate` again") from error
-    return Outcomes(
-        {m: value[metric == m].astype(np.float64) for m in found},
-        {m: group[metric == m] for m in found},
-        {m: rule for m, rule in zip(found, rules, strict=True) if rule is not Rule.GROUPS},
-    )
