@@ -18,7 +18,8 @@ from hqclip.errors import DataError
 from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
-from hqclip.evaluate.suite import Suite, images_of, read_suite
+from hqclip.evaluate.importing.folders import find_suite
+from hqclip.evaluate.suite import Suite, choose, read_suite, shards_of
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
 
@@ -27,11 +28,14 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     """Write the evaluation of `config.model` on `config.suite`, unless it is there already."""
     start = time.monotonic()
     store = open_store(config.store)
-    suite = read_suite(config.suite)
+    suite = read_suite(find_suite(store, config.suite))
+    if config.sets:
+        suite = choose(suite, config.sets, skip_missing=config.skip_missing)
     clip = ExportedClip(store, config.model, config.threads)
     key = f"evaluations/{clip.digest}/{suite.digest}.json"
     if store.exists(key):
-        return {**_summary(Evaluation.from_json(store.read(key), key), key), "already_done": True}
+        there = Evaluation.from_json(store.read(key), key)
+        return {**_summary(there, key), "skipped": dict(suite.skipped), "already_done": True}
     images = _embed_images(clip, suite, config.batch_size)
     scores: list[BenchmarkScore] = []
     found: list[Outcomes] = []
@@ -59,9 +63,11 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         average=float(np.mean([score.metrics[MAIN] for score in scores])),
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
+        skipped=dict(suite.skipped) or None,
     )
     store.write(key, evaluation.to_json())
-    return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
+    done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
+    return {**_summary(evaluation, key), **done}
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
@@ -108,14 +114,17 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
     """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image, or a missing one."""
-    with images_of(suite) as (path, scan), path.open("rb") as shard:
-        embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
-    return dict(zip([row.uid for row in scan.rows], embedded, strict=True))
+    embedded: dict[str, Tensor] = {}
+    for shard in shards_of(suite):
+        with shard.path.open("rb") as file:
+            image_ND = clip.images((_picture(file, row, shard.where) for row in shard.rows), batch_size)
+        embedded |= zip([row.uid for row in shard.rows], image_ND, strict=True)
+    return embedded
 
 
-def _picture(shard: BinaryIO, row: Row, suite: Suite) -> Pixels:
-    shard.seek(row.image_offset)
+def _picture(file: BinaryIO, row: Row, where: str) -> Pixels:
+    file.seek(row.image_offset)
     try:
-        return decode(shard.read(row.image_size))
+        return decode(file.read(row.image_size))
     except ImageFault as fault:
-        raise DataError(f"{suite.store.uri}/{suite.images}, image {row.uid}: {fault}; mend the suite") from fault
+        raise DataError(f"{where}, image {row.uid}: {fault}; mend the suite") from fault
