@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hqclip.config import EvaluateConfig
-from hqclip.cycle.plan import suite_digest
+from hqclip.cycle.plan import resolve_suite
 from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
 from hqclip.evaluate import stage
@@ -98,7 +98,7 @@ def refusal(folder: Path, *documents: Any) -> str:
     with pytest.raises(DataError) as refused:
         read_suite(suite)
     with pytest.raises(DataError):  # before a GPU is asked for
-        suite_digest(suite)
+        resolve_suite(open_store(str(folder)), suite, {"sets": (), "skip_missing": False})
     return str(refused.value)
 
 

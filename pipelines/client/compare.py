@@ -17,7 +17,7 @@ from typing import Any
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
 from hqclip.cycle.keys import newest_cycle, notes_prefix
-from hqclip.cycle.plan import known_to, suite_digest
+from hqclip.cycle.plan import known_to, resolve_suite
 from hqclip.cycle.sweep import resolve
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.records import canonical_json
@@ -106,7 +106,7 @@ def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
     """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
     config = settings_of("sweep", inputs)
     settings, trials = resolve(config)
-    planned = {"points": trials, "suite": suite_digest(config.suite)}
+    planned = {"points": trials, "suite": resolve_suite(store, config.suite, settings["evaluate"]).digest}
     if config.dataset:  # else that of the newest cycle there was
         planned["dataset"] = config.dataset
     plans = {key: read_json_or_warn(store, key, "compare") or {} for key in store.list("sweeps/") if _PLAN(key)}
