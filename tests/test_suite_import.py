@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from hqclip.evaluate import stage
 from hqclip.evaluate.config import LAYOUTS as NAMES
 from hqclip.evaluate.config import SuiteImportConfig
 from hqclip.evaluate.importing import command, packing
+from hqclip.evaluate.importing.protocol import Picture
 from hqclip.evaluate.importing.registry import LAYOUTS
+from hqclip.evaluate.importing.source import Source
 from hqclip.evaluate.suite import Suite, choose, read_suite, shards_of
 from hqclip.store import open_store
 from hqclip.train.model import HQClip
@@ -256,6 +259,24 @@ def test_pictures_go_into_several_shards(tmp_path: Path, scene_jpeg: Draw, monke
     suite = read_suite(f"{tmp_path}/suite/suite.json")
     assert len(suite.sets[0].shards) >= 3
     assert [row.uid for shard in shards_of(suite) for row in shard.rows] == list(quiz.uids)
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save(buffer, "PNG")
+    picture, count = buffer.getvalue(), 80
+    assert len(picture) > 250_000  # noise cannot be packed
+    monkeypatch.setattr(packing.os, "cpu_count", lambda: 1)
+    source = Source(SuiteImportConfig(suite="-", source=str(tmp_path), name="it"))
+    drawn = (Picture(str(number), bytes(bytearray(picture))) for number in range(count))
+    tracemalloc.start()
+    try:
+        packed = packing.pack(open_store(str(tmp_path)), drawn, source, 10 * len(picture))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(packed.uids), len(packed.shards)) == (count, 8)
+    assert peak < count * len(picture) / 4
 
 
 class Killed(BaseException):
