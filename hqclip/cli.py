@@ -21,6 +21,7 @@ from hqclip.config import (
     PilotConfig,
 )
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
+from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.foreign import translated
 from hqclip.launch.config import (
@@ -115,6 +116,22 @@ def _jobs_gc(settings: JobsGcConfig) -> dict[str, Any]:
     return collect_garbage(settings)
 
 
+def _suite_import(settings: SuiteImportConfig) -> dict[str, Any]:
+    from hqclip.evaluate.importing.command import run
+
+    return run(settings)
+
+
+def _suite(name: str) -> Callable[[Any], dict[str, Any]]:
+    def run(settings: Any) -> dict[str, Any]:
+        from hqclip.evaluate import commands
+
+        result: dict[str, Any] = getattr(commands, name)(settings)
+        return result
+
+    return run
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -139,6 +156,9 @@ COMMANDS: dict[str, Command] = {
     "lineage": Command(LineageConfig, _lineage),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
+    "suite import": Command(SuiteImportConfig, _suite_import),
+    "suite show": Command(SuiteShowConfig, _suite("show")),
+    "suite check": Command(SuiteCheckConfig, _suite("check")),
     "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
     "launch render": Command(LaunchRenderConfig, _launch_render, takes_stage=True),
     "launch profiles": Command(ProfilesConfig, _launch_profiles),
@@ -151,7 +171,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "launch", "jobs")  # first words that are no command by themselves
+GROUPS = ("demo", "suite", "launch", "jobs")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

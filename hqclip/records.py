@@ -90,10 +90,11 @@ class Manifest:
     """A small JSON document that names finished objects; written last, so what it names is complete."""
 
     KIND: ClassVar[str] = ""
+    NUMBER: ClassVar[int] = FORMAT  # of its format
 
     def to_json(self) -> bytes:
         """Canonical: sorted keys, so the same content gives the same bytes."""
-        return canonical_json({"kind": self.KIND, "format": FORMAT, **self._to_document()})
+        return canonical_json({"kind": self.KIND, "format": self.NUMBER, **self._to_document()})
 
     @classmethod
     def from_json(cls: type[M], data: bytes, where: str) -> M:
@@ -107,8 +108,8 @@ class Manifest:
             raise DataError(f"{where}: this is a {kind} manifest; a {cls.KIND} manifest is needed here")
         if not isinstance(number, int):
             raise DataError(f"{where}: format {number!r} is no number; the manifest is damaged")
-        if number > FORMAT:
-            raise DataError(f"{where}: format {number} is newer than {FORMAT}; upgrade hqclip")
+        if number > cls.NUMBER:
+            raise DataError(f"{where}: format {number} is newer than {cls.NUMBER}; upgrade hqclip")
         try:
             return cls._from_document(document)
         except (TypeError, KeyError, AttributeError) as error:
@@ -188,6 +189,7 @@ class Evaluation(Manifest):
     average: float
     outcomes: str
     outcomes_crc32c: int | None = None  # of the whole file; evaluations of 0.1 have none
+    skipped: dict[str, str] | None = None  # sets that were asked for and not there, with the reason; None without any
 
     def _to_document(self) -> dict[str, Any]:
         return {name: value for name, value in super()._to_document().items() if value is not None}

@@ -15,13 +15,17 @@ import torch
 
 from hqclip.config import EvaluateConfig
 from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.side_by_side import side_by_side
-from hqclip.data.outcomes import read_outcomes
+from hqclip.cycle.side_by_side import scores_alone, side_by_side
+from hqclip.data.outcomes import read_outcomes, write_outcomes
 from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks import KINDS, main_metrics
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.association import Association
+from hqclip.evaluate.benchmarks.choice import Choice
+from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.matching import Matching
+from hqclip.evaluate.benchmarks.protocol import Benchmark, Measured
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.suite import read_suite, write_suite
 from hqclip.records import Evaluation, Sample
@@ -108,6 +112,102 @@ def test_a_new_kind_is_read_measured_and_compared(judged: Path):
     assert "<b>Albums</b><span>Some caption of the image" in str(table(comparison))
 
 
+@pytest.fixture
+def field(tmp_path: Path, draw_samples: Callable[..., list[Sample]]) -> Path:
+    """Two untrained models, each judged on a suite with what the field's benchmarks want."""
+    samples = draw_samples(12)
+    write_shard(samples, tmp_path / "images.tar")
+    uids = tuple(sample.uid for sample in samples)
+    classes = ("ring", "cross", "disc", "square", "star")
+    labels, domains = tuple(n % 5 for n in range(12)), tuple(("Asia", "Europe", "")[n % 3] for n in range(12))
+    quiz = Classification("pets", classes, ("a {}",), uids, labels, ("all",) * 12, main="mean_per_class_recall")
+    suite: list[Benchmark] = [
+        quiz,
+        replace(quiz, name="geode", domains=domains, main="acc1_worst_group"),
+        replace(quiz, name="iwildcam", main="f1_macro"),
+        Retrieval("coco", uids, tuple([f"{place} {n}" for n in range(1 + place % 2)] for place in range(12))),
+        Matching("pairs", uids, tuple(map(str, range(12))), ("one", "two") * 3, main="image_score"),
+        Association("winogavil", ("A b",), (uids[:10],), ((1, 4),), main="jaccard_score_10-12"),
+        Choice("order", uids[:2], ("a", "b"), (("x", "y"), "z"), ("one", "one")),
+    ]
+    write_suite(open_store(str(tmp_path)), "field", "images.tar", suite)
+    assert read_suite(f"{tmp_path}/suite.json").benchmarks[1] == suite[1]
+    for seed in range(2):
+        torch.manual_seed(seed)
+        HQClip("shapes", [0.5]).export(tmp_path / f"runs/{seed}/model")
+    return tmp_path
+
+
+MAINS = {
+    "pets": ("mean_per_class_recall", 12),
+    "geode": ("acc1_worst_group", 8),
+    "iwildcam": ("f1_macro", 12),
+    "coco": ("main", 12),
+    "pairs": ("image_score", 6),
+    "winogavil": ("jaccard_score_10-12", 1),
+    "order": ("main", 2),
+}
+
+
+def test_a_benchmark_counts_by_the_metric_that_it_chose(field: Path):
+    store = open_store(str(field))
+    evaluations = [Evaluation.from_json(store.read(judge(field, seed)["evaluation"]), "") for seed in range(2)]
+    for evaluation in evaluations:
+        assert {score.name: (score.main, score.items) for score in evaluation.benchmarks} == MAINS
+        for score in evaluation.benchmarks:
+            assert score.metrics["main"] == score.metrics.get(score.main)
+            assert score.interval[0] <= score.metrics["main"] + 1e-9
+        assert evaluation.average == pytest.approx(sum(b.metrics["main"] for b in evaluation.benchmarks) / 7)
+    paired = PairedComparison.read(store, dict(zip(("one", "two"), evaluations, strict=True)))
+    gain, low, high = paired.gain()
+    assert gain == pytest.approx(evaluations[1].average - evaluations[0].average)
+    assert low - 1e-9 <= gain <= high + 1e-9
+
+
+def test_classes_are_counted_and_not_listed(field: Path):
+    (score, *_) = Evaluation.from_json(open_store(str(field)).read(judge(field, 0)["evaluation"]), "").benchmarks
+    assert set(score.metrics) == {"acc1", "acc1 all", "acc5", "acc5 all", "mean_per_class_recall", "f1_macro", "main"}
+
+
+def test_the_averages_of_datacomp_are_told_as_far_as_they_go(field: Path):
+    results = [judge(field, seed) for seed in range(2)]
+    name = "DataComp average, partial mean of 5 of 38"
+    store = open_store(str(field))
+    judged = {str(seed): Evaluation.from_json(store.read(r["evaluation"]), "") for seed, r in enumerate(results)}
+    counted = [b.metrics["main"] for b in judged["0"].benchmarks if b.name not in ("pairs", "order")]
+    assert results[0]["metrics"][name] == pytest.approx(sum(counted) / 5)
+    assert "DataComp VTAB, partial mean of 1 of 13" in results[0]["metrics"]
+    for comparison in (side_by_side(PairedComparison.read(store, judged)), scores_alone(judged)):
+        (group,) = (group for group in comparison.groups if group.kind == "datacomp")
+        values = {row.benchmark: [score.value for score in row.scores if score] for row in group.rows}
+        assert values[name] == pytest.approx([result["metrics"][name] for result in results])
+        assert f"| datacomp: {name} " in text_table(comparison)
+
+
+def test_rows_of_several_benchmarks_of_a_kind_can_be_told_apart(field: Path):
+    store = open_store(str(field))
+    judged = {str(seed): Evaluation.from_json(store.read(judge(field, seed)["evaluation"]), "") for seed in range(2)}
+    comparison = side_by_side(PairedComparison.read(store, judged))
+    lines = [line.split("|")[1] for line in text_table(comparison).splitlines()]
+    assert len(lines) == len(set(lines))
+    assert "classification: macro F1, iwildcam" in [line.strip() for line in lines]
+
+
+def test_models_are_compared_by_the_metrics_that_both_have(field: Path):
+    """The champion may have been judged by a version that knew fewer."""
+    store = open_store(str(field))
+    new, old = (Evaluation.from_json(store.read(judge(field, seed)["evaluation"]), "") for seed in range(2))
+    whole = read_outcomes(store, old.outcomes)
+    kept = {name: values for name, values in whole.values.items() if not name.endswith(("r10", "acc5", "text_only"))}
+    crc32c = write_outcomes(store, "old.parquet", replace(whole, values=kept))
+    paired = PairedComparison.read(
+        store, {"old": replace(old, outcomes="old.parquet", outcomes_crc32c=crc32c), "new": new}
+    )
+    shown = {(row.benchmark, row.metric) for row in paired.rows}
+    assert ("coco", "image_to_text_r5") in shown
+    assert not {("coco", "image_to_text_r10"), ("pets", "acc5"), ("order", "text_only")} & shown
+
+
 def test_a_kind_that_is_not_registered_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(KINDS, Album.KIND)
     with pytest.raises(
@@ -147,3 +247,18 @@ def test_a_benchmark_on_disk_is_its_fields_and_its_kind(tmp_path: Path, draw_sam
     write_suite(store, "toys", "images.tar", [Retrieval("pairs", uids, ("x", "y"))])
     written = json.loads(store.read("pairs.json"))
     assert written == {"kind": "retrieval", "name": "pairs", "uids": list(uids), "captions": ["x", "y"]}
+
+
+def test_a_field_at_its_default_is_not_written_and_need_not_be_there(
+    tmp_path: Path, draw_samples: Callable[..., list[Sample]]
+):
+    """So what a later version can say besides changes no digest of what was written before."""
+    store = open_store(str(tmp_path))
+    samples = draw_samples(1)
+    write_shard(samples, tmp_path / "images.tar")
+    quiz = Classification("quiz", ("a", "b"), ("{}",), (samples[0].uid,), (0,), ("all",))
+    write_suite(store, "toys", "images.tar", [quiz])
+    assert set(json.loads(store.read("quiz.json"))) == {
+        *("kind", "name", "classes", "templates", "uids", "labels", "groups"),
+    }
+    assert read_suite(f"{tmp_path}/suite.json").benchmarks == (quiz,)

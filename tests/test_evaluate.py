@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,8 +15,10 @@ from hqclip.clip import ExportedClip
 from hqclip.data.images import Pixels
 from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
+from hqclip.evaluate.benchmarks.protocol import Benchmark
+from hqclip.evaluate.manifest import ShardFile
 from hqclip.evaluate.stage import _embed_images
-from hqclip.evaluate.suite import Suite
+from hqclip.evaluate.suite import Suite, SuiteSet
 from hqclip.records import Sample
 from hqclip.store import open_store
 
@@ -28,7 +31,12 @@ class MeanColour:
 
 
 def embed(folder: Path) -> dict[str, Any]:
-    suite = Suite("shapes", "0" * 16, open_store(str(folder)), "images.tar", ())
+    store = open_store(str(folder))
+    images = store.stat("images.tar")
+    assert images
+    everything = cast(Benchmark, SimpleNamespace(name="all", uids=()))
+    shard = ShardFile("images.tar", images.size, images.crc32c)
+    suite = Suite("shapes", "0" * 16, store, (SuiteSet(everything, "", (shard,)),))
     return _embed_images(cast(ExportedClip, MeanColour()), suite, 4)
 
 

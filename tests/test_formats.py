@@ -7,13 +7,14 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hqclip.data import images, index, shards, sidecar
 from hqclip.data.shards import CUT_OFF, REPAIRS
 from hqclip.errors import DataError
-from hqclip.evaluate.suite import SuiteManifest
+from hqclip.evaluate.manifest import OneShardManifest, SuiteManifest
 from hqclip.records import (
     Champion,
     CyclePlan,
@@ -30,29 +31,34 @@ DOCS = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
 EXAMPLES = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
 SOURCES = "".join(inspect.getsource(module) for module in (shards, images))
 FAULTS = {*REPAIRS, CUT_OFF, *re.findall(r'(?:refuse|Fault|_content)\(.*?"([a-z_0-9]+)"[,)]', SOURCES)}
-KINDS: dict[str, type[Manifest]] = {
-    kind.KIND: kind
-    for kind in (Pool, DatasetVersion, SuiteManifest, Evaluation, CyclePlan, CycleRecord, Champion, FailedTrial)
+KINDS: dict[tuple[str, int], type[Manifest]] = {
+    (kind.KIND, kind.NUMBER): kind
+    for kind in (
+        *(Pool, DatasetVersion, OneShardManifest, SuiteManifest),
+        *(Evaluation, CyclePlan, CycleRecord, Champion, FailedTrial),
+    )
 }
+READ = [(KINDS[document["kind"], document["format"]], document) for document in map(json.loads, EXAMPLES)]
+examples = pytest.mark.parametrize(("kind", "document"), READ, ids=[f"{k.KIND} {k.NUMBER}" for k, _ in READ])
 
 
 def test_every_kind_of_manifest_has_an_example():
-    assert {json.loads(example)["kind"] for example in EXAMPLES} == set(KINDS)
+    assert {kind for kind, _ in READ} == set(KINDS.values())
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
-def test_an_example_is_read_and_written_back_the_same(example: str):
-    document = json.loads(example)
-    manifest = KINDS[document["kind"]].from_json(example.encode(), "docs/formats.md")
+@examples
+def test_an_example_is_read_and_written_back_the_same(kind: type[Manifest], document: dict[str, Any]):
+    manifest = kind.from_json(json.dumps(document).encode(), "docs/formats.md")
     assert json.loads(manifest.to_json()) == document
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
-def test_a_manifest_of_a_newer_format_another_kind_or_with_other_fields_is_refused(example: str):
-    document = json.loads(example)
-    kind = KINDS[document["kind"]]
-    with pytest.raises(DataError, match="format 2 is newer than 1; upgrade hqclip"):
-        kind.from_json(json.dumps({**document, "format": 2}).encode(), "somewhere")
+@examples
+def test_a_manifest_of_a_newer_format_another_kind_or_with_other_fields_is_refused(
+    kind: type[Manifest], document: dict[str, Any]
+):
+    newer = kind.NUMBER + 1
+    with pytest.raises(DataError, match=f"format {newer} is newer than {kind.NUMBER}; upgrade hqclip"):
+        kind.from_json(json.dumps({**document, "format": newer}).encode(), "somewhere")
     with pytest.raises(DataError, match=f"somewhere: this is a mug manifest; a {kind.KIND} manifest is needed here"):
         kind.from_json(json.dumps({**document, "kind": "mug"}).encode(), "somewhere")
     with pytest.raises(DataError, match="damaged"):
@@ -65,10 +71,8 @@ def test_a_manifest_of_a_newer_format_another_kind_or_with_other_fields_is_refus
             kind.from_json(json.dumps({**document, "format": number}).encode(), "somewhere")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: json.loads(example)["kind"])
-def test_a_manifest_that_lost_a_field_is_damaged(example: str):
-    document = json.loads(example)
-    kind = KINDS[document["kind"]]
+@examples
+def test_a_manifest_that_lost_a_field_is_damaged(kind: type[Manifest], document: dict[str, Any]):
     missing = dataclasses.MISSING
     optional = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (missing, missing)}
     for name in document.keys() - {"kind", "format", *optional}:

@@ -32,6 +32,7 @@ NOT_REACHED: Mapping[tuple[str, str], Set[str]] = {
     # processes of the task's own machine: the same refusal
     ("hqclip.launch.run", "hqclip.launch.schedulers.local"): {"launch"},
     # a benchmark is measured by `evaluate` alone; the others ask it for its names
+    ("hqclip.evaluate.benchmarks.choice", "torch"): {"base"},
     ("hqclip.evaluate.benchmarks.classification", "torch"): {"base"},
     ("hqclip.evaluate.benchmarks.retrieval", "torch"): {"base"},
     # asked of open_clip where that is installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
-from hqclip.data.parquet import to_parquet
+from hqclip.data.parquet import parse_table, to_parquet
+from hqclip.data.rules import Rule
 from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.store.local import LocalStore
 
@@ -104,6 +106,82 @@ def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert read.values[metric].tolist() == judged.values[metric].tolist()
         assert read.groups[metric].tolist() == judged.groups[metric].tolist()
         assert read.by_group(metric) == judged.by_group(metric)
+
+
+def ruled() -> Outcomes:
+    groups = np.array(["a", "a", "b", "b", "b"])
+    return Outcomes(
+        {"q/worst": np.array([1.0, 1, 1, 0, 0]), "q/share": np.array([0.1, 1, 0, 0, 0]), "q/acc": np.ones(5)},
+        dict.fromkeys(("q/worst", "q/share", "q/acc"), groups),
+        {"q/worst": Rule.WORST, "q/share": Rule.CLASSES},
+    )
+
+
+def test_how_a_score_is_made_comes_back_and_no_digit_of_a_value_is_lost(tmp_path: Path) -> None:
+    store, judged = LocalStore(tmp_path), ruled()
+    write_outcomes(store, "o", judged)
+    read = read_outcomes(store, "o")
+    assert read.rules == judged.rules
+    for metric, values in judged.values.items():
+        assert read.values[metric].tolist() == values.tolist()
+        assert read.score(metric) == judged.score(metric)
+    assert read.by_group("q/worst") == {"a": 1.0, "b": 1 / 3}
+    assert read.by_group("q/share") == {}, "they are too many to be told"
+
+
+def test_a_rule_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    columns = {"metric": ["q/x"], "group": ["all"], "value": [1.0], "rule": ["median"]}
+    store = LocalStore(tmp_path)
+    store.write("o", to_parquet(pa.table(columns), {}))
+    with pytest.raises(DataError, match="o: 'median' is not a valid Rule; upgrade hqclip, or delete it"):
+        read_outcomes(store, "o")
+
+
+def test_outcomes_of_plain_metrics_are_written_as_ever(tmp_path: Path) -> None:
+    """Older versions read them."""
+    store = LocalStore(tmp_path)
+    write_outcomes(store, "o", outcomes([0, 1]))
+    table = parse_table(store.read("o"), "o")
+    assert table.column_names == ["metric", "group", "value"]
+    assert table.schema.field("value").type == pa.float32()
+
+
+def test_the_worst_group_is_the_least_in_every_draw() -> None:
+    """A group that is always wrong leaves no doubt; of two fair coins the worse one is below a half."""
+    sure = outcomes([1, 1, 0, 0], ["a", "a", "b", "b"])
+    sure.rules["acc"] = Rule.WORST
+    assert interval(sure, [["acc"]], 100) == (0.0, 0.0)
+    coins = outcomes([0, 1] * 200, ["a", "b", "b", "a"] * 100)
+    coins.rules["acc"] = Rule.WORST
+    assert coins.score("acc") == 0.5
+    low, high = interval(coins, [["acc"]], 2000)
+    assert low < 0.5 - (high - 0.5), "it leans down"
+
+
+def classes(right: Sequence[int], answers: Sequence[int]) -> Outcomes:
+    judged = outcomes(answers, list(map(str, right)))
+    judged.rules["acc"] = Rule.F1
+    return judged
+
+
+def test_macro_f1_drawn_again_is_that_of_the_draw() -> None:
+    assert interval(classes([0, 0, 7], [0, 0, 7]), [["acc"]], 50) == (1.0, 1.0)
+    assert interval(classes([0, 0, 7], [3, 3, 3]), [["acc"]], 50) == (0.0, 0.0)
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 4, 400)
+    judged = classes(right, np.where(rng.random(400) < 0.6, right, rng.integers(0, 5, 400)))
+    low, high = interval(judged, [["acc"]], 500)
+    assert low < judged.score("acc") < high < low + 0.15
+    assert interval(judged, [["acc"]], 100, judged) == (0.0, 0.0)
+
+
+def test_a_difference_of_worst_groups_shares_its_draws() -> None:
+    before = outcomes(tossed(1, 0.5), ["a", "b"] * 200)
+    after = outcomes(np.maximum(before.values["acc"], tossed(2, 0.2)), ["a", "b"] * 200)
+    for judged in (before, after):
+        judged.rules["acc"] = Rule.WORST
+    low, high = interval(after, [["acc"]], 500, before)
+    assert 0 < low < after.score("acc") - before.score("acc") < high
 
 
 def test_what_are_no_outcomes_is_named(tmp_path: Path) -> None:

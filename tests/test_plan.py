@@ -11,10 +11,11 @@ import pytest
 from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import record_key
-from hqclip.cycle.plan import resolve, run, suite_digest
+from hqclip.cycle.plan import resolve, run
 from hqclip.data.sources import list_shards
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
+from hqclip.evaluate.suite import read_suite
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import open_store
 
@@ -95,7 +96,7 @@ def test_a_cycle_of_an_older_version_goes_on_though_it_knew_fewer_settings(tmp_p
     known, trials = resolve(PlanConfig(store="s", preset="demo-quick", **given))
     del known["train"]["max_skipped_steps"], known["curate"]["limits"]
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(world["shards"])]
-    fingerprint = digest_of([source, suite_digest(world["suite"]), known, trials, None])
+    fingerprint = digest_of([source, read_suite(world["suite"]).digest, known, trials, None])
     path.write_bytes(replace(planned, settings=known, fingerprint=fingerprint).to_json())
     assert plan(tmp_path, world)["cycle"] == 1
     with pytest.raises(ConflictError, match="was planned with other settings"):

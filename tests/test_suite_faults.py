@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from hqclip.config import EvaluateConfig
-from hqclip.cycle.plan import suite_digest
+from hqclip.cycle.plan import resolve_suite
 from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks import KINDS
+from hqclip.evaluate.benchmarks.association import Association
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.matching import Matching
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.suite import read_suite, write_suite
@@ -50,7 +52,22 @@ CHANGED: dict[str, Any] = {
     "negatives": ["a square", "a blue ring", "a circle"],
     "groups": ["object", "attribute", "object"],
 }
-GOOD = (COLOURS, PAIRS, CHANGED)
+MATCHED: dict[str, Any] = {
+    "kind": "matching",
+    "name": "matched",
+    "uids": UIDS,
+    "captions": ["a ring in a box", "a box in a ring", "one", "two"],
+    "groups": ["object", "number"],
+}
+LINKED: dict[str, Any] = {
+    "kind": "association",
+    "name": "linked",
+    "cues": ["A wheel", "An end"],
+    "candidates": [UIDS[:3], UIDS],
+    "answers": [[2], [0, 3]],
+}
+REGIONS: dict[str, Any] = {**COLOURS, "domains": ["Asia", "Europe", "", "Asia"], "main": "acc1_worst_group"}
+GOOD = (COLOURS, PAIRS, CHANGED, MATCHED, LINKED, {**REGIONS, "name": "regions"})
 
 
 @pytest.fixture
@@ -81,13 +98,13 @@ def refusal(folder: Path, *documents: Any) -> str:
     with pytest.raises(DataError) as refused:
         read_suite(suite)
     with pytest.raises(DataError):  # before a GPU is asked for
-        suite_digest(suite)
+        resolve_suite(open_store(str(folder)), suite, {"sets": (), "skip_missing": False})
     return str(refused.value)
 
 
 def test_a_suite_without_fault_is_read(folder: Path):
     assert [benchmark.name for benchmark in read_suite(by_hand(folder, *GOOD)).benchmarks] == [
-        *("colours", "pairs", "changed"),
+        *("colours", "pairs", "changed", "matched", "linked", "regions"),
     ]
 
 
@@ -124,19 +141,33 @@ def test_a_suite_without_fault_is_read(folder: Path):
         (PAIRS, {"captions": ["one", "\ud800", "three", "four"]}, r"captions[1] is '\ud800', which says nothing"),
         (PAIRS, {"captions": ["one", None, "three", "four"]}, "captions[1] is missing (null); give one text"),
         (PAIRS, {"captions": ["one", "two", "two", "four"]}, "captions[2] is 'two', as captions[1] is: two images"),
-        (PAIRS, {"captions": [["a", "b"]] * 4}, "captions[0] is ['a', 'b'] (a list of 2): retrieval takes one caption"),
-        (PAIRS, {"captions": "abcd"}, "captions is 'abcd'; give a list of texts"),
+        (PAIRS, {"captions": [["a", "b"]] * 4}, "captions[1] is 'a', as captions[0] is: two images that share"),
+        (
+            PAIRS,
+            {"captions": ["a", [], "b", "c"]},
+            "captions[1] is [] (a list of 0); give one text, in quotes, or a li",
+        ),
+        (PAIRS, {"captions": ["a", ["b", " "], "c", "d"]}, "captions[1][1] is ' ', which says nothing"),
+        (PAIRS, {"captions": ["a", ["b", 7], "c", "d"]}, "captions[1][1] is 7; give one text"),
+        (PAIRS, {"captions": ["a", 7, "c", "d"]}, "captions[1] is 7; give one text, in quotes, or a list of them"),
+        (PAIRS, {"captions": "abcd"}, "captions is 'abcd'; give a list"),
         (PAIRS, {"uids": UIDS[:1], "captions": ["one"]}, "uids has 1 items; give 2 or more"),
         (
             PAIRS,
             {"uids": [u for u in UIDS for _ in range(5)], "captions": [f"caption {n}" for n in range(20)]},
-            f"uids[1] is '{UIDS[0]}', as uids[0] is: retrieval takes one caption an image so far; keep one of each",
+            f"uids[1] is '{UIDS[0]}', as uids[0] is: an image counts once; give all of its captions in one list",
         ),
         (
             CHANGED,
             {"negatives": ["a square", "a red ring", "a circle"]},
             "negatives[1] is 'a red ring', as is the true",
         ),
+        (
+            CHANGED,
+            {"negatives": ["a square", ["a blue ring", "a red ring"], "a circle"]},
+            "negatives[1] is ['a blue ring', 'a red ring'] (a list of 2), as is the true",
+        ),
+        (CHANGED, {"negatives": ["a", ["b", 5], "c"]}, "negatives[1][1] is 5; give one text"),
         (CHANGED, {"negatives": ["a square", "a red ring"]}, "2 negatives for 3 images (uids); give one an image"),
         (CHANGED, {"positives": ["a ring", "", "a cross"]}, "positives[1] is '', which says nothing"),
         (CHANGED, {"groups": ["a", None, "b"]}, "groups[1] is missing (null); give one text"),
@@ -145,6 +176,41 @@ def test_a_suite_without_fault_is_read(folder: Path):
         (CHANGED, {"kind": "choise"}, "unknown kind of benchmark 'choise'; known kinds: classification, retrieval, ch"),
         (CHANGED, {"kind": ["choice"]}, "unknown kind of benchmark ['choice']"),
         (CHANGED, {"positive": []}, "unknown field 'positive'; did you mean 'positives'?; a choice has name, uids, po"),
+        (REGIONS, {"domains": ["Asia", "Europe"]}, "2 domains for 4 images (uids); give one an image"),
+        (REGIONS, {"domains": ["Asia", None, "", ""]}, "domains[1] is missing (null); give a text, empty where"),
+        (REGIONS, {"domains": ["", " ", "", ""]}, "domains are all empty; name where the images are from"),
+        (COLOURS, {"domains": "Asia"}, "domains is 'Asia'; give a list of texts"),
+        (COLOURS, {"main": "acc1_worst_group"}, "main is 'acc1_worst_group'; give `domains`, the group of every image"),
+        (COLOURS, {"main": "acc5"}, "main is 'acc5' for 2 classes; choose another"),
+        (COLOURS, {"main": "accuracy"}, "main is 'accuracy'; give one of acc1, acc5, mean_per_class_recall, f1_macro"),
+        (COLOURS, {"main": None}, "main is missing (null); give one of acc1"),
+        (
+            MATCHED,
+            {"uids": UIDS[:3], "captions": ["a", "b", "c"]},
+            "2 groups for 3 images (uids); give one for every two",
+        ),
+        (
+            MATCHED,
+            {"captions": ["a", "b", "c", "c"]},
+            "captions[3] is 'c', as captions[2] is: nobody can match the two",
+        ),
+        (MATCHED, {"uids": [UIDS[0], UIDS[0], *UIDS[:2]]}, f"uids[1] is '{UIDS[0]}', as uids[0] is: nobody can match"),
+        (MATCHED, {"main": "accuracy"}, "main is 'accuracy'; give one of text_score, image_score, group_score"),
+        (LINKED, {"answers": [[2]]}, "1 answers for 2 cues; give one list a cue"),
+        (LINKED, {"answers": [[3], [0]]}, "answers[0] is [3] (a list of 1); give the places of some but not all"),
+        (LINKED, {"answers": [[2], [0, 0]]}, "answers[1] is [0, 0] (a list of 2); give the places"),
+        (LINKED, {"answers": [[0, 1, 2], [0]]}, "answers[0] is [0, 1, 2] (a list of 3); give the places"),
+        (LINKED, {"answers": [[], [0]]}, "answers[0] is [] (a list of 0); give the places"),
+        (LINKED, {"answers": [[True], [0]]}, "answers[0] is [True] (a list of 1); give the places"),
+        (LINKED, {"answers": 5}, "answers is 5; give a list of lists of whole numbers"),
+        (LINKED, {"candidates": [UIDS[:1], UIDS]}, f"candidates[0] is ['{UIDS[0]}'] (a list of 1); give a list of 2"),
+        (LINKED, {"candidates": ["abc", UIDS]}, "candidates[0] is 'abc'; give a list of 2 texts or more"),
+        (LINKED, {"candidates": [UIDS[:2] + UIDS[:1], UIDS]}, "(a list of 3) with an image twice; name each once"),
+        (
+            LINKED,
+            {"main": "jaccard_score_10-12"},
+            "main is 'jaccard_score_10-12', for which no cue has the number of c",
+        ),
         (COLOURS, {"labels": [0, 1, 0, NAN]}, "is not a JSON document: NaN is no JSON"),
     ],
 )
@@ -197,6 +263,17 @@ def test_a_list_of_the_field_with_a_few_names_twice_is_usable(folder: Path):
     assert "classes[500] is 'class 0', as classes[0] is" in refusal(folder, {**COLOURS, "classes": names})
 
 
+def test_captions_that_a_few_images_share_are_usable(folder: Path):
+    """Of COCO's 25,000 captions some were written of two images."""
+    captions = [[f"{image} {number}" for number in range(5)] for image in range(4)]
+    captions[3][0] = "0 0"
+    assert read_suite(by_hand(folder, {**PAIRS, "captions": captions})).benchmarks
+    captions[3][1] = "0 1"
+    assert "captions[3] is '0 0', as captions[0] is: two images that share" in refusal(
+        folder, {**PAIRS, "captions": captions}
+    )
+
+
 def test_a_class_may_have_braces_in_its_name():
     quiz = Classification("quiz", ("{x}", "y{}"), ("a {}", "{}, or {}"), ("u",), (0,), ("g",))
     assert list(quiz.faults()) == []
@@ -209,6 +286,8 @@ def test_a_class_may_have_braces_in_its_name():
         Classification("bad", ("red", "blue"), ("a {c}",), tuple(UIDS), (0, 1, 0, 1), ("all",) * 4),
         Retrieval("bad", tuple(UIDS), ("one",) * 4),
         Choice("bad", tuple(UIDS[:1]), ("a",), ("a",), ("g",)),
+        Matching("bad", tuple(UIDS[:2]), ("a", "a"), ("g",)),
+        Association("bad", ("a",), (UIDS,), ([4],)),
     ],
     ids=KINDS,
 )

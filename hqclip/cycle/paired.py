@@ -9,6 +9,7 @@ from functools import cached_property
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks import main_metrics
+from hqclip.evaluate.datacomp import averages
 from hqclip.records import BenchmarkScore, Evaluation
 from hqclip.store import Store
 
@@ -53,11 +54,14 @@ class PairedComparison:
 
     @cached_property
     def rows(self) -> list[PairedRow]:
-        """Every metric of every benchmark, those of one kind together; after each its groups, if there are several."""
+        """Every metric that all models have, those of one kind together; after each its groups, if there are several.
+
+        An older version judged by fewer metrics.
+        """
         by_kind: dict[str, list[PairedRow]] = {}
         for benchmark in self.evaluations[0].benchmarks:
             of_kind = by_kind.setdefault(benchmark.kind, [])
-            for name in sorted(self.outcomes[0].values):
+            for name in sorted(set.intersection(*(set(outcomes.values) for outcomes in self.outcomes))):
                 of, _, metric = name.partition("/")
                 if of == benchmark.name:
                     groups = self.outcomes[0].by_group(name)
@@ -71,6 +75,17 @@ class PairedComparison:
         mains = self._mains()
         differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
         return [evaluation.average for evaluation in self.evaluations], [None, *differences]
+
+    @cached_property
+    def datacomp(self) -> dict[str, tuple[list[float], list[Triple | None]]]:
+        """The averages of DataComp that the suite allows, by title, as `average` has them."""
+        found = {}
+        for title, members in averages(self.evaluations[0].benchmarks).items():
+            mains = [main_metrics(one.name, one.kind, one.main) for one in members]
+            values = [average(outcomes, mains) for outcomes in self.outcomes]
+            differences = [self._difference(self.outcomes[0], outcomes, mains) for outcomes in self.outcomes[1:]]
+            found[title] = (values, [None, *differences])
+        return found
 
     def gain(self) -> Triple:
         """How much the average of the second model exceeds the first's, with its 95 % interval."""
@@ -90,7 +105,9 @@ class PairedComparison:
         )
 
     def _mains(self) -> list[list[str]]:
-        return [main_metrics(benchmark.name, benchmark.kind) for benchmark in self.evaluations[0].benchmarks]
+        return [
+            main_metrics(benchmark.name, benchmark.kind, benchmark.main) for benchmark in self.evaluations[0].benchmarks
+        ]
 
     def _difference(self, baseline: Outcomes, outcomes: Outcomes, benchmarks: list[list[str]]) -> Triple:
         low, high = interval(outcomes, benchmarks, RESAMPLES, baseline)
@@ -100,4 +117,6 @@ class PairedComparison:
 def _only(outcomes: Outcomes, name: str, group: str) -> Outcomes:
     """One metric, on all its items or on those of one group."""
     kept = outcomes.groups[name] == group if group else slice(None)
-    return Outcomes({name: outcomes.values[name][kept]}, {name: outcomes.groups[name][kept]})
+    return Outcomes(
+        {name: outcomes.values[name][kept]}, {name: outcomes.groups[name][kept]}, {name: outcomes.rule(name)}
+    )

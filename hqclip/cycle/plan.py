@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hqclip import log
 from hqclip.annotate.prompt import PROMPTS
@@ -20,7 +20,8 @@ from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError
-from hqclip.evaluate.suite import read_suite
+from hqclip.evaluate.importing.folders import find_suite
+from hqclip.evaluate.suite import choose, read_suite
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
@@ -39,11 +40,11 @@ def run(config: PlanConfig) -> dict[str, Any]:
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
-    suite = suite_digest(config.suite) if config.suite else ""
+    suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "")
 
     def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan | None = None) -> str:
         known = known_to(planned.settings, settings) if planned else settings
-        return digest_of([source, suite, known, trials, champion and champion["model_digest"]])
+        return digest_of([source, suite.digest, known, trials, champion and champion["model_digest"]])
 
     _finish_promotion(store)
     number = config.cycle or _open_cycle(store, fingerprint)
@@ -76,7 +77,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "has_work": not (done or busy),
         "reason": f"skipped: {busy.reason}; the next run goes on from what it leaves" if busy else reason,
         "locked_by": busy.owner if busy else "",
-        **_runnable(config, plan),
+        **_runnable(config, plan, suite.uri),
         "machines": machines if plan.champion else {stage: m for stage, m in machines.items() if stage != "score"},
         "score_gpus": "1" if plan.champion else "0",  # as text: what tasks ask for cannot be an integer
         "owner": owner,
@@ -94,16 +95,30 @@ def _finish_promotion(store: Store) -> None:
         promote.finish(store, cycle)
 
 
-def suite_digest(uri: str) -> str:
-    """What identifies the suite, whose benchmarks are checked. Raises `DataError` if it is none or has faults."""
-    return read_suite(uri).digest
+class FoundSuite(NamedTuple):
+    """Where the `suite.json` is, and what identifies the suite."""
+
+    uri: str
+    digest: str
 
 
-def _runnable(config: PlanConfig, plan: CyclePlan) -> dict[str, Any]:
+def resolve_suite(store: Store, uri: str, settings: Mapping[str, Any]) -> FoundSuite:
+    """The suite, whose benchmarks are checked; a folder of sets is made one in the store. `settings`: of `evaluate`.
+
+    Raises `DataError` if it is none or has faults, and `NotFoundError` for sets that are asked for and not in it.
+    """
+    found = find_suite(store, uri)
+    suite = read_suite(found)
+    if settings["sets"]:
+        choose(suite, settings["sets"], skip_missing=settings["skip_missing"])
+    return FoundSuite(found, suite.digest)
+
+
+def _runnable(config: PlanConfig, plan: CyclePlan, suite: str) -> dict[str, Any]:
     """The plan with what depends on where it runs: `settings` of every stage and the list of trials."""
     settings = {stage: {"store": config.store, **values} for stage, values in plan.settings.items()}
     settings["download"]["shards"] = config.shards
-    settings["evaluate"]["suite"] = config.suite
+    settings["evaluate"]["suite"] = suite
     settings["promote"]["plan"] = plan_key(plan.cycle)
     return {"settings": settings, "trials": list(plan.trials)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.config import PlanEvaluationConfig
-from hqclip.cycle.plan import suite_digest
+from hqclip.cycle.plan import resolve_suite
 from hqclip.cycle.resolve import complete, resolve_machines
 from hqclip.errors import NotFoundError
 from hqclip.presets import find_preset
@@ -16,7 +16,7 @@ from hqclip.store import open_store
 def run(config: PlanEvaluationConfig) -> dict[str, Any]:
     """Check model, suite and machines before a GPU is asked for. Raises `NotFoundError` and `ConfigError`."""
     store = open_store(config.store)
-    settings = {"store": config.store, **resolve(config), "suite": config.suite}
+    settings = {"store": config.store, **resolve(config)}
     model = config.model
     if not model:
         champion = store.read("champion.json") if store.exists("champion.json") else None
@@ -25,7 +25,7 @@ def run(config: PlanEvaluationConfig) -> dict[str, Any]:
         model = Champion.from_json(champion, "champion.json").model
     if not any(True for _ in store.list(f"{model}/")):
         raise NotFoundError(f"{store.uri}/{model}: there is no such model folder")
-    suite_digest(config.suite)
+    settings["suite"] = resolve_suite(store, config.suite, settings).uri
     machines = resolve_machines(config, {"evaluate": settings})
     name = model.removeprefix("runs/").removesuffix("/model").replace("/", "-")
     return {

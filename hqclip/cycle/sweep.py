@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hqclip.config import SweepConfig, TrainConfig
-from hqclip.cycle.plan import MAX_TRIALS, known_to, suite_digest
+from hqclip.cycle.plan import MAX_TRIALS, known_to, resolve_suite
 from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
@@ -40,7 +40,8 @@ def run(config: SweepConfig) -> dict[str, Any]:
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
-    asked = {"suite": suite_digest(config.suite), "settings": settings, "points": trials}
+    suite = resolve_suite(store, config.suite, settings["evaluate"])
+    asked = {"suite": suite.digest, "settings": settings, "points": trials}
     planned = _planned_before(store, asked)
     data = choose_data(store, config.dataset, planned)
     _check_batches(settings["train"], trials, data, machines.get("train"))
@@ -57,7 +58,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     about += f", of which {', '.join(failed)} failed and will be tried again" if failed else ""
     runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
     runnable["train"]["dataset"] = data.key
-    runnable["evaluate"]["suite"] = config.suite
+    runnable["evaluate"]["suite"] = suite.uri
     runnable["select"] = {"store": config.store, "plan": key}
     return {
         "plan": key,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import google_crc32c
@@ -11,31 +12,48 @@ import numpy as np
 import pyarrow as pa
 
 from hqclip.data.parquet import parse_table, to_bytes
+from hqclip.data.rules import SUMS, TOLD, Array, Rule, by_group, redrawn, score
 from hqclip.errors import DataError
 from hqclip.store import Store
 
 COLUMNS = ("metric", "group", "value")
-Array = np.ndarray[Any, np.dtype[np.float64]]
+RULE = "rule"  # a fourth column where a metric has another than `Rule.GROUPS`
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Metrics as means over items: `values[metric]` holds 0 or 1 for every item, `groups` says which kind it is.
-
-    The score of a metric is the mean over its groups of the mean within each, so that groups count alike.
+    """Metrics made of items: `values[metric]` holds a number for every item, 0 or 1 for most metrics; `groups` says
+    which kind it is; `rules` how the score is made, by default as the mean over groups of the mean within each, so that
+    groups count alike.
     """
 
     values: dict[str, Array]
     groups: dict[str, np.ndarray[Any, Any]]
+    rules: dict[str, Rule] = field(default_factory=dict)
+
+    def rule(self, metric: str) -> Rule:
+        """How its score is made."""
+        return self.rules.get(metric, Rule.GROUPS)
 
     def score(self, metric: str) -> float:
-        """Mean over groups of the mean within the group, 0 to 1."""
-        return float(np.mean(list(self.by_group(metric).values())))
+        """0 to 1."""
+        return score(self.rule(metric), self.values[metric], self.groups[metric])
 
     def by_group(self, metric: str) -> dict[str, float]:
-        """The mean within each group."""
-        groups = self.groups[metric]
-        return {str(g): float(self.values[metric][groups == g].mean()) for g in sorted(set(groups.tolist()))}
+        """The mean within each group, of a metric whose groups are told; else nothing."""
+        if self.rule(metric) not in TOLD:
+            return {}
+        return {name: float(part.mean()) for name, part in by_group(self.values[metric], self.groups[metric]).items()}
+
+
+def joined(parts: Iterable[Outcomes]) -> Outcomes:
+    """All metrics of several; their names differ."""
+    every = Outcomes({}, {})
+    for part in parts:
+        every.values.update(part.values)
+        every.groups.update(part.groups)
+        every.rules.update(part.rules)
+    return every
 
 
 Benchmarks = Sequence[Sequence[str]]  # for each benchmark the metrics whose mean is its main one
@@ -52,20 +70,22 @@ def interval(
     """95 % bootstrap interval of the `average` of the benchmarks, or of its difference to `baseline`'s.
 
     Items are drawn again with replacement within each group; the metrics of a benchmark share the draws, and with a
-    baseline both models do (paired). The draws are seeded, so the interval is reproducible. Source: Efron and
-    Tibshirani, 1993.
+    baseline both models do (paired). The draws are seeded, so the interval is reproducible.
     """
     rng = np.random.default_rng(0)
     scores = np.zeros(resamples)
     for metrics in benchmarks:
-        values = np.mean([outcomes.values[m] - (baseline.values[m] if baseline else 0.0) for m in metrics], axis=0)
-        groups = outcomes.groups[metrics[0]]
-        names = sorted(set(groups.tolist()))
-        for name in names:
-            members = values[groups == name]
-            for resample in range(resamples):
-                drawn = members[rng.integers(0, len(members), len(members))]
-                scores[resample] += drawn.mean() / len(names) / len(benchmarks)
+        rule, groups = outcomes.rule(metrics[0]), outcomes.groups[metrics[0]]
+        if rule in SUMS:  # that of a difference is the difference
+            models = [(1, [outcomes.values[m] - (baseline.values[m] if baseline else 0.0) for m in metrics])]
+        else:
+            models = [(1, [outcomes.values[m] for m in metrics])]
+            models += [(-1, [baseline.values[m] for m in metrics])] if baseline else []
+        before = deepcopy(rng)
+        for sign, values in models:
+            rng = deepcopy(before)
+            for part in redrawn(rule, by_group(np.mean(values, axis=0), groups), resamples, rng):
+                scores += sign * part / len(benchmarks)
     low, high = np.quantile(scores, [0.025, 0.975])
     return float(low), float(high)
 
@@ -73,14 +93,17 @@ def interval(
 def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> int:
     """One row an item and metric, as Parquet; the crc32c of the file, which the evaluation names."""
     metrics = sorted(outcomes.values)
-    table = pa.table(
-        {
-            "metric": pa.array([m for m in metrics for _ in outcomes.values[m]], pa.string()),
-            "group": pa.array([str(g) for m in metrics for g in outcomes.groups[m]], pa.string()),
-            "value": pa.array(np.concatenate([outcomes.values[m] for m in metrics]), pa.float32()),
-        }
-    )
-    return store.write(key, to_bytes(table)).crc32c
+    lengths = [len(outcomes.values[m]) for m in metrics]
+    value = np.concatenate([outcomes.values[m] for m in metrics])
+    exact = bool((value.astype(np.float32) == value).all())
+    columns = {
+        "metric": pa.array(np.repeat(metrics, lengths), pa.string()),
+        "group": pa.array([str(g) for m in metrics for g in outcomes.groups[m]], pa.string()),
+        "value": pa.array(value, pa.float32() if exact else pa.float64()),
+    }
+    if outcomes.rules:
+        columns[RULE] = pa.array(np.repeat([str(outcomes.rule(m)) for m in metrics], lengths), pa.string())
+    return store.write(key, to_bytes(pa.table(columns))).crc32c
 
 
 def read_outcomes(store: Store, key: str, crc32c: int | None = None) -> Outcomes:
@@ -95,10 +118,22 @@ def read_outcomes(store: Store, key: str, crc32c: int | None = None) -> Outcomes
             "`evaluate` again"
         )
     table = parse_table(data, key)
-    if table.column_names != list(COLUMNS):
+    if table.column_names not in ([*COLUMNS], [*COLUMNS, RULE]):
         raise DataError(f"{key} has the columns {', '.join(table.column_names)}; delete it and run `evaluate` again")
-    metric = np.asarray(table["metric"].to_pylist())
-    group = np.asarray(table["group"].to_pylist())
-    value = np.asarray(table["value"].to_pylist(), dtype=np.float64)
-    names = sorted(set(metric.tolist()))
-    return Outcomes({m: value[metric == m] for m in names}, {m: group[metric == m] for m in names})
+    metric, group = (table[name].combine_chunks().dictionary_encode() for name in COLUMNS[:2])
+    names, values = np.asarray(group.dictionary.to_pylist()), table["value"].to_numpy().astype(np.float64)
+    read = Outcomes({}, {})
+    for number, found in enumerate(metric.dictionary.to_pylist()):
+        (rows,) = np.nonzero(np.asarray(metric.indices) == number)
+        read.values[found] = values[rows]
+        read.groups[found] = names[np.asarray(group.indices)[rows]]
+        if RULE in table.column_names and (rule := _rule(table[RULE][int(rows[0])].as_py(), key)) is not Rule.GROUPS:
+            read.rules[found] = rule
+    return read
+
+
+def _rule(name: str, key: str) -> Rule:
+    try:
+        return Rule(name)
+    except ValueError as error:
+        raise DataError(f"{key}: {error}; upgrade hqclip, or delete it and run `evaluate` again") from error

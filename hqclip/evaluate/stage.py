@@ -12,12 +12,14 @@ from torch import Tensor
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.images import ImageFault, Pixels, decode
-from hqclip.data.outcomes import Outcomes, average, interval, write_outcomes
+from hqclip.data.outcomes import Outcomes, average, interval, joined, write_outcomes
 from hqclip.data.shards import Row
 from hqclip.errors import DataError
-from hqclip.evaluate.benchmarks import main_metrics
+from hqclip.evaluate import datacomp
+from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
-from hqclip.evaluate.suite import Suite, images_of, read_suite
+from hqclip.evaluate.importing.folders import find_suite
+from hqclip.evaluate.suite import Suite, choose, read_suite, shards_of
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
 
@@ -26,28 +28,31 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     """Write the evaluation of `config.model` on `config.suite`, unless it is there already."""
     start = time.monotonic()
     store = open_store(config.store)
-    suite = read_suite(config.suite)
+    suite = read_suite(find_suite(store, config.suite))
+    if config.sets:
+        suite = choose(suite, config.sets, skip_missing=config.skip_missing)
     clip = ExportedClip(store, config.model, config.threads)
     key = f"evaluations/{clip.digest}/{suite.digest}.json"
     if store.exists(key):
-        return {**_summary(Evaluation.from_json(store.read(key), key), key), "already_done": True}
+        there = Evaluation.from_json(store.read(key), key)
+        return {**_summary(there, key), "skipped": dict(suite.skipped), "already_done": True}
     images = _embed_images(clip, suite, config.batch_size)
     scores: list[BenchmarkScore] = []
-    values: dict[str, Any] = {}
-    groups: dict[str, Any] = {}
+    found: list[Outcomes] = []
     confusions: dict[str, Any] = {}
     for benchmark in suite.benchmarks:
         measured, metrics, mistaken = measure(benchmark, clip, images)
         if mistaken:
             confusions[benchmark.name] = mistaken
-        main = [main_metrics(benchmark.name, benchmark.KIND)]
-        metrics = {**metrics, "main": average(measured, main)}
+        chosen = main_of(benchmark)
+        main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
+        metrics = {**metrics, MAIN: average(measured, main)}
         low_high = interval(measured, main, config.resamples)
-        scores.append(BenchmarkScore(benchmark.name, benchmark.KIND, metrics, "main", len(benchmark.uids), low_high))
-        values |= measured.values
-        groups |= measured.groups
+        items = len(measured.values[main[0][0]])
+        scores.append(BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high))
+        found.append(measured)
     outcomes = f"evaluations/{clip.digest}/{suite.digest}.outcomes.parquet"
-    crc32c = write_outcomes(store, outcomes, Outcomes(values, groups))
+    crc32c = write_outcomes(store, outcomes, joined(found))
     store.write(_confusion_key(key), canonical_json(confusions))
     evaluation = Evaluation(
         model=config.model,
@@ -55,16 +60,19 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         suite=suite.name,
         suite_digest=suite.digest,
         benchmarks=tuple(scores),
-        average=float(np.mean([score.metrics["main"] for score in scores])),
+        average=float(np.mean([score.metrics[MAIN] for score in scores])),
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
+        skipped=dict(suite.skipped) or None,
     )
     store.write(key, evaluation.to_json())
-    return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
+    done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
+    return {**_summary(evaluation, key), **done}
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
     metrics = {f"{b.name}_{metric}": value for b in evaluation.benchmarks for metric, value in b.metrics.items()}
+    metrics |= datacomp.values(evaluation.benchmarks)
     return {
         "evaluation": key,
         "model_digest": evaluation.model_digest,
@@ -94,6 +102,8 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
     outcomes, metrics = Outcomes({}, {}), {}
     for metric, values in measured.values.items():
         name, groups = f"{benchmark.name}/{metric}", measured.groups.get(metric)
+        if metric in measured.rules:
+            outcomes.rules[name] = measured.rules[metric]
         outcomes.values[name] = values
         outcomes.groups[name] = np.full(len(values), "all") if groups is None else np.asarray(groups)
         metrics[metric] = outcomes.score(name)
@@ -104,14 +114,17 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
     """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image, or a missing one."""
-    with images_of(suite) as (path, scan), path.open("rb") as shard:
-        embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
-    return dict(zip([row.uid for row in scan.rows], embedded, strict=True))
+    embedded: dict[str, Tensor] = {}
+    for shard in shards_of(suite):
+        with shard.path.open("rb") as file:
+            image_ND = clip.images((_picture(file, row, shard.where) for row in shard.rows), batch_size)
+        embedded |= zip([row.uid for row in shard.rows], image_ND, strict=True)
+    return embedded
 
 
-def _picture(shard: BinaryIO, row: Row, suite: Suite) -> Pixels:
-    shard.seek(row.image_offset)
+def _picture(file: BinaryIO, row: Row, where: str) -> Pixels:
+    file.seek(row.image_offset)
     try:
-        return decode(shard.read(row.image_size))
+        return decode(file.read(row.image_size))
     except ImageFault as fault:
-        raise DataError(f"{suite.store.uri}/{suite.images}, image {row.uid}: {fault}; mend the suite") from fault
+        raise DataError(f"{where}, image {row.uid}: {fault}; mend the suite") from fault

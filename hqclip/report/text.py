@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hqclip.report import Comparison, Score
 
 
@@ -9,7 +11,10 @@ def text_table(comparison: Comparison) -> str:
     """Markdown: benchmarks as rows, models as columns, differences to the baseline with their 95 % intervals."""
     lines = [["", *(model.name for model in comparison.models)]]
     for group in comparison.groups:
-        lines += [[f"{group.kind}: {row.benchmark}", *map(_cell, row.scores)] for row in group.rows]
+        titles = Counter(row.benchmark for row in group.rows)
+        for row in group.rows:
+            detail = f", {row.metric}" if titles[row.benchmark] > 1 else ""
+            lines.append([f"{group.kind}: {row.benchmark}{detail}", *map(_cell, row.scores)])
     lines.append([comparison.average.benchmark, *map(_cell, comparison.average.scores)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rule = ["-" * width for width in widths]

@@ -1,16 +1,26 @@
 """The kinds of benchmarks, one file each. Without torch: what is measured is known before and after it is measured."""
 
+from hqclip.evaluate.benchmarks.association import Association
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.matching import Matching
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 
-KINDS: dict[str, type[Benchmark]] = {kind.KIND: kind for kind in (Classification, Retrieval, Choice)}
+KINDS: dict[str, type[Benchmark]] = {
+    kind.KIND: kind for kind in (Classification, Retrieval, Choice, Matching, Association)
+}
+MAIN = "main"  # the metric of a record that stands for those of its kind
 
 
-def main_metrics(name: str, kind: str) -> list[str]:
-    """The outcomes whose mean is the main metric of a benchmark."""
-    return [f"{name}/{metric}" for metric in KINDS[kind].MAIN]
+def main_of(benchmark: Benchmark) -> str:
+    """The one metric that is the main one of this benchmark, or `MAIN` for those of its kind."""
+    return getattr(benchmark, "main", "") or MAIN
+
+
+def main_metrics(name: str, kind: str, main: str = MAIN) -> list[str]:
+    """The outcomes whose mean is the main metric of a benchmark; `main` as its record has it."""
+    return [f"{name}/{metric}" for metric in (KINDS[kind].MAIN if main == MAIN else [main])]
 
 
 def metric_title(metric: str, kind: str) -> str:

@@ -32,6 +32,41 @@ def one_an_image(benchmark: Any, name: str) -> Iterator[str]:
 def text_list(benchmark: Any, name: str, fewest: int = 1) -> Iterator[str]:
     """A list of at least so many texts, none of which is blank."""
     items = getattr(benchmark, name)
+    yield from _texts(items, name, fewest)
+
+
+def lists_of_texts(benchmark: Any, name: str, fewest: int = 1, bare: bool = True) -> Iterator[str]:
+    """A list with a list of at least so many texts for each item; a single text may stand `bare`."""
+    items = getattr(benchmark, name)
+    if not is_list(items):
+        yield f"{name} is {shown(items)}; give a list"
+        return
+    for place, item in enumerate(items):
+        few = is_list(item) and len(item) < fewest
+        if few or not (is_list(item) or (bare and isinstance(item, str))):
+            one = "one text, in quotes, or a list of them" if bare else f"a list of {fewest} texts or more"
+            yield f"{name}[{place}] is {shown(item)}; give {one}"
+            return
+        wrong = list(_texts(item, f"{name}[{place}]") if is_list(item) else _texts(items[place : place + 1], name))
+        if wrong:
+            yield wrong[0] if is_list(item) else wrong[0].replace(f"{name}[0]", f"{name}[{place}]", 1)
+            return
+    if not items:
+        yield f"{name} has 0 items; give 1 or more"
+
+
+def main_known(benchmark: Any) -> Iterator[str]:
+    """`main` is empty, which stands for that of the kind, or one metric of the kind."""
+    if benchmark.main != "" and (not isinstance(benchmark.main, str) or benchmark.main not in benchmark.METRICS):
+        yield f"main is {shown(benchmark.main)}; give one of {', '.join(benchmark.METRICS)}, or leave it out"
+
+
+def as_list(item: str | Sequence[str]) -> Sequence[str]:
+    """The texts of an item, one of which may stand bare."""
+    return [item] if isinstance(item, str) else item
+
+
+def _texts(items: Any, name: str, fewest: int = 1) -> Iterator[str]:
     if not is_list(items):
         yield f"{name} is {shown(items)}; give a list of texts"
         return

@@ -7,29 +7,38 @@ and no model, so these may come from anywhere, in parts or from a cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from hqclip.data.rules import Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hqclip.data.outcomes import Array
+    from hqclip.data.rules import Array
 
 
 class Measured(NamedTuple):
-    """How one model did: `values[metric]` is 0 or 1 for every item, in which every metric counts its own items.
+    """How one model did: `values[metric]` is 0 or 1 for most items, and every metric counts its own items.
 
-    `groups[metric]` names the kind of each item, where a metric has kinds. `figures` are what else is to be told and
-    are no means over items; `confusion` is what was taken for what. Names as in CLIP_benchmark, where it has one.
+    `groups[metric]` names the kind of each item, where a metric has kinds; `rules[metric]` says how its score is made,
+    if not as the mean over kinds. `figures` are what else is to be told and not made of items; `confusion` is what was
+    taken for what. Names as in CLIP_benchmark, where it has one.
     """
 
     values: Mapping[str, Array]
     groups: Mapping[str, Sequence[str]]
     figures: Mapping[str, float]
     confusion: dict[str, Any] | None = None
+    rules: Mapping[str, Rule] = MappingProxyType({})
 
 
 class Benchmark(Protocol):
-    """A frozen dataclass, on disk as the JSON of its fields and `kind`."""
+    """A frozen dataclass, on disk as the JSON of its fields and `kind`, without fields that are at their default.
+
+    Where benchmarks of a kind differ in what counts, a field `main` (by default "") names the metric that is the main
+    one instead of those of `MAIN`.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     KIND: ClassVar[str]

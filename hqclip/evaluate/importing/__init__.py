@@ -1,0 +1,1 @@
+"""Sets as others publish them in, sets of a suite out: one file a layout."""
