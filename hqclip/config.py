@@ -341,6 +341,7 @@ class PlanConfig(Settings):
         "",
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
     owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
 
 
@@ -364,6 +365,7 @@ class SweepConfig(Settings):
         "machines: a YAML file, local or gs://, with a section for train or evaluate; empty for none", ""
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,6 +389,7 @@ class PlanEvaluationConfig(Settings):
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     launch: str = setting("machines: a YAML file, local or gs://, with a section for evaluate; empty for none", "")
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
 
 @dataclass(frozen=True, kw_only=True)
