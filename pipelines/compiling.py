@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -67,6 +68,7 @@ def run(given: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigError(f"-o {output}: cannot be written: {error.strerror}") from error
     print(output)
+    tell_account(given.platform)
     return 0
 
 
@@ -90,6 +92,16 @@ def add_platform_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def tell_account(platform: str) -> None:
+    """Say what of a platform file is not in the compiled YAML."""
+    if account := read_platform(platform).of_runs.get("service_account"):
+        print(
+            f"service account {account}: Kubeflow sets it for a run, never for a task; give `run` and schedules the "
+            f"same --platform, or --service-account {account}",
+            file=sys.stderr,
+        )
+
+
 def compile_pipeline(
     name: str, output: Path, launched: Collection[str] = (), requests: str = "", platform: str = ""
 ) -> Path:
@@ -99,6 +111,10 @@ def compile_pipeline(
     """
     module = importlib.import_module(f"pipelines.{name}")
     where = read_platform(platform)
+    if (named := where.of_runs.get("requests", STANDARD)) not in REQUESTS:
+        raise ConfigError(
+            f"platform {platform}: requests is {named!r}{did_you_mean(named, REQUESTS)}; one of {', '.join(REQUESTS)}"
+        )
     with composing(Choice(frozenset(launched), requests, where)):
         composed = with_inputs(name, getattr(module, name), where.open_names)
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(composed)

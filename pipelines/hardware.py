@@ -111,7 +111,8 @@ def placed(task: dsl.PipelineTask, gpus: dsl.PipelineTask | str | None = None) -
     choice = _choice.get()
     if stage in choice.launched:  # what its section says is for the workers
         waiting = task.set_container_image(images.ref("launch"))
-        return _asking(waiting, WAITING, choice.platform.common).set_memory_limit(MOST_WAITING)
+        common = {name: value for name, value in choice.platform.common.items() if name != "timeout_s"}
+        return _asking(waiting, WAITING, common).set_memory_limit(MOST_WAITING)
     settings = choice.platform.of(stage)
     asked = asks(stage, choice.requests, choice.platform)
     if gpus is not None and asked.gpus > 1:

@@ -19,7 +19,9 @@ SCHEMA: Json = {
             "type": "object",
             "additionalProperties": False,
             "required": ["nodeSelectorTerms"],
-            "properties": {"nodeSelectorTerms": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/nodes"}}},
+            "properties": {
+                "nodeSelectorTerms": {"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/nodes"}}
+            },
         },
         PREFERRED: {
             "type": "array",
@@ -29,13 +31,13 @@ SCHEMA: Json = {
                 "required": ["weight", "preference"],
                 "properties": {
                     "weight": {"type": "integer", "minimum": 1, "maximum": 100},
-                    "preference": {"$ref": "#/$defs/nodes"},
+                    "preference": {"$ref": "#/definitions/nodes"},
                 },
             },
         },
     },
 }
-NODES: Json = {  # `#/$defs/nodes`: one term, all of whose expressions hold
+NODES: Json = {  # `#/definitions/nodes`: one term, all of whose expressions hold
     "type": "object",
     "additionalProperties": False,
     "required": ["matchExpressions"],

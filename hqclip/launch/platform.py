@@ -19,7 +19,7 @@ from typing import Any
 
 from hqclip import task_records
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.launch.layers import layered
+from hqclip.launch.layers import ENV, layered
 from hqclip.launch.plain import OBJECTS, plain_value
 from hqclip.launch.pod_template import pairs, volume_parts
 from hqclip.launch.spec import LaunchSpec
@@ -54,6 +54,7 @@ _TAKEN_PATHS = ("/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", 
 _TAKEN_ENV = (task_records.RUN, task_records.POD, task_records.NODE, task_records.IMAGE)
 _OPEN = re.compile(r"(?:^|(?<=[:=]))\$([a-z][a-z0-9_]*)(?=[:/]|$)", re.ASCII)
 _MAY_BE_OPEN = ("image_pull_secrets", "secret_env", "config_env", "volumes")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch
 _VOLUME_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
 Refuse = Callable[..., None]  # what is wrong, and the keys that lead to it
 Section = Mapping[str, Any]  # settings in the form of flags: lists of NAME=value, JSON, quantities as text
@@ -145,8 +146,9 @@ def parse_platform(source: bytes | str, where: str) -> Platform:
         of_runs=dict(_names(of_runs, refuse)),
     )
     for stage in ("", *platform.sections) if not problems else ():
-        for told in _contradictions(platform.of(stage)):
-            refuse(f"{stage}: {told}" if stage else told, stage)
+        for setting, told in _contradictions(platform.of(stage)):
+            own = setting in platform.sections.get(stage, {})
+            refuse(f"{stage}: {told}" if stage else told, *((stage, setting) if own else (setting,)))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return platform
@@ -155,7 +157,7 @@ def parse_platform(source: bytes | str, where: str) -> Platform:
 def _names(given: Mapping[str, Any], refuse: Refuse) -> Iterator[tuple[str, str]]:
     """Settings of runs, each of which is a name."""
     for name, value in given.items():
-        if isinstance(value, str) and re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+        if isinstance(value, str) and _NAME(value):
             yield name, value
         else:
             refuse(f"{name} is {value!r}; give a name of small letters, digits, dots and dashes", name)
@@ -193,7 +195,9 @@ def _is_nested(name: str, value: Any) -> bool:
 
 def _read(name: str, value: Any) -> Any:
     """One setting, as a launch would have it, but that names may be open. Raises `ConfigError`."""
-    items = list(value) if isinstance(value, list | tuple) and name in _MAY_BE_OPEN else None
+    items = None
+    if name in _MAY_BE_OPEN:
+        items = [value] if isinstance(value, str) else value if isinstance(value, list) else None
     closed = [_OPEN.sub("x", item) if isinstance(item, str) else item for item in items] if items else value
     checked = LaunchSpec.from_mapping({SHARED[name]: closed}).to_mapping()[SHARED[name]]
     if name == "timeout_s":
@@ -203,12 +207,20 @@ def _read(name: str, value: Any) -> Any:
     return items or checked
 
 
-def _contradictions(settings: Section) -> Iterator[str]:
-    """What a pod of a task cannot have together, or has of Kubeflow or of hqclip already."""
-    env = [name for kind in ("env", "secret_env", "config_env") for name in pairs(settings.get(kind, ()))]
-    yield from (f"{name} is given twice: in two of env, secret_env and config_env" for name in _repeated(env))
-    yield from (f"env: {name} is set by hqclip itself" for name in env if name in _TAKEN_ENV)
-    yield from _volumes_in_the_way([volume_parts(item) for item in settings.get("volumes", ())])
+def _contradictions(settings: Section) -> Iterator[tuple[str, str]]:
+    """What a pod of a task cannot have together, or has of Kubeflow or of hqclip already; the setting first."""
+    env = [(name, kind) for kind in ENV for name in pairs(settings.get(kind, ()))]
+    for name, kind in env:
+        others = [other for one, other in env if one == name and other != kind]
+        if others and kind != ENV[0]:
+            yield kind, f"{name} is in {kind} and in {others[0]}; give it once"
+        if name in _TAKEN_ENV:
+            yield kind, f"{kind}: {name} is set by hqclip itself"
+    for name in settings.get("image_pull_secrets", ()):
+        if not open_name(name) and not _NAME(name):
+            yield "image_pull_secrets", f"image_pull_secrets: {name!r} is no name of a secret"
+    for told in _volumes_in_the_way([volume_parts(item) for item in settings.get("volumes", ())]):
+        yield "volumes", told
 
 
 def _volumes_in_the_way(volumes: Sequence[tuple[str, str, str, str]]) -> Iterator[str]:

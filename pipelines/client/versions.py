@@ -33,6 +33,7 @@ from pipelines.compiling import (
     add_requests_argument,
     compile_pipeline,
     stages,
+    tell_account,
 )
 from pipelines.lint import check
 
@@ -278,6 +279,7 @@ def run(given: argparse.Namespace) -> int:
         },
         given.output,
     )
+    tell_account(given.platform)
     if is_new:
         say_next(kubeflow.command("list", package.name))
     return 0
