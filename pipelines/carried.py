@@ -61,7 +61,7 @@ def _where(task: dsl.PipelineTask, settings: Settings) -> None:
 
 def _environment(task: dsl.PipelineTask, settings: Settings, names: Names) -> None:
     for name, value in pairs(settings.get("env", ())).items():
-        task.set_env_variable(name, literal(value))
+        task.set_env_variable(name, literal(literal(value)))  # it is an argument of the driver's pod first
     takes = {"secret_env": kubernetes.use_secret_as_env, "config_env": kubernetes.use_config_map_as_env}
     for kind, take in takes.items():
         by_holder: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

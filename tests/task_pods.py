@@ -48,7 +48,7 @@ def pod(task: Task, container: Json, settings: Json, inputs: Mapping[str, str]) 
     main = {
         "name": "main",
         "image": container["image"],
-        "env": [*(dict(variable) for variable in container.get("env", ())), *environment(settings, resolved)],
+        "env": [*(plain(variable) for variable in container.get("env", ())), *environment(settings, resolved)],
         "resources": resources(container.get("resources", {})),
         "volumeMounts": [{"name": volume["name"], "mountPath": path} for path, volume in mounted],
         "securityContext": {
@@ -95,6 +95,11 @@ def volumes(settings: Json, resolved: Callable[[Json], str]) -> Iterator[tuple[s
     for one in settings.get("emptyDirMounts", ()):
         source = {"medium": one.get("medium", ""), **({"sizeLimit": one["sizeLimit"]} if "sizeLimit" in one else {})}
         yield one["mountPath"], {"name": one["volumeName"], "emptyDir": source}
+
+
+def plain(variable: Json) -> Json:
+    """A value was among the arguments of the driver's pod, where Kubernetes halved what was doubled for it."""
+    return {**variable, "value": variable["value"].replace("$$", "$")}
 
 
 def environment(settings: Json, resolved: Callable[[Json], str]) -> Iterator[Json]:
