@@ -339,6 +339,23 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+def test_what_is_wrong_for_all_is_told_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_platform("volumes: ['gcs:b:/b']\ntrain: {gpus: 1}\nscore: {volumes: ['gcs:c:/c']}\n", "p")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("p, line 1: volumes: gcs:b") and second.startswith("p, line 3: score: volumes: gcs:c")
+
+
+def test_a_value_that_begins_with_a_dollar_is_a_value() -> None:
+    platform = parse_platform("env: {A: $home}\n", "it")
+    assert platform.open_names == {} and read_workers(platform.workers(["train"])) == {"train": {"env": ["A=$home"]}}
+
+
+def test_yaml_that_holds_itself_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        parse_platform("env: &a {b: *a}\n", "it")
+
+
 def test_the_schema_is_the_file_that_editors_take(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["platform"]) == 0
     shipped = (FOLDER / "platform.schema.json").read_text()

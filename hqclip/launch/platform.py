@@ -81,24 +81,21 @@ class Platform:
     @cached_property
     def open_names(self) -> dict[str, str]:
         """Names that runs are to give, `$name` in the file, and what each is of."""
-        found: dict[str, str] = {}
-        for section in (self.common, *self.sections.values()):
-            for setting in _MAY_BE_OPEN:
-                for item in section.get(setting, ()):
-                    for name in _OPEN.findall(item):
-                        found.setdefault(name, _kind(setting, item))
-        return dict(sorted(found.items()))
+        found = [left for section in (self.common, *self.sections.values()) for left in _left(section)]
+        return dict(sorted(found))
 
     def workers(self, stages: Sequence[str]) -> str:
         """What the workers of these stages get, as JSON for the pipeline; nothing for none. Raises `ConfigError`."""
-        said = {stage: _for_launch(self.of(stage)) for stage in stages}
-        said = {stage: settings for stage, settings in said.items() if settings}
-        left = next((name for text in _texts(said) for name in _OPEN.findall(text)), None)
-        if left:
-            raise ConfigError(
-                f"platform: ${left} is left to the runs, which Kubeflow fills in for tasks only, and "
-                f"{', '.join(said)} is launched: write the name, or launch nothing"
-            )
+        said = {}
+        for stage in stages:
+            settings = self.of(stage)
+            for name, _ in _left(settings):
+                raise ConfigError(
+                    f"platform: ${name} is left to the runs, which Kubeflow fills in for tasks only, and {stage} is "
+                    "launched: write the name, or launch nothing"
+                )
+            if settings:
+                said[stage] = {SHARED[name]: value for name, value in settings.items()}
         return json.dumps(said, sort_keys=True) if said else ""
 
 
@@ -145,10 +142,14 @@ def parse_platform(source: bytes | str, where: str) -> Platform:
         sections={stage: dict(_checked(part, stage, refuse)) for stage, part in sections.items()},
         of_runs=dict(_names(of_runs, refuse)),
     )
-    for stage in ("", *platform.sections) if not problems else ():
-        for setting, told in _contradictions(platform.of(stage)):
-            own = setting in platform.sections.get(stage, {})
-            refuse(f"{stage}: {told}" if stage else told, *((stage, setting) if own else (setting,)))
+    if not problems:
+        of_all = list(_contradictions(platform.common))
+        for setting, told in of_all:
+            refuse(told, setting)
+        for stage, section in platform.sections.items():
+            for setting, told in _contradictions(platform.of(stage)):
+                if (setting, told) not in of_all:
+                    refuse(f"{stage}: {told}", *((stage, setting) if setting in section else (setting,)))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return platform
@@ -249,16 +250,12 @@ def _within(path: str, taken: str) -> bool:
     return path.rstrip("/") == taken or path.startswith(f"{taken}/")
 
 
-def _for_launch(settings: Section) -> dict[str, Any]:
-    return {SHARED[name]: value for name, value in settings.items()}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in it."""
-    if isinstance(value, str):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(inner)
+def _left(settings: Section) -> Iterator[tuple[str, str]]:
+    """Names that are open, and of what kind of object each is."""
+    for setting in _MAY_BE_OPEN:
+        for item in settings.get(setting, ()):
+            for name in _OPEN.findall(item):
+                yield name, _kind(setting, item)
 
 
 def _kind(setting: str, item: str) -> str:
