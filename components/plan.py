@@ -22,6 +22,7 @@ def plan(
     overrides: str,
     launch: str,
     launched: str,
+    workers: str,
     owner: str,
     planned: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],

@@ -13,6 +13,7 @@ def plan_evaluation(
     preset: str,
     launch: str,
     launched: str,
+    workers: str,
     planned: dsl.Output[dsl.Dataset],
     trained: dsl.Output[dsl.Dataset],
 ):

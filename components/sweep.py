@@ -18,6 +18,7 @@ def sweep(
     seed: str,
     launch: str,
     launched: str,
+    workers: str,
     planned: dsl.Output[dsl.Dataset],
     curated: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],

@@ -363,6 +363,7 @@ class PlanConfig(Settings):
         "",
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
     owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
 
 
@@ -390,6 +391,7 @@ class SweepConfig(Settings):
         "machines: a YAML file, local, gs:// or s3://, with a section for train or evaluate; empty for none", ""
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,6 +421,7 @@ class PlanEvaluationConfig(Settings):
         "machines: a YAML file, local, gs:// or s3://, with a section for evaluate; empty for none", ""
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
+    workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
 
 @dataclass(frozen=True, kw_only=True)

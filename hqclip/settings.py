@@ -142,7 +142,7 @@ def _number_refusals(f: dataclasses.Field[Any], value: float) -> list[str]:
 def _coerce(value: Any, hint: Any) -> Any:
     """The value as `hint` asks, from flag text or JSON; ValueError says what was expected."""
     if get_origin(hint) is tuple:
-        return _items(value, get_args(hint)[0])
+        return tuple(_coerce(part, get_args(hint)[0]) for part in as_items(value))
     readers = {bool: _truth, int: _whole, float: _number, str: _text}
     return readers[hint](value)
 
@@ -178,8 +178,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _items(value: Any, item: Any) -> tuple[Any, ...]:
-    """From a list, a JSON list, or text with commas."""
+def as_items(value: Any) -> list[Any]:
+    """A list out of one, of a JSON list, or of text with commas. ValueError says what was expected."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = json.loads(value)
@@ -189,4 +189,4 @@ def _items(value: Any, item: Any) -> tuple[Any, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list")
-    return tuple(_coerce(part, item) for part in value)
+    return list(value)

@@ -34,3 +34,19 @@ def read_yaml(source: str | bytes, where: str, *, as_written: bool = False) -> A
         return yaml.load(source, Strict)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or no such day
         raise ConfigError(f"{where}: {error}") from error
+
+
+def lines_of(source: str | bytes) -> dict[tuple[str, ...], int]:
+    """The line, from 1, of each key of YAML that `read_yaml` takes, by the keys that lead to it, three at most."""
+    import yaml
+
+    found: dict[tuple[str, ...], int] = {}
+
+    def walk(node: Any, path: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode) and len(path) < 3:
+            for key, value in node.value:
+                found[(*path, str(key.value))] = key.start_mark.line + 1
+                walk(value, (*path, str(key.value)))
+
+    walk(yaml.compose(source, yaml.SafeLoader), ())
+    return found

@@ -16,6 +16,7 @@ CLOSED = 141  # as a shell says that a program wrote into a closed pipe
 VERBS = {
     "compile": ("pipelines.compiling", "write the YAML that Kubeflow takes"),
     "lint": ("pipelines.linting", "find what compiles but misbehaves"),
+    "platform": ("pipelines.platform_schema", "the JSON schema of platform files, for editors"),
     "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
     "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
     "run": ("pipelines.run", "execute a pipeline"),

@@ -18,6 +18,6 @@ def annotate(settings: dict[str, Any]) -> None:
     owner = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     finished = uncached(finish(store=settings["store"], owner=owner))
     with dsl.ExitHandler(finished, name="annotate"):
-        planned = uncached(plan(**settings, launched=launched("annotate", "score"), owner=owner))
+        planned = uncached(plan(**settings, **launched("annotate", "score"), owner=owner))
         with dsl.If(planned.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
             refined(planned)

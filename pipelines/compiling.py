@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -14,10 +15,11 @@ from kfp import compiler, dsl
 
 from components.images import check_pinned
 from hqclip.errors import ConfigError
+from hqclip.launch.platform import read_platform
 from hqclip.presets import PRESETS
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
-from pipelines.hardware import REQUESTS, STANDARD, composing
+from pipelines.hardware import REQUESTS, STANDARD, Choice, composing
 from pipelines.inputs import INPUTS, with_inputs
 from pipelines.lint import check
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"stages that start a job and wait for it, out of {','.join(LAUNCHABLE)}: runs want the input plan_launch",
     )
     add_requests_argument(parser)
+    add_platform_argument(parser)
     parser.add_argument(
         "--allow-tags", action="store_true", help="name images by tags, though a tag can name another image tomorrow"
     )
@@ -52,9 +55,8 @@ def run(given: argparse.Namespace) -> int:
     if output.suffix not in (".yaml", ".yml") or output.is_dir():
         raise ConfigError(f"-o {output}: give the name of a YAML file, such as {given.pipeline}.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        made = compile_pipeline(
-            given.pipeline, Path(folder) / f"made{output.suffix}", stages(given.launched), given.requests
-        )
+        path = Path(folder) / f"made{output.suffix}"
+        made = compile_pipeline(given.pipeline, path, stages(given.launched), given.requests, given.platform)
         check(next(yaml.safe_load_all(made.read_text(encoding="utf-8"))), given.pipeline)
         if not given.allow_tags:
             check_pinned(image_names(made))
@@ -66,6 +68,7 @@ def run(given: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigError(f"-o {output}: cannot be written: {error.strerror}") from error
     print(output)
+    tell_account(given.platform)
     return 0
 
 
@@ -79,11 +82,41 @@ def add_requests_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def compile_pipeline(name: str, output: Path, launched: Collection[str] = (), requests: str = "") -> Path:
-    """Write the compiled pipeline. The stages `launched` start jobs, the tasks of others ask as `requests` says."""
+def add_platform_argument(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what the pods of tasks carry."""
+    parser.add_argument(
+        "--platform",
+        default="",
+        metavar="FILE",
+        help="volumes, secrets, nodes, environment and more of all pods, see docs/platform.md; part of the version",
+    )
+
+
+def tell_account(platform: str) -> None:
+    """Say what of a platform file is not in the compiled YAML."""
+    if account := read_platform(platform).of_runs.get("service_account"):
+        print(
+            f"service account {account}: Kubeflow sets it for a run, never for a task; give `run` and schedules the "
+            f"same --platform, or --service-account {account}",
+            file=sys.stderr,
+        )
+
+
+def compile_pipeline(
+    name: str, output: Path, launched: Collection[str] = (), requests: str = "", platform: str = ""
+) -> Path:
+    """Write the compiled pipeline. The stages `launched` start jobs, the tasks of others ask as `requests` says.
+
+    All pods carry what the file `platform` says.
+    """
     module = importlib.import_module(f"pipelines.{name}")
-    with composing(launched, requests or STANDARD):
-        composed = with_inputs(name, getattr(module, name))
+    where = read_platform(platform)
+    if (named := where.of_runs.get("requests", STANDARD)) not in REQUESTS:
+        raise ConfigError(
+            f"platform {platform}: requests is {named!r}{did_you_mean(named, REQUESTS)}; one of {', '.join(REQUESTS)}"
+        )
+    with composing(Choice(frozenset(launched), requests, where)):
+        composed = with_inputs(name, getattr(module, name), where.open_names)
         pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(composed)
     compiler.Compiler().compile(pipeline, str(output))
     return output

@@ -12,5 +12,5 @@ DESCRIPTION = "Judge a CLIP zero-shot: classification, retrieval, compositional 
 
 def evaluate(settings: dict[str, Any]) -> None:
     """One model, one suite."""
-    prepared = uncached(plan_evaluation(**settings, launched=launched("evaluate")))
+    prepared = uncached(plan_evaluation(**settings, **launched("evaluate")))
     placed(judge(planned=prepared.outputs["planned"], trained=prepared.outputs["trained"]))

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
 from hqclip.stages import STAGES
+from pipelines.carried import PREFIX
+from pipelines.hardware import naming
 
-OWN = ("launched", "owner")  # settings of a first task that a pipeline gives itself
+OWN = ("launched", "workers", "owner")  # settings of a first task that a pipeline gives itself
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,25 @@ def settings_of(pipeline: str, values: Mapping[str, Any]) -> Any:
     return STAGES[inputs.stage].settings.from_mapping({**given, **inputs.fixed})
 
 
-def with_inputs(pipeline: str, compose: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+def with_inputs(
+    pipeline: str, compose: Callable[[dict[str, Any]], None], open_names: Mapping[str, str] | None = None
+) -> Callable[..., None]:
     """`compose`, which takes the arguments of the first task, as a function of the inputs.
 
-    It has the signature and the docstring out of which KFP reads types, defaults and descriptions.
+    It has the signature and the docstring out of which KFP reads types, defaults and descriptions. `open_names` are
+    names of objects that the platform leaves to runs, and of what kind they are: further inputs.
     """
     inputs = INPUTS[pipeline]
     kind = STAGES[inputs.stage].settings
     fields, hints = {field.name: field for field in dataclasses.fields(kind)}, get_type_hints(kind)
     unasked = {name: _default(field) for name, field in fields.items() if name not in OWN} | dict(inputs.fixed)
 
+    left = open_names or {}
+
     def composed(*channels: Any) -> None:
-        compose({**unasked, **dict(zip(inputs.settings.values(), channels, strict=True))})
+        first, names = channels[: len(inputs.settings)], channels[len(inputs.settings) :]
+        with naming(dict(zip(left, names, strict=True))):
+            compose({**unasked, **dict(zip(inputs.settings.values(), first, strict=True))})
 
     parameters = [
         inspect.Parameter(
@@ -104,7 +113,11 @@ def with_inputs(pipeline: str, compose: Callable[[dict[str, Any]], None]) -> Cal
         )
         for name, setting in inputs.settings.items()
     ]
+    parameters += [
+        inspect.Parameter(f"{PREFIX}{name}", inspect.Parameter.KEYWORD_ONLY, annotation=str) for name in left
+    ]
     described = [f"{name}: {_sentence(fields[setting].metadata['help'])}" for name, setting in inputs.settings.items()]
+    described += [f"{PREFIX}{name}: Name of the {kind} that the platform leaves open." for name, kind in left.items()]
     composed.__signature__ = inspect.Signature(parameters)
     composed.__doc__ = "\n    ".join([f"{compose.__doc__}\n\nArgs:", *described])
     return composed

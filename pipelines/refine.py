@@ -21,7 +21,7 @@ def refine(settings: dict[str, Any]) -> None:
     owner = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     finished = uncached(finish(store=settings["store"], owner=owner))
     with dsl.ExitHandler(finished, name="refine"):
-        planned = uncached(plan(**settings, launched=launched("annotate", "score", "train", "evaluate"), owner=owner))
+        planned = uncached(plan(**settings, **launched("annotate", "score", "train", "evaluate"), owner=owner))
         the_plan = planned.outputs["planned"]
         with dsl.If(planned.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
             curated = refined(planned).outputs["curated"]

@@ -19,10 +19,11 @@ from hqclip.strict_yaml import read_yaml
 from pipelines.client import connect, output
 from pipelines.client.inputs import definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
-from pipelines.client.runs import EXPERIMENT, POLL_S, add_input_arguments, run_name, start_run
+from pipelines.client.runs import EXPERIMENT, POLL_S, account_of, add_input_arguments, run_name, start_run
 from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
     Package,
+    chosen,
     ensure_uploaded,
     find_version,
     known_pipeline,
@@ -30,7 +31,7 @@ from pipelines.client.versions import (
     warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
-from pipelines.compiling import add_requests_argument
+from pipelines.compiling import add_platform_argument, add_requests_argument
 from pipelines.run_local import run_local
 
 PIPELINE = "sweep"
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
     there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
     add_requests_argument(there)
+    add_platform_argument(there)
     there.add_argument("--experiment", default=EXPERIMENT, help=f"what the runs belong to ({EXPERIMENT})")
     there.add_argument("--wait", action="store_true", help="until all have ended; exit 1 if one did not succeed")
     there.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
@@ -73,9 +75,14 @@ def run(given: argparse.Namespace) -> int:
     trials = make_trials(given.grid, given.list)
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
-    package = None if given.version else read_package(PIPELINE, given.launched, given.requests)
-    if given.version and (given.launched or given.requests or given.local or given.docker):
-        raise ConfigError("--version names what is compiled and uploaded; leave out --launched, --requests and --local")
+    package = None if given.version else read_package(PIPELINE, given.launched, given.requests, given.platform)
+    flags = chosen(launched=given.launched, requests=given.requests, platform=given.platform)
+    if given.version and (flags or given.local or given.docker):
+        raise ConfigError(
+            "--version names what is compiled and uploaded; leave out --launched, --requests, --platform and --local"
+        )
+    if given.platform and (given.local or given.docker):
+        raise ConfigError("--platform is for runs on a cluster")
     if package:
         inputs = read_inputs(definitions(package.spec), given.set, given.params)
     else:  # only the cluster knows their types
@@ -155,12 +162,13 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     if package is not None:
         warn_of_floating(package)
         version, _ = ensure_uploaded(kubeflow, package)
+    account = account_of(given.platform) or None
     rows: list[dict[str, Any]] = []
     try:
         for batch in batches:
             called = run_name(f"sweep {batch[0]['name']}" if given.mode == "runs" else name)
             all_inputs = {**inputs, "sweep_trials": json.dumps(batch)}
-            started = start_run(kubeflow, called, given.experiment, version, all_inputs)
+            started = start_run(kubeflow, called, given.experiment, version, all_inputs, service_account=account)
             link = kubeflow.link("runs", started.run_id)
             say(f"started run {started.run_id}{link and f': {link}'}")
             rows.append({"run": started.run_id, "name": called, "trials": ", ".join(trial["name"] for trial in batch)})

@@ -16,7 +16,7 @@ DESCRIPTION = "Train CLIP with several settings on one data set, and compare the
 
 def sweep(settings: dict[str, Any]) -> None:
     """Train and judge every trial, and compare them."""
-    prepared = uncached(prepare(**settings, launched=launched("train", "evaluate")))
+    prepared = uncached(prepare(**settings, **launched("train", "evaluate")))
     the_plan = prepared.outputs["planned"]
     with dsl.If(prepared.outputs["Output"] == True, name="has-work"):  # noqa: E712 - KFP compares, it does not test
         with dsl.ParallelFor(prepared.outputs["trials"], name="trials", parallelism=4) as trial:

@@ -81,8 +81,9 @@ def cluster_that_refuses(tmp_path: Path) -> Iterator[None]:
 
 def given_to_plan(world: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     defaults = {"preset": "demo-quick", "trials": "raw", "data_only": False, "cycle": 0, "annotate_model": ""}
-    rest = {"train_samples_seen": 0, "train_seed": 0, "overrides": "", "launch": "", "launched": "", "owner": "one"}
-    return {"store": STORE, "shards": world["shards"], "suite": world["suite"], **defaults, **rest, **more}
+    rest = {"train_samples_seen": 0, "train_seed": 0, "overrides": "", "owner": "one"}
+    machines = {"launch": "", "launched": "", "workers": ""}
+    return {"store": STORE, "shards": world["shards"], "suite": world["suite"], **defaults, **rest, **machines, **more}
 
 
 def test_the_first_task_plans_with_the_packages_of_its_image(

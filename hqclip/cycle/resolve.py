@@ -58,7 +58,7 @@ def resolve_machines(
 ) -> dict[str, dict[str, Any]]:
     """The launch spec of every stage that has one. Raises `ConfigError` if one does not fit its stage or is missed."""
     known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
-    return plan_machines(config.launch, known, config.launched)
+    return plan_machines(config.launch, known, config.launched, config.workers)
 
 
 def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hqclip.errors import ConfigError, ConflictError
 from hqclip.flags import read_flags
 from hqclip.launch.config import LaunchRenderConfig, LaunchRunConfig
 from hqclip.launch.machines import read_spec
+from hqclip.launch.platform import read_platform, read_workers
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.spec import LaunchSpec
@@ -48,7 +49,8 @@ def read_words(
     if not stage:
         raise ConfigError(f"hqclip {command} wants a stage: one of {', '.join(STAGES)}")
     own = dict(given[0])
-    return read_spec(own, file=str(own.pop("spec", "")), stage=stage), stage, given[1], dry_run
+    beneath = read_workers(read_platform(str(own.pop("platform", ""))).workers([stage]))
+    return read_spec(own, file=str(own.pop("spec", "")), stage=stage, beneath=beneath), stage, given[1], dry_run
 
 
 def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:

@@ -15,6 +15,7 @@ class LaunchRunConfig(LaunchSpec):
     """Run a stage on many machines, and wait for its result; the flags of the stage follow its name."""
 
     spec: str = setting("YAML file with settings of this list, and a section for each stage; flags win over it", "")
+    platform: str = setting("platform file, as for `python -m pipelines compile`; all others win over it", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from hqclip.records import digest_of
 # how a launcher watches is no part of what the job is
 WATCHING = ("follow", "on_termination", "pending_timeout_s", "stall_timeout_s", "again", "launch_id")
 
+LATER = {"config_env": [], "node_affinity": ""}  # came later: a job that does without is what it was before
+
 OURS = {"app.kubernetes.io/name": "hqclip"}  # of every object that is made here
 SELECTOR = ",".join(f"{name}={value}" for name, value in OURS.items())
 PREFIX = "hqclip/"  # of our labels and annotations
@@ -35,7 +37,8 @@ def job_name(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> str:
 
 def spec_digest(spec: LaunchSpec, stage: str, settings: Mapping[str, Any]) -> str:
     """What the job is: settings of the stage, and of the spec all that it is made of."""
-    made_of = {name: value for name, value in spec.to_mapping().items() if name not in WATCHING}
+    settings_of_pods = spec.to_mapping().items()
+    made_of = {k: value for k, value in settings_of_pods if k not in WATCHING and (k not in LATER or value != LATER[k])}
     return digest_of([stage, dict(settings), made_of])
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from hqclip.errors import ConfigError
+from hqclip.launch.affinity import read_affinity
 from hqclip.launch.job import Job
 from hqclip.launch.naming import LAUNCH_ID, NAME, OURS, STAGE, STORE, clean
 from hqclip.launch.patches import Json, apply_patches, read_patches
@@ -57,6 +59,7 @@ def pod_template(spec: LaunchSpec, job: Job, place: Place) -> Json:
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets] or None,
         "nodeSelector": _node_selector(spec) or None,
         "tolerations": _tolerations(spec) or None,
+        "affinity": {"nodeAffinity": read_affinity(spec.node_affinity)[0]} if spec.node_affinity else None,
     }
     template["spec"] |= {name: value for name, value in extras.items() if value is not None}
     if any(volume.startswith("gcs:") for volume in spec.volumes):
@@ -79,13 +82,13 @@ def job_labels(spec: LaunchSpec, job: Job) -> dict[str, str]:
     }
     if spec.launch_id:
         own[LAUNCH_ID] = clean(spec.launch_id)
-    return {**_pairs(spec.labels), **own}
+    return {**pairs(spec.labels), **own}
 
 
 def job_annotations(spec: LaunchSpec, job: Job) -> dict[str, str]:
     """Of the job and its pods: the store is where they tell what happened."""
     return {
-        **_pairs(spec.job_annotations),
+        **pairs(spec.job_annotations),
         STORE: job.store,
         "sidecar.istio.io/inject": "false",
         SAFE_TO_EVICT: "false",
@@ -98,7 +101,7 @@ def _container(spec: LaunchSpec, job: Job, place: Place) -> Json:
         "image": spec.image,
         "imagePullPolicy": spec.image_pull_policy,
         "command": ["python", "-m", "hqclip.agent"],
-        "args": [_literal(job.store), job.key],
+        "args": [literal(job.store), job.key],
         "env": _env(spec, place),
         "resources": _resources(spec),
         "ports": [{"name": "rendezvous", "containerPort": spec.rendezvous_port}] if place.rendezvous else [],
@@ -125,20 +128,28 @@ def _env(spec: LaunchSpec, place: Place) -> list[Json]:
         "PYTHONUNBUFFERED": "1",
         "NCCL_DEBUG": spec.nccl_debug,
         **HANGS,
-        **_pairs(spec.env),
+        **pairs(spec.env),
     }
-    secrets = {name: reference.partition("/") for name, reference in _pairs(spec.secret_env).items()}
+    told = {"secretKeyRef": references(spec.secret_env), "configMapKeyRef": references(spec.config_env)}
+    elsewhere = {name for named in told.values() for name in named}
     return [
         *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
-        *({"name": name, "value": _literal(value)} for name, value in values.items() if name not in secrets),
+        *({"name": name, "value": literal(value)} for name, value in values.items() if name not in elsewhere),
         *(
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-            for name, (secret, _, key) in secrets.items()
+            {"name": name, "valueFrom": {kind: {"name": holder, "key": key}}}
+            for kind, named in told.items()
+            for name, (holder, key) in named.items()
         ),
     ]
 
 
-def _literal(text: str) -> str:
+def references(items: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """`NAME=secret/key`: by NAME what holds its value, and under which key."""
+    parts = {name: reference.partition("/") for name, reference in pairs(items).items()}
+    return {name: (holder, key) for name, (holder, _, key) in parts.items()}
+
+
+def literal(text: str) -> str:
     """Text that Kubernetes does not expand: `$` begins a reference to a variable there, doubled it is itself."""
     return text.replace("$", "$$")
 
@@ -150,7 +161,7 @@ def _resources(spec: LaunchSpec) -> Json:
         wanted["ephemeral-storage"] = spec.disk
     if spec.gpus:
         wanted[spec.gpu_resource] = str(spec.gpus)
-    wanted |= _pairs(spec.devices)
+    wanted |= pairs(spec.devices)
     return {"requests": dict(wanted), "limits": dict(wanted)}
 
 
@@ -172,7 +183,7 @@ def _volumes(spec: LaunchSpec) -> list[Json]:
 
 
 def _volume(number: int, text: str) -> Json:
-    kind, name, _, mode = _parts(text)
+    kind, name, _, mode = volume_parts(text)
     sources: dict[str, Json] = {
         "claim": {"persistentVolumeClaim": {"claimName": name, "readOnly": mode == "ro"}},
         "gcs": {
@@ -185,13 +196,13 @@ def _volume(number: int, text: str) -> Json:
         },
         "secret": {"secret": {"secretName": name}},
         "config": {"configMap": {"name": name}},
-        "empty": {"emptyDir": {}},
+        "empty": {"emptyDir": {"sizeLimit": mode} if mode not in ("ro", "rw") else {}},
     }
     return {"name": f"volume-{number}", **sources[kind]}
 
 
 def _mounts(spec: LaunchSpec) -> list[Json]:
-    given = [(number, *_parts(text)) for number, text in enumerate(spec.volumes)]
+    given = [(number, *volume_parts(text)) for number, text in enumerate(spec.volumes)]
     return [
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod
         {"name": "scratch", "mountPath": SCRATCH},
@@ -202,33 +213,35 @@ def _mounts(spec: LaunchSpec) -> list[Json]:
     ]
 
 
-def _parts(volume: str) -> tuple[str, str, str, str]:
-    """Kind, name, path and mode of `kind:name:/path:ro`."""
+def volume_parts(volume: str) -> tuple[str, str, str, str]:
+    """Kind, name, path and mode (ro, rw, or the size of an empty one) of `kind:name:/path:ro`."""
     kind, name, path, *mode = volume.split(":")
     return kind, name, path, mode[0] if mode else "rw"
 
 
 def _node_selector(spec: LaunchSpec) -> dict[str, str]:
-    return {**_pairs(spec.node_selector), **({"cloud.google.com/gke-spot": "true"} if spec.spot else {})}
+    return {**pairs(spec.node_selector), **({"cloud.google.com/gke-spot": "true"} if spec.spot else {})}
 
 
 def _tolerations(spec: LaunchSpec) -> list[Json]:
-    borne = [_toleration(text) for text in spec.tolerations]
+    borne = [toleration(text) for text in spec.tolerations]
     if spec.gpus:
         borne.append({"key": spec.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     if spec.spot:
         borne.append({"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
-    return [toleration for number, toleration in enumerate(borne) if toleration not in borne[:number]]
+    return [one for number, one in enumerate(borne) if one not in borne[:number]]
 
 
-def _toleration(text: str) -> Json:
+def toleration(text: str) -> Json:
+    """That of `key`, `key=value` or `key=value:Effect`."""
     taint, _, effect = text.partition(":")
     key, equals, value = taint.partition("=")
     borne = {"key": key, "operator": "Equal" if equals else "Exists"}
     return {**borne, **({"value": value} if equals else {}), **({"effect": effect} if effect else {})}
 
 
-def _pairs(items: tuple[str, ...]) -> dict[str, str]:
+def pairs(items: Iterable[str]) -> dict[str, str]:
+    """`NAME=value`, by NAME."""
     return {name: value for name, _, value in (item.partition("=") for item in items)}
 
 

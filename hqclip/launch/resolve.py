@@ -16,6 +16,7 @@ from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.launch.machines import Machines, read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
+from hqclip.launch.platform import read_workers
 from hqclip.launch.pod_security import AGAINST, pods_in
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import LOCAL, load
@@ -143,14 +144,15 @@ def _is_shared(folder: str, spec: LaunchSpec) -> bool:
 
 
 def plan_machines(
-    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] | None = None
+    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] | None = None, workers: str = ""
 ) -> dict[str, dict[str, Any]]:
     """The spec of every stage that has a section in a YAML file, checked with what is known of its settings.
 
     What earlier stages will say is not known yet; an empty `uri` is no machines. `launched` are the stages that the
-    pipeline was compiled to launch, None where there is no pipeline. Raises `ConfigError` with all problems at once.
+    pipeline was compiled to launch, None where there is no pipeline; `workers` is what its platform says of them.
+    Raises `ConfigError` with all problems at once.
     """
-    machines = read_machines(uri) if uri else Machines()
+    machines = (read_machines(uri) if uri else Machines()).over(read_workers(workers))
     specs, problems = {}, []
     for stage in machines.sections:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 from hqclip.errors import ConfigError
+from hqclip.launch.affinity import read_affinity
 from hqclip.launch.patches import read_patches
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import KUBERNETES, LOCAL, SCHEDULERS, load
@@ -24,8 +26,11 @@ _ANNOTATION = re.compile(f"{_KEY}=.*", re.ASCII | re.DOTALL).fullmatch
 _ENV = re.compile(r"[A-Za-z_][\w.-]*=.*", re.ASCII | re.DOTALL).fullmatch
 _DEVICE = re.compile(r"[\w.-]+/[\w.-]+=\d+", re.ASCII).fullmatch
 _TOLERATION = re.compile(f"{_KEY}(={_VALUE})?(:(NoSchedule|PreferNoSchedule|NoExecute))?", re.ASCII).fullmatch
-_VOLUME = re.compile(r"(claim|gcs|secret|config|empty):[\w.-]+:/[^:]+(:ro|:rw)?", re.ASCII).fullmatch
-_SECRET_ENV = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
+_VOLUME = re.compile(
+    r"(claim|gcs|secret|config):[\w.-]+:/[^:]+(:ro|:rw)?|empty:[\w.-]+:/[^:]+(:(ro|rw|\d+(\.\d+)?(M|G|T|Mi|Gi|Ti)))?",
+    re.ASCII,
+).fullmatch
+_REFERENCE = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
 _IMAGE = re.compile(r"[\w][\w./:-]*(@sha256:[0-9a-f]+)?", re.ASCII).fullmatch
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch
 _SECRET_NAME = re.compile(
@@ -77,6 +82,7 @@ class LaunchSpec(Settings):
     )
     topology_mode: str = setting("whether the wish may be left unmet", "preferred", choices=("preferred", "required"))
     node_selector: tuple[str, ...] = setting("labels that nodes must have, e.g. gpu=h100", ())
+    node_affinity: str = setting("nodeAffinity of the pods in the words of Kubernetes, as JSON; empty for none", "")
     tolerations: tuple[str, ...] = setting("taints that the pods bear: key, key=value or key=value:NoSchedule", ())
     spot: bool = setting("run on spot machines of GKE", False)
 
@@ -105,14 +111,15 @@ class LaunchSpec(Settings):
     )
 
     volumes: tuple[str, ...] = setting(
-        "claim:NAME:/path, gcs:BUCKET:/path, secret:NAME:/path, config:NAME:/path or empty:NAME:/path; :ro at the end "
-        "for read only",
+        "claim:NAME:/path, gcs:BUCKET:/path, secret:NAME:/path, config:NAME:/path or empty:NAME:/path; at the end :ro "
+        "for read only, or a size such as :20Gi that an empty one may grow to",
         (),
     )
     env: tuple[str, ...] = setting(
         'environment variables, NAME=value; never secrets; as JSON where a value has a comma: ["A=b,c"]', ()
     )
     secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", ())
+    config_env: tuple[str, ...] = setting("environment variables from config maps, NAME=config/key", ())
     security: str = setting(
         "Pod Security level that the pods keep, patches or not; network allows what its preset asks for, and no more",
         "restricted",
@@ -129,7 +136,7 @@ class LaunchSpec(Settings):
 
     def conflicts(self) -> list[str]:
         """Everything that is wrong with the settings taken together."""
-        given = {item.partition("=")[0] for item in (*self.env, *self.secret_env)}
+        given = {item.partition("=")[0] for item in (*self.env, *self.secret_env, *self.config_env)}
         own = [f"env: {name} is set by hqclip itself" for name in _OWN_ENV if name in given]
         return [
             *own,
@@ -137,6 +144,7 @@ class LaunchSpec(Settings):
             *self._bad_items(),
             *self._bad_scale(),
             *self._bad_cluster(),
+            *read_affinity(self.node_affinity)[1],
             *read_patches(self.patches)[1],
         ]
 
@@ -153,7 +161,8 @@ class LaunchSpec(Settings):
             "job_annotations": (_ANNOTATION, "owner=jane"),
             "node_selector": (_LABEL, "gpu=h100"),
             "env": (_ENV, "NAME=value"),
-            "secret_env": (_SECRET_ENV, "HF_TOKEN=hub/token"),
+            "secret_env": (_REFERENCE, "HF_TOKEN=hub/token"),
+            "config_env": (_REFERENCE, "HTTPS_PROXY=proxy/https"),
             "devices": (_DEVICE, "rdma/ib=8"),
             "tolerations": (_TOLERATION, "key=value:NoSchedule"),
             "volumes": (_VOLUME, "claim:data:/data:ro"),
@@ -180,9 +189,13 @@ class LaunchSpec(Settings):
 
     def _bad_names(self) -> list[str]:
         """Two things of one name in a pod, which Kubernetes refuses."""
-        env = {item.partition("=")[0] for item in self.env}
-        secret = [item.partition("=")[0] for item in self.secret_env]
-        problems = [f"{name} is both in env and secret_env" for name in secret if name in env]
+        kinds = ("env", "secret_env", "config_env")
+        named = {kind: {item.partition("=")[0] for item in getattr(self, kind)} for kind in kinds}
+        problems = [
+            f"{name} is both in {one} and {other}"
+            for one, other in combinations(kinds, 2)
+            for name in sorted(named[one] & named[other])
+        ]
         paths = [*_OWN_PATHS, *(item.split(":")[2].rstrip("/") for item in self.volumes if _VOLUME(item))]
         problems += [f"volumes: {path} is mounted twice" for path in sorted(set(paths)) if paths.count(path) > 1]
         return problems

@@ -28,6 +28,7 @@ from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
 from hqclip.launch.machines import read_machines
 from hqclip.launch.naming import SELECTOR
+from hqclip.launch.platform import read_platform
 from hqclip.launch.registry import KUBERNETES, load
 from hqclip.launch.resolve import make_order
 from hqclip.launch.schedulers.jobset import KUEUE
@@ -37,10 +38,12 @@ from hqclip.launch.submit import create
 from hqclip.stages import STAGES
 from hqclip.store import Store, in_bucket, open_store
 from pipelines.client import connect, output
+from pipelines.client.doctor_platform import named
 from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
 from pipelines.client.output import say, show
-from pipelines.compiling import add_requests_argument
+from pipelines.client.runs import account_of
+from pipelines.compiling import add_platform_argument, add_requests_argument
 
 if TYPE_CHECKING:
     from hqclip.store.s3 import S3Store
@@ -64,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
     add_requests_argument(parser)
+    add_platform_argument(parser)
     output.add_arguments(parser)
     connect.add_arguments(parser)
 
@@ -109,8 +113,11 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
             yield Check("machines", machines.read)
         yield Check("pod security", lambda: cluster.of_tasks(pod_security))
         yield Check("rights of tasks", lambda: cluster.rights_of_tasks(bool(machines.launched)), may_do_without=True)
-        look = partial(nodes, requests=given.requests, launched=machines.launched)
+        platform = read_platform(given.platform)
+        look = partial(nodes, requests=given.requests, launched=machines.launched, platform=platform)
         yield Check("nodes", lambda: cluster.of_tasks(look), may_do_without=True)
+        if given.platform:
+            yield Check("platform", lambda: cluster.of_tasks(partial(named, platform=platform)))
         yield Check("overlays", lambda: cluster.of_tasks(overlays))
         for stage, spec in machines.specs.items():
             yield Check(f"job of {stage}", lambda stage=stage, spec=spec: cluster.job(spec, stage))  # type: ignore[misc]
@@ -370,7 +377,7 @@ class Cluster:
 
     def rights_of_tasks(self, launches: bool) -> Finding:
         """May the tasks launch by the schedulers that are there?"""
-        account = self._given.service_account or self._api.account()
+        account = self._given.service_account or account_of(self._given.platform) or self._api.account()
         serves = [load(name) for name in self._serves]
         return self.of_tasks(partial(rights_of_tasks, account=account, schedulers=serves, launches=launches))
 

@@ -16,9 +16,11 @@ from components import images
 from hqclip.errors import AccessError, ConfigError
 from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
+from hqclip.launch.platform import Platform
+from hqclip.launch.pod_template import pairs, toleration
 from hqclip.launch.schedulers.protocol import Scheduler
 from pipelines.client.finding import FAIL, OK, WARN, Finding
-from pipelines.hardware import GPU, LIGHT, REQUESTS, STANDARD, Request
+from pipelines.hardware import GPU, LIGHT, REQUESTS, STANDARD, Request, asks
 
 LEVEL = "pod-security.kubernetes.io/enforce"
 AUTHORIZATION = "authorization.k8s.io/v1"
@@ -110,18 +112,23 @@ def _allowed(cluster: kube.Cluster, who: str, verb: str, group: str, resource: s
     return bool((cluster.ask("POST", path, review) or {}).get("status", {}).get("allowed"))
 
 
-def nodes(cluster: kube.Cluster, requests: str, launched: Collection[str] = ()) -> Finding:
+def nodes(
+    cluster: kube.Cluster, requests: str, launched: Collection[str] = (), platform: Platform | None = None
+) -> Finding:
     """Is there a node that could take each task, were it empty? The stages `launched` have machines of their own."""
+    where = platform or Platform()
     there = (cluster.ask("GET", "/api/v1/nodes") or {}).get("items", [])
     found = [node for node in there if not node["spec"].get("unschedulable")]
-    asked = {stage: asks for stage, asks in REQUESTS[requests or STANDARD].items() if stage not in launched}
-    homeless = [stage for stage, asks in asked.items() if not any(fits(asks, node) for node in found)]
+    asked = {stage: asks(stage, requests, where) for stage in REQUESTS[STANDARD] if stage not in launched}
+    homeless = [
+        stage for stage, request in asked.items() if not any(fits(request, node, where.of(stage)) for node in found)
+    ]
     if not homeless:
         return Finding(OK, f"{len(found)} of them; each task fits one")
     by_request: dict[Request, list[str]] = {}
     for stage in homeless:
         by_request.setdefault(asked[stage], []).append(stage)
-    wanted = "; ".join(f"{', '.join(stages)}: {_words(asks)}" for asks, stages in by_request.items())
+    wanted = "; ".join(f"{', '.join(stages)}: {_words(request)}" for request, stages in by_request.items())
     kinds = "; ".join(sorted({_has(node) for node in found})) or "none takes pods"
     told = f"no node can ever take {wanted}. There are {len(found)} ({kinds})"
     if _grows(cluster):
@@ -129,18 +136,31 @@ def nodes(cluster: kube.Cluster, requests: str, launched: Collection[str] = ()) 
     return Finding(FAIL, told, "compile and upload with --requests small, launch these stages, or add such a node")
 
 
-def fits(asks: Request, node: Mapping[str, Any]) -> bool:
-    """Whether an empty node has as much, and takes pods that tolerate nothing but being given its GPUs."""
+def fits(request: Request, node: Mapping[str, Any], carried: Mapping[str, Any]) -> bool:
+    """Whether an empty node has as much, has the labels, and takes pods that tolerate its GPUs and what they say."""
+    gpu = carried.get("gpu_resource", GPU)
+    labels = node["metadata"].get("labels", {})
+    if any(labels.get(name) != value for name, value in pairs(carried.get("node_selector", ())).items()):
+        return False
+    borne = [toleration(text) for text in carried.get("tolerations", ())]
     has = node["status"].get("allocatable", {})
     closed = [
         taint
         for taint in node["spec"].get("taints", ())
-        if taint.get("effect") != "PreferNoSchedule" and not (asks.gpus and taint.get("key") == GPU)
+        if taint.get("effect") != "PreferNoSchedule"
+        and not (request.gpus and taint.get("key") == gpu)
+        and not any(_bears(one, taint) for one in borne)
     ]
     return not closed and all(
         parse_quantity(wanted) <= parse_quantity(has.get(name, "0"))
-        for name, wanted in (("cpu", asks.cpu), ("memory", asks.memory), (GPU, str(asks.gpus)))
+        for name, wanted in (("cpu", request.cpu), ("memory", request.memory), (gpu, str(request.gpus)))
     )
+
+
+def _bears(one: Mapping[str, str], taint: Mapping[str, Any]) -> bool:
+    """Whether a toleration is of this taint: of its key, and of value and effect where it names them."""
+    same_value = one["operator"] == "Exists" or one.get("value") == taint.get("value", "")
+    return one["key"] == taint.get("key") and same_value and one.get("effect") in (None, taint.get("effect"))
 
 
 def _has(node: Mapping[str, Any]) -> str:
@@ -151,8 +171,8 @@ def _has(node: Mapping[str, Any]) -> str:
     return f"{words}, tainted {closed}" if closed else words
 
 
-def _words(asks: Request) -> str:
-    return f"{asks.cpu} CPUs, {asks.memory}, {asks.gpus} GPUs"
+def _words(request: Request) -> str:
+    return f"{request.cpu} CPUs, {request.memory}, {request.gpus} GPUs"
 
 
 def _grows(cluster: kube.Cluster) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hqclip.errors import AccessError, ConfigError, MissingSoftwareError, StorageError, UnavailableError
 from hqclip.launch.machines import Machines, read_machines
+from hqclip.launch.platform import read_workers
 from hqclip.launch.resolve import misplaced
 from pipelines.client.inputs import definitions
 from pipelines.client.output import say
@@ -35,6 +36,8 @@ def check_launch(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
             f"own: give {INPUT}, a file with a section for each, or take a version that was compiled without"
         )
     machines = _read(uri) if uri else None
+    if machines:
+        machines = machines.over(read_workers(_argument(spec, "workers") or ""))
     problems = [*misplaced(machines, launched, on_a_cluster=True), *machines.specs()[1]] if machines else []
     if problems:
         raise ConfigError("\n".join(problems))
@@ -42,9 +45,15 @@ def check_launch(spec: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
 
 def launched_stages(spec: Mapping[str, Any]) -> list[str] | None:
     """The stages that a compiled pipeline launches, None if it does not say."""
+    told = _argument(spec, "launched")
+    return None if told is None else [stage for stage in told.split(",") if stage]
+
+
+def _argument(spec: Mapping[str, Any], name: str) -> str | None:
+    """What the first task of a compiled pipeline is given by this name, None if it takes none."""
     for task in Compiled(spec.get("pipeline_spec", spec)).tasks:
-        if "launched" in task.parameters:
-            return [stage for stage in str(constant(task.parameters["launched"]) or "").split(",") if stage]
+        if name in task.parameters:
+            return str(constant(task.parameters[name]) or "")
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import kfp_server_api
 
 from hqclip.errors import ConfigError, ConflictError
+from hqclip.launch.platform import read_platform
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.inputs import definitions, read_inputs, require
@@ -22,6 +23,7 @@ from pipelines.client.settings import check_run
 from pipelines.client.status import linked, summary
 from pipelines.client.versions import (
     add_package_arguments,
+    chosen,
     ensure_uploaded,
     equals,
     find_version,
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
     parser.add_argument("--experiment", default=EXPERIMENT, help=f"what the run belongs to ({EXPERIMENT})")
     parser.add_argument("--name", default="", help="of the run (pipeline and time)")
-    parser.add_argument("--service-account", default="", help="of its pods (that of Kubeflow)")
+    parser.add_argument("--service-account", default="", help="of its pods (the platform's, or Kubeflow's)")
     parser.add_argument("--pipeline-root", default="", help="where artifacts go (that of Kubeflow)")
     parser.add_argument("--wait", action="store_true", help="until it ends; the exit code is 1 if it did not succeed")
     parser.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
@@ -63,7 +65,8 @@ def run(given: argparse.Namespace) -> int:
     check_waiting(given.poll_s)
     if given.version:
         return _run_version(given)
-    package = read_package(given.pipeline, given.launched, given.requests)
+    package = read_package(given.pipeline, given.launched, given.requests, given.platform)
+    given.service_account = given.service_account or account_of(given.platform)
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
@@ -130,6 +133,11 @@ def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:
     return str(found.experiment_id)
 
 
+def account_of(platform: str) -> str:
+    """The service account of the tasks that a platform file names, which Kubeflow sets for a run, never for a task."""
+    return read_platform(platform).of_runs.get("service_account", "")
+
+
 def run_name(pipeline: str) -> str:
     """A name that no other run has: how one is found again whose answer got lost."""
     return f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {secrets.token_hex(2)}"
@@ -137,9 +145,8 @@ def run_name(pipeline: str) -> str:
 
 def _run_version(given: argparse.Namespace) -> int:
     """A run of what was uploaded before: its own YAML says which inputs it takes."""
-    if given.launched or given.requests:
-        flag = "--launched" if given.launched else "--requests"
-        raise ConfigError(f"{flag} is for pipelines that are compiled here; --version names one that is compiled")
+    if flags := chosen(launched=given.launched, requests=given.requests, platform=given.platform):
+        raise ConfigError(f"{flags} is for pipelines that are compiled here; --version names one that is compiled")
     if given.pipeline.endswith((".yaml", ".yml")):
         raise ConfigError("--version wants the name of a pipeline, not a file; `python -m pipelines list` has them")
     name = known_pipeline(given.pipeline) if given.pipeline in PIPELINES else given.pipeline

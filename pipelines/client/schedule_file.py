@@ -14,8 +14,8 @@ from hqclip.settings import did_you_mean
 from hqclip.strict_yaml import read_yaml
 from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
 from pipelines.client.inputs import as_given
-from pipelines.client.runs import EXPERIMENT
-from pipelines.client.versions import known_pipeline
+from pipelines.client.runs import EXPERIMENT, account_of
+from pipelines.client.versions import Package, known_pipeline, read_package
 from pipelines.compiling import PIPELINES
 
 LATEST = "latest"
@@ -23,14 +23,17 @@ SHOWN = 3  # next times
 SHORTEST_S = 60  # between two of them: less is a slip
 KNOWN = (
     *("name", "description", "pipeline", "version", "cron", "every", "start", "end", "enabled"),
-    *("inputs", "experiment", "service_account"),
+    *("inputs", "experiment", "service_account", "platform", "launched"),
 )
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One recurring run as it is wanted, or as it is. `when` is a cron expression or `@every 3600s`."""
+    """One recurring run as it is wanted, or as it is. `when` is a cron expression or `@every 3600s`.
+
+    `package` is what it runs if that is compiled here, for a platform; `version` is then what it is called.
+    """
 
     name: str
     pipeline: str
@@ -43,6 +46,7 @@ class Schedule:
     service_account: str = ""
     description: str = ""
     enabled: bool = True
+    package: Package | None = None
 
     def differences(self, now: Schedule) -> list[str]:
         """What would have to change in the one that is there, beside being switched on or off."""
@@ -88,8 +92,11 @@ class Schedule:
         return [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in fire_times(when, after, SHOWN, end)]
 
 
-def read_file(path: Path) -> tuple[str, list[Schedule]]:
-    """The group and its schedules. Raises `ConfigError` with everything that is wrong with the file."""
+def read_file(path: Path, platform: str = "") -> tuple[str, list[Schedule]]:
+    """The group and its schedules; `platform` is for those that name neither a version nor one of their own.
+
+    Raises `ConfigError` with everything that is wrong with the file.
+    """
     try:
         source = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -105,8 +112,8 @@ def read_file(path: Path) -> tuple[str, list[Schedule]]:
     schedules, problems = [], []
     for entry, values in zip(listed, meant["schedules"], strict=True):
         try:
-            schedules.append(_read(entry, values))
-        except ConfigError as error:
+            schedules.append(_read(_placed(entry, path.parent, platform), values))
+        except (ConfigError, NotFoundError) as error:
             problems.append(f"{path}: schedule {entry.get('name', '?')}: {error}")
     names = [schedule.name for schedule in schedules]
     problems += [f"{path}: schedule {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
@@ -142,6 +149,15 @@ def _shown(value: Any) -> str:
     return "-" if value == "" else str(value)
 
 
+def _placed(entry: Mapping[str, Any], folder: Path, platform: str) -> Mapping[str, Any]:
+    """The entry with the platform that it has: its own, whose path counts from the file's folder, or that for all."""
+    if isinstance(entry.get("platform"), str) and entry["platform"]:
+        return {**entry, "platform": str(folder / entry["platform"])}
+    if platform and not entry.get("version") and entry.get("pipeline") in PIPELINES:
+        return {**entry, "platform": platform}
+    return entry
+
+
 def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
     """One schedule of the file; inputs are still (what is written, what that means). Raises `ConfigError`."""
     entry = {name: "" if value in ("null", "~") else value for name, value in entry.items()}
@@ -167,11 +183,14 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
         inputs = as_given(entry.get("inputs") or {}, values.get("inputs") or {})
     except ConfigError as error:
         raise ConfigError(f"inputs: {error}") from error
-    texts = {name: entry[name].strip() for name in ("experiment", "service_account", "description") if entry.get(name)}
+    package, account = _compiled(entry)
+    texts = {"service_account": account} if account else {}
+    texts |= {name: entry[name].strip() for name in ("experiment", "service_account", "description") if entry.get(name)}
     return Schedule(
         name=entry["name"],
         pipeline=known_pipeline(entry["pipeline"]) if entry["pipeline"] in PIPELINES else entry["pipeline"],
-        version=entry.get("version") or LATEST,
+        version=package.version if package else entry.get("version") or LATEST,
+        package=package,
         when=when,
         inputs=inputs,
         start=as_text(read_time(entry.get("start", ""), "start")),
@@ -179,3 +198,17 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
         enabled=(entry.get("enabled") or "true").lower() == "true",
         **texts,
     )
+
+
+def _compiled(entry: Mapping[str, Any]) -> tuple[Package | None, str]:
+    """What one with a platform runs, and the account that the platform names. Raises `ConfigError`."""
+    platform, launched = entry.get("platform", ""), entry.get("launched", "")
+    if not platform:
+        if launched:
+            raise ConfigError("launched goes with platform: a version is launched or not as it was compiled")
+        return None, ""
+    if entry.get("version"):
+        raise ConfigError("give one of version and platform: with a platform it runs what compiles here")
+    if entry["pipeline"] not in PIPELINES:
+        raise ConfigError(f"platform is for pipelines that are compiled here: {', '.join(PIPELINES)}")
+    return read_package(entry["pipeline"], launched, platform=platform), account_of(platform)

@@ -26,7 +26,8 @@ from pipelines.client.output import say, say_next, show
 from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
 from pipelines.client.schedule_file import LATEST, Schedule, read_file
 from pipelines.client.settings import check_run
-from pipelines.client.versions import find_version
+from pipelines.client.versions import ensure_uploaded, find_content, find_version
+from pipelines.compiling import add_platform_argument
 
 SCHEDULED = "{{$.pipeline_job_schedule_time_utc}}"
 _PLACEHOLDER = re.compile(r"\{\{[^}]*\}\}|\[\[[A-Za-z]+(\.[^\]]*)?\]\]")
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb = verbs.add_parser(name, help=about, allow_abbrev=False)
         verb.add_argument("file", type=Path, help="YAML file, see docs/examples/schedule.yaml")
         verb.add_argument("--prune", action="store_true", help="delete those of the file's group that it lacks")
+        add_platform_argument(verb)
         if name == "diff":
             verb.add_argument("--exit-code", action="store_true", help="end with 1 if there is a difference")
     listed = verbs.add_parser("list", help="recurring runs of ours, with the next times they fire", allow_abbrev=False)
@@ -102,15 +104,18 @@ def run(given: argparse.Namespace) -> int:
 
 def _by_file(given: argparse.Namespace, now: datetime) -> int:
     """Compare, and with `apply` carry out; nothing of it where something is wrong. Raises what `_refusal` makes."""
-    group, wanted = read_file(given.file)
+    group, wanted = read_file(given.file, given.platform)
     for schedule in wanted:
         if schedule.has_ended(now):
             say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")
     kubeflow = connect.connect(given)
+    wanted = [_as_uploaded(kubeflow, schedule) for schedule in wanted]
     changes = compare(kubeflow, group, wanted, prune=given.prune)
     refused = [change for change in changes if change.fault is not None]
     if given.action == "apply" and not refused:
         for change in changes:
+            if change.wanted and change.wanted.package:
+                ensure_uploaded(kubeflow, change.wanted.package)
             carry_out(kubeflow, group, change)
     _show([change.row(now) for change in changes], given.output)
     if refused:
@@ -223,8 +228,8 @@ def carry_out(kubeflow: Kubeflow, group: str, change: Change) -> None:
 
 def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
     """Inputs as the version's types ask, by the YAML that Kubeflow has. Raises `ConfigError`, `NotFoundError`."""
-    version = find_version(kubeflow, schedule.pipeline, schedule.version)
-    known = definitions(version.pipeline_spec or {})
+    spec, release = _spec(kubeflow, schedule)
+    known = definitions(spec)
     problems, inputs = [], {}
     for name, (text, value) in schedule.inputs.items():
         if name not in known:
@@ -240,8 +245,24 @@ def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
     problems += [f"input {name} is missing" for name in missing(known, texts)]
     if problems:
         raise ConfigError("; ".join(problems))
-    check_run(schedule.pipeline, str(version.display_name), version.pipeline_spec or {}, inputs)
+    check_run(schedule.pipeline, release, spec, inputs)
     return inputs
+
+
+def _as_uploaded(kubeflow: Kubeflow, schedule: Schedule) -> Schedule:
+    """One that is compiled here, by the name that Kubeflow has for the same content, if it has it."""
+    if schedule.package is None:
+        return schedule
+    there = find_content(kubeflow, schedule.package)
+    return replace(schedule, version=str(there.display_name)) if there is not None else schedule
+
+
+def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], str]:
+    """What it runs, and what that version is called. Raises `NotFoundError`."""
+    if schedule.package is not None:
+        return schedule.package.spec, schedule.version
+    version = find_version(kubeflow, schedule.pipeline, schedule.version)
+    return version.pipeline_spec or {}, str(version.display_name)
 
 
 def _placeholders(name: str, text: str, schedule: Schedule) -> list[str]:

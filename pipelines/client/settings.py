@@ -9,6 +9,7 @@ from typing import Any
 from hqclip import __version__
 from hqclip.stages import STAGES
 from pipelines import lint
+from pipelines.carried import PREFIX
 from pipelines.client.inputs import definitions
 from pipelines.client.machines import check_launch
 from pipelines.client.versions import known_pipeline
@@ -25,7 +26,7 @@ def check_run(name: str, release: str, spec: Mapping[str, Any], inputs: Mapping[
     if (
         name in ours
         and release.startswith(f"{__version__}-")
-        and set(INPUTS[ours[name]].settings) == set(definitions(spec))
+        and set(INPUTS[ours[name]].settings) == {known for known in definitions(spec) if not known.startswith(PREFIX)}
     ):
         check_settings(ours[name], inputs)
     check_for_cluster(name, spec, inputs)

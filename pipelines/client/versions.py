@@ -27,7 +27,14 @@ from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
-from pipelines.compiling import PIPELINES, add_requests_argument, compile_pipeline, stages
+from pipelines.compiling import (
+    PIPELINES,
+    add_platform_argument,
+    add_requests_argument,
+    compile_pipeline,
+    stages,
+    tell_account,
+)
 from pipelines.lint import check
 
 LATEST = "latest"
@@ -61,7 +68,7 @@ class Package:
 
 
 def add_package_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is meant: a pipeline of ours or a YAML file, and which stages are launched, and what the others ask for."""
+    """What is meant: a pipeline of ours or a YAML file, which stages are launched, what pods carry."""
     pipeline = parser.add_argument(
         "pipeline", metavar="PIPELINE", help=f"{', '.join(PIPELINES)}, or a compiled YAML file"
     )
@@ -70,32 +77,36 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
         "--launched", default="", metavar="STAGES", help=f"as for compile: out of {','.join(LAUNCHABLE)}"
     )
     add_requests_argument(parser)
+    add_platform_argument(parser)
 
 
-def read_package(pipeline: str, launched: str = "", requests: str = "") -> Package:
+def read_package(pipeline: str, launched: str = "", requests: str = "", platform: str = "") -> Package:
     """Compile a pipeline, or take a YAML file; a cluster would run it as it is meant.
 
     Raises `ConfigError`, `NotFoundError` and `DataError`.
     """
-    package = _read_package(pipeline, launched, requests)
+    package = _read_package(pipeline, launched, requests, platform)
     check(package.spec, pipeline)
     return package
 
 
-def _read_package(pipeline: str, launched: str, requests: str) -> Package:
+def _read_package(pipeline: str, launched: str, requests: str, platform: str) -> Package:
     started = stages(launched)
     if not pipeline.endswith((".yaml", ".yml")):
         known_pipeline(pipeline)
         with tempfile.TemporaryDirectory() as folder:
-            return parse_package(
-                compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started, requests).read_bytes(), pipeline
-            )
-    if started or requests:
-        flag = "--launched" if started else "--requests"
-        raise ConfigError(f"{flag} is for pipelines that are compiled here; {pipeline} is compiled already")
+            made = compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started, requests, platform)
+            return parse_package(made.read_bytes(), pipeline)
+    if flags := chosen(launched=launched, requests=requests, platform=platform):
+        raise ConfigError(f"{flags} is for pipelines that are compiled here; {pipeline} is compiled already")
     if not Path(pipeline).is_file():
         raise NotFoundError(f"{pipeline}: there is no such file; `python -m pipelines compile` writes one")
     return parse_package(Path(pipeline).read_bytes(), pipeline)
+
+
+def chosen(**flags: str) -> str:
+    """Those of the flags with which a pipeline is compiled that are given."""
+    return ", ".join(f"--{name}" for name, value in flags.items() if value)
 
 
 def known_pipeline(pipeline: str) -> str:
@@ -158,6 +169,12 @@ def _by_id(there: Sequence[Any], name: str, version: str) -> Any:
     names = [str(found.display_name) for found in there]
     newest = f"; the newest is {names[0]}" if names else "; it has none"
     raise NotFoundError(f"pipeline {name} has no version {version!r}{did_you_mean(version, names)}{newest}")
+
+
+def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:
+    """The version that has this content, None if there is none."""
+    pipeline = find_pipeline(kubeflow, package.name)
+    return None if pipeline is None else _same_content(kubeflow, pipeline.pipeline_id, package)
 
 
 def ensure_uploaded(kubeflow: Kubeflow, package: Package, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
@@ -237,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Upload, unless this content is there; say which version has it."""
     tags = read_tags(given.tag)
-    package = read_package(given.pipeline, given.launched, given.requests)
+    package = read_package(given.pipeline, given.launched, given.requests, given.platform)
     warn_of_floating(package)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package, tags)
@@ -262,6 +279,7 @@ def run(given: argparse.Namespace) -> int:
         },
         given.output,
     )
+    tell_account(given.platform)
     if is_new:
         say_next(kubeflow.command("list", package.name))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hqclip.stages import STAGES
+from pipelines.carried import PREFIX
 from pipelines.lint.compiled import Compiled
 
 MOST_INPUTS, MOST_TASKS = 20, 25
@@ -18,7 +19,7 @@ def inputs(compiled: Compiled) -> Iterator[str]:
     for name, told in given.items():
         if not told.get("description"):
             yield f"input {name} has no description"
-        if name != "store" and not name.startswith(tuple(f"{stage}_" for stage in STAGES)):
+        if name != "store" and not name.startswith((PREFIX, *(f"{stage}_" for stage in STAGES))):
             yield f"input {name} is not named after its stage, and the UI sorts by name"
 
 

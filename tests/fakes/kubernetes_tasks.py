@@ -16,6 +16,11 @@ from tests.fakes.kubernetes_api import Answer, Refused, Request, Resource, allow
 
 ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+NAMED = (
+    Resource("", "v1", "secrets", "Secret"),
+    Resource("", "v1", "configmaps", "ConfigMap"),
+    Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
+)
 REVIEWS = "localsubjectaccessreviews"
 LEVEL = "pod-security.kubernetes.io/enforce"
 RUNNER = "pipeline-runner"
@@ -28,7 +33,7 @@ class TaskCluster(FakeCluster):
         super().__init__(namespace, **given)
         self.account_rules: list[dict[str, Any]] | None = None
         self.limits: tuple[str, ...] = ()
-        for resource in (ACCOUNTS, NODES):
+        for resource in (ACCOUNTS, NODES, *NAMED):
             self.resources.append(resource)
             self.objects[resource] = {}
         self.add("serviceaccounts", {"metadata": {"name": RUNNER}})
