@@ -14,12 +14,8 @@ from hqclip.errors import ConfigError
 from hqclip.settings import Settings, setting
 
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
-<<<<<<< HEAD
+SUITE = "a suite.json, or a folder of CLIP_benchmark's sets; local, gs:// or s3://"
 STORE = "root of the store: gs:// or s3://bucket/prefix, or a folder"
-=======
-SUITE = "a suite.json, or a folder of CLIP_benchmark's sets; local or gs://"
-STORE = "root of the store: gs://bucket/prefix or a folder"
->>>>>>> h-suites
 LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
@@ -306,15 +302,11 @@ class EvaluateConfig(Settings):
 
     store: str = setting(STORE)
     model: str = setting("exported model folder, as printed by `hqclip train`")
-<<<<<<< HEAD
-    suite: str = setting("suite manifest: a suite.json, local, gs:// or s3://")
-=======
     suite: str = setting(f"suite to judge by: {SUITE}")
     sets: tuple[str, ...] = setting(
         "sets of the suite, or quick, datacomp38, retrieval, finegrained; empty takes all", ()
     )
     skip_missing: bool = setting("go on without sets that the suite has not, and note so, instead of refusing", False)
->>>>>>> h-suites
     batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
     resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
@@ -338,15 +330,10 @@ class PlanConfig(Settings):
     """Open a cycle: is there anything to do, and with which settings for every stage?"""
 
     store: str = setting(SHARED_STORE)
-<<<<<<< HEAD
     shards: str = setting(
         "shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
     )
-    suite: str = setting("suite to judge what is trained: a suite.json, local, gs:// or s3://", "")
-=======
-    shards: str = setting("shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local or gs://")
     suite: str = setting(f"suite to judge what is trained: {SUITE}", "")
->>>>>>> h-suites
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting(
         "training runs of the cycle: recipes out of raw, mixed, hqclip, comma separated", ("hqclip",)
@@ -372,11 +359,7 @@ class SweepConfig(Settings):
     """Prepare a sweep: training runs that differ in some settings, on one data set, judged by one suite."""
 
     store: str = setting(SHARED_STORE)
-<<<<<<< HEAD
-    suite: str = setting("suite to judge with: a suite.json, local, gs:// or s3://")
-=======
     suite: str = setting(f"suite to judge with: {SUITE}")
->>>>>>> h-suites
     trials: str = setting(
         'what to try, as JSON: {"train.learning_rate": [0.001, 0.0005]} for all combinations, or a list of '
         '{"name": ..., "settings": {...}}; at most 16'
@@ -411,11 +394,7 @@ class PlanEvaluationConfig(Settings):
 
     store: str = setting(SHARED_STORE)
     model: str = setting("exported model folder in the store, runs/.../model; empty is the champion", "")
-<<<<<<< HEAD
-    suite: str = setting("suite to judge with: a suite.json, local, gs:// or s3://")
-=======
     suite: str = setting(f"suite to judge with: {SUITE}")
->>>>>>> h-suites
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     launch: str = setting(
         "machines: a YAML file, local, gs:// or s3://, with a section for evaluate; empty for none", ""

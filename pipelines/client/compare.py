@@ -13,13 +13,7 @@ from pathlib import Path
 
 from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
-<<<<<<< HEAD
 from hqclip.cycle.keys import newest_cycle
-=======
-from hqclip.cycle.keys import newest_cycle, notes_prefix
-from hqclip.cycle.plan import known_to, resolve_suite
-from hqclip.cycle.sweep import resolve
->>>>>>> h-suites
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.store import Store
 from hqclip.task_records import read_records
@@ -97,30 +91,3 @@ def _made_by(run_id: str, store: Store) -> str:
         f"run {run_id} has judged no model of {store.uri}{why}; see `python -m pipelines status {run_id}`, or name "
         f"the cycle instead (1 to {newest_cycle(store)})"
     )
-<<<<<<< HEAD
-=======
-
-
-def _sweep_of(store: Store, run_id: str, inputs: Mapping[str, Any]) -> str:
-    """The finished sweep that a run with these inputs planned. Raises `NotFoundError` if that is none, or several."""
-    config = settings_of("sweep", inputs)
-    settings, trials = resolve(config)
-    planned = {"points": trials, "suite": resolve_suite(store, config.suite, settings["evaluate"]).digest}
-    if config.dataset:  # else that of the newest cycle there was
-        planned["dataset"] = config.dataset
-    plans = {key: read_json_or_warn(store, key, "compare") or {} for key in store.list("sweeps/") if _PLAN(key)}
-    fitting = []
-    for key, plan in plans.items():
-        wanted = {**planned, "settings": known_to(plan.get("settings", {}), settings)}
-        if all(plan.get(name) == value for name, value in json.loads(canonical_json(wanted)).items()):
-            fitting.append(key)
-    found = [key.removesuffix(".plan.json") for key in fitting]
-    done = [sweep for sweep in found if store.exists(f"{sweep}.json")]
-    if len(found) != 1 or not done:
-        raise NotFoundError(
-            f"run {run_id} tried {', '.join(trial['name'] for trial in trials)}; finished sweeps of {store.uri} with "
-            f"just its settings, suite and data: {', '.join(done) or 'none'} ({len(found)} planned). Name one of "
-            "them instead"
-        )
-    return found[0]
->>>>>>> h-suites
