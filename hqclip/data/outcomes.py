@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from hqclip.data.parquet import parse_table, to_bytes
-from hqclip.data.rules import SUMS, TOLD, Array, Rule, by_group, redrawn, score
+from hqclip.data.rules import SUMS, TOLD, Rule
+from hqclip.data.scoring import Array, by_group, redrawn, score
 from hqclip.errors import DataError
 from hqclip.store import Store
 

@@ -15,7 +15,7 @@ from hqclip.data.rules import Rule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hqclip.data.rules import Array
+    from hqclip.data.scoring import Array
 
 
 class Measured(NamedTuple):

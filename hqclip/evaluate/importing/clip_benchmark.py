@@ -11,8 +11,6 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-import numpy as np
-
 from hqclip.data.tar import Member, is_safe
 from hqclip.errors import DataError, NotFoundError
 from hqclip.evaluate.benchmarks.checks import shown
@@ -167,6 +165,8 @@ def _captions(text: str, where: str) -> tuple[str, ...]:
 
 def _domain(data: bytes, where: str) -> str:
     """The first number of an array; no code is ever run for it."""
+    import numpy as np  # whoever asks what a suite is does not want it
+
     try:
         numbers = np.load(io.BytesIO(data), allow_pickle=False).reshape(-1)
         return f"{int(numbers[0])}"
