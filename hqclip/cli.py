@@ -17,6 +17,7 @@ from hqclip.config import (
     DemoTeachConfig,
     DemoWorldConfig,
     DistillConfig,
+    ExportConfig,
     LineageConfig,
     PilotConfig,
 )
@@ -81,6 +82,12 @@ def _distill(settings: DistillConfig) -> dict[str, Any]:
     return run(settings)
 
 
+def _export(settings: ExportConfig) -> dict[str, Any]:
+    from hqclip.clip.export import run
+
+    return run(settings)
+
+
 def _launch_run(words: Sequence[str]) -> dict[str, Any]:
     from hqclip.launch.commands import run
 
@@ -136,6 +143,7 @@ COMMANDS: dict[str, Command] = {
     "annotate pilot": Command(PilotConfig, _annotate_pilot),
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
+    "export": Command(ExportConfig, _export),
     "lineage": Command(LineageConfig, _lineage),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),

@@ -19,6 +19,13 @@ LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder t
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
 BESIDE = "the contrastive loss beside it has weight 1"
+MODEL = (
+    "model folder, as printed by `hqclip train`, or one elsewhere (/folder, gs://), also a CLIPModel of transformers; "
+    "hf-hub:org/name, or one of open_clip with its tag, e.g. ViT-B-32:laion2b_s34b_b79k"
+)
+DEVICE = "where CLIP runs; auto takes a GPU where there is one"
+DEVICES = ("auto", "cpu", "cuda")
+DECODE = "threads that decode and shrink images"
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
 
@@ -60,7 +67,7 @@ class AnnotateConfig(Settings):
     timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
     ready_s: float = setting("seconds an engine may take to be ready", 600.0, above=0)
     in_flight: int = setting("requests kept inside the engine; 0 means 1.1 times max_num_seqs", 0, minimum=0)
-    decode_threads: int = setting("threads that decode and shrink images", 4, minimum=1, maximum=64)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
     max_num_seqs: int = setting("for vllm: sequences the engine works on at a time", 512, minimum=1)
     max_num_batched_tokens: int = setting("for vllm: tokens a step of the engine takes", 8192, minimum=64)
     max_model_len: int = setting("for vllm: tokens of prompt, image and answer together", 2048, minimum=64)
@@ -182,6 +189,8 @@ class ScoreConfig(Settings):
     champion: str = setting("model folder of the champion; empty if there is none yet", "")
     batch_size: int = setting("images at a time", 256, minimum=1)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
+    device: str = setting(DEVICE, "auto", choices=DEVICES)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
 
 
 _LIMIT = re.compile(r"[a-z_]+=(0(\.\d+)?|1(\.0+)?)").fullmatch
@@ -298,11 +307,22 @@ class EvaluateConfig(Settings):
     """Judge a model zero-shot: classification, retrieval, compositional choice."""
 
     store: str = setting(STORE)
-    model: str = setting("exported model folder, as printed by `hqclip train`")
+    model: str = setting(MODEL)
     suite: str = setting("suite manifest: a suite.json, local or gs://")
     batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
     resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
+    device: str = setting(DEVICE, "auto", choices=DEVICES)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """Write a model as a CLIPModel of transformers, with its processor: a ViT with CLIP's own text tower."""
+
+    store: str = setting(STORE)
+    model: str = setting(MODEL)
+    out: str = setting("folder to write it to; must not be there yet")
 
 
 @dataclass(frozen=True, kw_only=True)

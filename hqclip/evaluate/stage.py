@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -27,7 +29,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     start = time.monotonic()
     store = open_store(config.store)
     suite = read_suite(config.suite)
-    clip = ExportedClip(store, config.model, config.threads)
+    clip = ExportedClip(store, config.model, config.threads, config.device, config.decode_threads)
     key = f"evaluations/{clip.digest}/{suite.digest}.json"
     if store.exists(key):
         return {**_summary(Evaluation.from_json(store.read(key), key), key), "already_done": True}
@@ -60,7 +62,12 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         outcomes_crc32c=crc32c,
     )
     store.write(key, evaluation.to_json())
-    return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
+    return {
+        **_summary(evaluation, key),
+        "already_done": False,
+        "device": str(clip.device),
+        "seconds": time.monotonic() - start,
+    }
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
@@ -105,13 +112,12 @@ def measure(benchmark: Benchmark, clip: ExportedClip, images: dict[str, Tensor])
 def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str, Tensor]:
     """Every image of the suite, by uid. Raises `DataError` for a damaged shard or image, or a missing one."""
     with images_of(suite) as (path, scan), path.open("rb") as shard:
-        embedded = clip.images((_picture(shard, row, suite) for row in scan.rows), batch_size)
+        embedded = clip.images((partial(_picture, shard, row, suite) for row in scan.rows), batch_size)
     return dict(zip([row.uid for row in scan.rows], embedded, strict=True))
 
 
 def _picture(shard: BinaryIO, row: Row, suite: Suite) -> Pixels:
-    shard.seek(row.image_offset)
-    try:
-        return decode(shard.read(row.image_size))
+    try:  # pread: threads share the file, but no place in it
+        return decode(os.pread(shard.fileno(), row.image_size, row.image_offset))
     except ImageFault as fault:
         raise DataError(f"{suite.store.uri}/{suite.images}, image {row.uid}: {fault}; mend the suite") from fault
