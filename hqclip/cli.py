@@ -16,11 +16,11 @@ from hqclip.config import (
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
-    DistillConfig,
     ExportConfig,
     LineageConfig,
     PilotConfig,
 )
+from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.foreign import translated

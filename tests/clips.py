@@ -20,23 +20,8 @@ TOWERS: Mapping[str, Any] = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 COLOURS = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
-WORDS = [
-    "a",
-    "small",
-    "red",
-    "ring",
-    "left",
-    "of",
-    "large",
-    "blue",
-    "square",
-    "near",
-    "the",
-    "green",
-    "cross",
-    "above",
-    "it",
-]
+SENTENCE = "a small red ring left of a large blue square near the green cross above it"
+WORDS = SENTENCE.split()
 TEXTS = [" ".join(WORDS[:length]) for length in (3, 14, 1, 7)]
 
 

@@ -1,4 +1,4 @@
-"""What a user may call a model: a folder of the store or elsewhere, one of a hub, one of open_clip, one of transformers."""
+"""What a user may call a model: a folder of the store or elsewhere, one of a hub, of open_clip, of transformers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_processor_of_an_export_reads_texts_and_pictures_as_we_do(folder: Pa
         end = int(own.argmax()) + 1
         assert own[:end].tolist() == other[:end].tolist()
     processor = CLIPImageProcessor.from_pretrained(folder / "gelu-hf")
-    assert (processor.image_mean, processor.image_std) == (COLOURS["mean"], COLOURS["std"])
+    assert [list(processor.image_mean), list(processor.image_std)] == [COLOURS["mean"], COLOURS["std"]]
     assert processor(images=pictures(1)[0], return_tensors="pt")["pixel_values"].shape == (1, 3, 32, 32)
 
 
@@ -149,11 +149,10 @@ def test_another_vocabulary_is_refused(saved: Path, tmp_path: Path):
 def test_the_digest_covers_weights_config_and_pictures(saved: Path, tmp_path: Path):
     digest = clip_of(saved, "m").digest
     assert clip_of(saved, str(saved / "m")).digest == digest
+    gelu = {"text_config.hidden_act": "gelu", "vision_config.hidden_act": "gelu"}
     changed = [
         altered(saved, tmp_path / "1", "preprocessor_config.json", {"image_mean": [0, 0, 0]}),
-        altered(
-            saved, tmp_path / "2", "config.json", {"text_config.hidden_act": "gelu", "vision_config.hidden_act": "gelu"}
-        ),
+        altered(saved, tmp_path / "2", "config.json", gelu),
         altered(saved, tmp_path / "3", "other.json", {}),
     ]
     weights = load_file(saved / "m/model.safetensors")
@@ -201,7 +200,7 @@ def test_a_hub_that_is_not_there_is_said(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where open_clip finds what it should download: weights of a small model, which it knows under names of its own."""
+    """What open_clip downloads: weights of a small model, which it knows under two names."""
     open_clip.add_model_config(tmp_path)
     for name, quick_gelu in (("tiny-clip", False), ("tiny-clip-quickgelu", True)):
         monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, {**TOWERS, "quick_gelu": quick_gelu})

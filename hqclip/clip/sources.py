@@ -113,7 +113,7 @@ def _pretrained(name: str, folder: Path) -> ModelFiles:
     told = open_clip.get_pretrained_cfg(architecture, tag)
     if not told:
         raise NotFoundError(
-            f"{name}: {architecture} has no tag {tag!r}{did_you_mean(tag, tags)}; has {', '.join(tags)}"
+            f"{name}: {architecture} has no tag {tag!r}{did_you_mean(tag, tags)}; known: {', '.join(tags)}"
         )
     towers = open_clip.get_model_config(architecture)
     if bool(told.get("quick_gelu")) != bool(towers.get("quick_gelu")):
@@ -122,9 +122,7 @@ def _pretrained(name: str, folder: Path) -> ModelFiles:
     with translated(name):
         weights = Path(open_clip.download_pretrained(told))
     if weights.suffix != ".safetensors":
-        raise ConfigError(
-            f"{name}: its weights are a {weights.suffix}, which could run code; choose one in safetensors"
-        )
+        raise ConfigError(f"{name}: its weights are a {weights.suffix}, which could run code; choose others")
     pixels = {key: told[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in told}
     (folder / CONFIG).write_bytes(canonical_json({"model_cfg": towers, "preprocess_cfg": pixels}))
     (folder / WEIGHTS).symlink_to(weights.resolve())

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hqclip.clip.transformers_config import END, START, num_layers, our_config, their_config, their_pictures
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.exported import CONFIG as OPEN_CLIP_CONFIG
 from hqclip.exported import WEIGHTS as OPEN_CLIP_WEIGHTS
@@ -27,9 +28,7 @@ from hqclip.store import Store
 from hqclip.store.documents import parse_json
 
 CONFIG, WEIGHTS, PICTURES = "config.json", "model.safetensors", "preprocessor_config.json"
-END = 49407  # of a text, in CLIP's vocabulary of 49408
-EPSILON = 1e-5  # of open_clip's layer norms
-FILTERS = {"bicubic": 3, "bilinear": 2}  # as PIL numbers them
+MARKS = {START: "<|startoftext|>", END: "<|endoftext|>"}
 VISION, TEXT = "vision_model", "text_model"
 OUTSIDE = {  # of the layers: open_clip's name and theirs
     "logit_scale": "logit_scale",
@@ -53,41 +52,6 @@ LAYER = {
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
-DEFAULTS: dict[str, dict[str, Any]] = {  # what transformers takes for what a config leaves out
-    "vision_config": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "num_channels": 3,
-        "image_size": 224,
-        "patch_size": 32,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": EPSILON,
-    },
-    "text_config": {
-        "vocab_size": END + 1,
-        "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 8,
-        "max_position_embeddings": 77,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": EPSILON,
-        "eos_token_id": END,
-    },
-}
-FIXED: dict[
-    str, dict[str, tuple[Any, ...]]
-] = {  # what open_clip's towers leave no choice of; transformers calls the end 2 in models of before 2023
-    "vision_config": {"num_channels": (3,), "layer_norm_eps": (EPSILON,)},
-    "text_config": {"vocab_size": (END + 1,), "eos_token_id": (END, 2), "layer_norm_eps": (EPSILON,)},
-}
-KNOWN = {  # of a config of open_clip: all that this form can say
-    "": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"},
-    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
-    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
-}
 
 
 def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> None:
@@ -95,18 +59,17 @@ def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
 
     Raises `ConfigError` where the form does not exist: for a ResNet or a tower of timm, or with another text tower.
     """
-    told = _their_config(config["model_cfg"], where)
-    pictures = _their_pictures(config, where)
+    told = their_config(config["model_cfg"], where)
+    pictures = their_pictures(config, where)
     theirs = _to_theirs(weights, _layers(told), where)
     (folder / CONFIG).write_bytes(canonical_json(told))
     (folder / PICTURES).write_bytes(canonical_json(pictures))
     save_file(theirs, folder / WEIGHTS, {"format": "pt"})
-    tokenizer = open_clip.tokenizer.SimpleTokenizer()
-    (folder / "vocab.json").write_text(json.dumps(tokenizer.encoder, ensure_ascii=False), encoding="utf-8")
-    merges = (" ".join(pair) for pair in tokenizer.bpe_ranks)
+    (folder / "vocab.json").write_text(json.dumps(_vocabulary(), ensure_ascii=False), encoding="utf-8")
+    merges = (" ".join(pair) for pair in open_clip.tokenizer.SimpleTokenizer().bpe_ranks)
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
     length = told["text_config"]["max_position_embeddings"]
-    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "pad_token": "<|endoftext|>"}
+    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "pad_token": MARKS[END]}
     (folder / "tokenizer_config.json").write_bytes(canonical_json(about))
 
 
@@ -120,7 +83,7 @@ def read(store: Store, key: str, where: str, folder: Path) -> str:
     told = _document(store, key, CONFIG, where)
     pictures = _document(store, key, PICTURES, where) if store.exists(f"{key}/{PICTURES}") else {}
     try:
-        config = _our_config(told, pictures, where)
+        config = our_config(told, pictures, where)
     except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
         raise DataError(f"{where}/{CONFIG} is damaged ({error!r}); bring it back") from error
     _check_vocabulary(store, key, where)
@@ -139,134 +102,11 @@ def read(store: Store, key: str, where: str, folder: Path) -> str:
     return digest
 
 
-def _their_config(ours: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`config.json`. Raises `ConfigError` for what it cannot say."""
-    vision, text = ours["vision_cfg"], ours["text_cfg"]
-    foreign = [name for name in ours if name not in KNOWN[""]]
-    for part in ("vision_cfg", "text_cfg"):
-        foreign += [f"{part}.{name}" for name in ours[part] if name not in KNOWN[part]]
-    foreign += [f"{name} {vision[name]!r}" for name in ("layers", "image_size") if type(vision[name]) is not int]
-    if text.get("vocab_size", END + 1) != END + 1:
-        foreign.append(f"vocab_size {text['vocab_size']!r}")
-    if foreign:
-        raise ConfigError(
-            f"{where} has no form as a CLIPModel of transformers, which is a ViT with CLIP's own text tower: "
-            f"{', '.join(foreign)}; load it with open_clip"
-        )
-    both = {
-        "hidden_act": "quick_gelu" if ours.get("quick_gelu") else "gelu",
-        "layer_norm_eps": EPSILON,
-        "projection_dim": ours["embed_dim"],
-    }
-    return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "projection_dim": ours["embed_dim"],
-        "vision_config": {
-            **both,
-            **_their_size(vision),
-            "model_type": "clip_vision_model",
-            "num_attention_heads": vision["width"] // vision.get("head_width", 64),
-            "image_size": vision["image_size"],
-            "patch_size": vision["patch_size"],
-        },
-        "text_config": {
-            **both,
-            **_their_size(text),
-            "model_type": "clip_text_model",
-            "num_attention_heads": text["heads"],
-            "max_position_embeddings": text["context_length"],
-            "vocab_size": END + 1,
-            "bos_token_id": END - 1,
-            "eos_token_id": END,
-        },
-    }
-
-
-def _their_size(tower: Mapping[str, Any]) -> dict[str, int]:
-    wide = int(tower["width"] * tower.get("mlp_ratio", 4.0))
-    return {"hidden_size": tower["width"], "intermediate_size": wide, "num_hidden_layers": tower["layers"]}
-
-
-def _their_pictures(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`preprocessor_config.json`."""
-    pixels, size = config["preprocess_cfg"], config["model_cfg"]["vision_cfg"]["image_size"]
-    if pixels.get("resize_mode", "shortest") != "shortest":
-        raise ConfigError(f"{where}: a CLIPModel of transformers has no resize_mode {pixels['resize_mode']!r}")
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": FILTERS[pixels.get("interpolation", "bicubic")],
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "do_normalize": True,
-        "image_mean": pixels["mean"],
-        "image_std": pixels["std"],
-        "do_convert_rgb": True,
-    }
-
-
-def _our_config(theirs: Mapping[str, Any], pictures: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`open_clip_config.json`. Raises `ConfigError` for a model that open_clip cannot be."""
-    if theirs.get("model_type") != "clip":
-        raise ConfigError(
-            f"{where} is a {theirs.get('model_type')!r} of transformers; only its CLIPModel is known here"
-        )
-    parts = {name: {**defaults, **(theirs.get(name) or {})} for name, defaults in DEFAULTS.items()}
-    vision, text = parts["vision_config"], parts["text_config"]
-    odd = [
-        f"{part}.{n} {parts[part][n]!r}" for part in FIXED for n, ok in FIXED[part].items() if parts[part][n] not in ok
-    ]
-    if vision["hidden_act"] != text["hidden_act"] or text["hidden_act"] not in ("gelu", "quick_gelu"):
-        odd.append(f"hidden_act {vision['hidden_act']!r} and {text['hidden_act']!r}")
-    odd += [f"vision_config.{n} {vision[n]!r}" for n in ("image_size", "patch_size") if type(vision[n]) is not int]
-    if odd:
-        raise ConfigError(f"{where} is no CLIPModel that open_clip can be: {', '.join(odd)}")
-    filters = {number: name for name, number in FILTERS.items()}
-    return {
-        "model_cfg": {
-            "embed_dim": theirs.get("projection_dim", 512),
-            "quick_gelu": text["hidden_act"] == "quick_gelu",
-            "vision_cfg": {
-                **_our_size(vision),
-                "image_size": vision["image_size"],
-                "patch_size": vision["patch_size"],
-                "head_width": vision["hidden_size"] // vision["num_attention_heads"],
-            },
-            "text_cfg": {
-                **_our_size(text),
-                "heads": text["num_attention_heads"],
-                "context_length": text["max_position_embeddings"],
-                "vocab_size": text["vocab_size"],
-            },
-        },
-        "preprocess_cfg": {
-            "mean": pictures.get("image_mean", list(open_clip.OPENAI_DATASET_MEAN)),
-            "std": pictures.get("image_std", list(open_clip.OPENAI_DATASET_STD)),
-            "interpolation": filters.get(pictures.get("resample", FILTERS["bicubic"]), pictures.get("resample")),
-            "resize_mode": "shortest" if "shortest_edge" in _size(pictures) else "squash",
-        },
-    }
-
-
-def _our_size(tower: Mapping[str, Any]) -> dict[str, Any]:
-    width = tower["hidden_size"]
-    return {"width": width, "layers": tower["num_hidden_layers"], "mlp_ratio": tower["intermediate_size"] / width}
-
-
-def _size(pictures: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What pictures are resized to; a number is that of the shorter side, as it was written before 2022."""
-    size = pictures.get("size", 224)
-    return size if isinstance(size, dict) else {"shortest_edge": size}
-
-
 def _layers(theirs: Mapping[str, Any]) -> dict[str, str]:
     """The layers of both towers: open_clip's name and theirs."""
     names = {}
     for ours, tower, part in (("visual.transformer", VISION, "vision_config"), ("transformer", TEXT, "text_config")):
-        for number in range({**DEFAULTS[part], **theirs.get(part, {})}["num_hidden_layers"]):
+        for number in range(num_layers(theirs)[part]):
             names[f"{ours}.resblocks.{number}"] = f"{tower}.encoder.layers.{number}"
     return names
 
@@ -322,7 +162,7 @@ def _check_names(there: Mapping[str, Tensor], wanted: set[str], where: str) -> N
 
 def _check_vocabulary(store: Store, key: str, where: str) -> None:
     """Raises `ConfigError` if a tokenizer lies beside the model that is not CLIP's own."""
-    known = open_clip.tokenizer.SimpleTokenizer().encoder
+    known = _vocabulary()
     for file, path in (("vocab.json", ()), ("tokenizer.json", ("model", "vocab"))):
         if not store.exists(f"{key}/{file}"):
             continue
@@ -331,6 +171,12 @@ def _check_vocabulary(store: Store, key: str, where: str) -> None:
             said = said.get(name) if isinstance(said, dict) else None
         if said != known:
             raise ConfigError(f"{where}/{file} is another vocabulary than CLIP's; only that is known here")
+
+
+def _vocabulary() -> dict[str, int]:
+    """CLIP's, with the names of both marks as OpenAI gave them; open_clip has others for the same numbers."""
+    encoder: dict[str, int] = open_clip.tokenizer.SimpleTokenizer().encoder
+    return {MARKS.get(number, word): number for word, number in encoder.items()}
 
 
 def _document(store: Store, key: str, file: str, where: str) -> dict[str, Any]:

@@ -60,14 +60,10 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         average=float(np.mean([score.metrics["main"] for score in scores])),
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
+        device=str(clip.device),
     )
     store.write(key, evaluation.to_json())
-    return {
-        **_summary(evaluation, key),
-        "already_done": False,
-        "device": str(clip.device),
-        "seconds": time.monotonic() - start,
-    }
+    return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
@@ -76,6 +72,7 @@ def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
         "evaluation": key,
         "model_digest": evaluation.model_digest,
         "average": evaluation.average,
+        "device": evaluation.device,
         "reason": f"{evaluation.model} has an average of {evaluation.average:.1%} on {evaluation.suite}",
         "metrics": metrics,
         "confusion": _confusion_key(key),
