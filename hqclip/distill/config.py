@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hqclip.config import ENGINES, LOCAL_ENGINES, STORE
+from hqclip.config import ENGINES, LOCAL_ENGINES, STORE, THREADS
 from hqclip.settings import Settings, setting
 
 
