@@ -22,6 +22,7 @@ from hqclip.config import ExportConfig
 from hqclip.errors import ConfigError, ConflictError, DataError, HQClipError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.store import open_store
+from hqclip.train.model import HQClip
 from tests.clips import COLOURS, TEXTS, TOWERS, pictures, write_clip
 
 
@@ -254,6 +255,18 @@ def test_pictures_are_resized_as_the_config_says(folder: Path, tmp_path: Path):
     write_clip(tmp_path / "odd", TOWERS, resize_mode="longest")
     with pytest.raises(ConfigError, match=f"odd/{CONFIG} asks for resize_mode 'longest'; known here: shortest, squash"):
         clip_of(tmp_path, "odd")
+
+
+def test_a_tokenizer_that_is_not_clips_own_goes_with_the_export(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = {**TOWERS["text_cfg"], "hf_tokenizer_name": str(folder / "gelu-hf")}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "own-words", {**TOWERS, "text_cfg": text})
+    trained = HQClip("own-words", [0.5])
+    trained.export(tmp_path / "m")
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(trained.clip.encode_text(trained.tokenizer(TEXTS)), dim=-1)
+    assert torch.allclose(texts_of(tmp_path, "m"), expected, atol=1e-6)
 
 
 RESNET = {**TOWERS, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}}
