@@ -19,8 +19,8 @@ def prepared(
 ) -> Generator[Tensor, None, None]:
     """`prepare` of every picture, made by a pool of threads while the caller is busy with the ones before.
 
-    Never more than `threads` pictures are there at their full size and `ahead` prepared ones, so memory is bounded. Of
-    several faults the first in order is raised.
+    Of pictures that are read here never more than `threads` are there at their full size, and never more than `ahead`
+    prepared ones, so memory is bounded. Of several faults the first in order is raised.
     """
     torch.get_num_threads()  # torch takes its choice for this thread now, and not the 1 of the decoders
     # each decoder with one thread of torch, not with a team of its own that fights those of the others
