@@ -16,10 +16,11 @@ from hqclip.config import (
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
-    DistillConfig,
+    ExportConfig,
     LineageConfig,
     PilotConfig,
 )
+from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
 from hqclip.flags import Parser, make_parser, read_flags
@@ -78,6 +79,12 @@ def _annotate_compare(settings: CompareConfig) -> dict[str, Any]:
 
 def _distill(settings: DistillConfig) -> dict[str, Any]:
     from hqclip.distill.stage import run
+
+    return run(settings)
+
+
+def _export(settings: ExportConfig) -> dict[str, Any]:
+    from hqclip.clip.export import run
 
     return run(settings)
 
@@ -153,6 +160,7 @@ COMMANDS: dict[str, Command] = {
     "annotate pilot": Command(PilotConfig, _annotate_pilot),
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
+    "export": Command(ExportConfig, _export),
     "lineage": Command(LineageConfig, _lineage),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),

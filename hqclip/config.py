@@ -20,6 +20,13 @@ LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder t
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
 BESIDE = "the contrastive loss beside it has weight 1"
+MODEL = (
+    "model folder, as printed by `hqclip train`, or one elsewhere (/folder, gs://), also a CLIPModel of transformers; "
+    "hf-hub:org/name, or one of open_clip with its tag, e.g. ViT-B-32:laion2b_s34b_b79k"
+)
+DEVICE = "where CLIP runs; auto takes a GPU where there is one"
+DEVICES = ("auto", "cpu", "cuda")
+DECODE = "threads that decode and shrink images"
 THREADS = "CPU threads for tensor arithmetic; 0 leaves the choice to torch"
 
 
@@ -63,7 +70,7 @@ class AnnotateConfig(Settings):
     timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
     ready_s: float = setting("seconds an engine may take to be ready", 600.0, above=0)
     in_flight: int = setting("requests kept inside the engine; 0 means 1.1 times max_num_seqs", 0, minimum=0)
-    decode_threads: int = setting("threads that decode and shrink images", 4, minimum=1, maximum=64)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
     max_num_seqs: int = setting("for vllm: sequences the engine works on at a time", 512, minimum=1)
     max_num_batched_tokens: int = setting("for vllm: tokens a step of the engine takes", 8192, minimum=64)
     max_model_len: int = setting("for vllm: tokens of prompt, image and answer together", 2048, minimum=64)
@@ -118,64 +125,6 @@ class CompareConfig(PilotConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(Settings):
-    """Teach an LVLM to annotate as a teacher does, with LoRA, and judge it on images of no lesson."""
-
-    store: str = setting(STORE)
-    pool: str = setting("pool manifest, as printed by `hqclip download`")
-    teacher: str = setting("LVLM that teaches: what its server calls it, a folder, or a hub name")
-    teacher_engine: str = setting("what runs the teacher", "openai", choices=ENGINES)
-    server: str = setting("for the openai engine: root of the teacher's server, e.g. https://host/v1", "")
-    plain_http: bool = setting("send OPENAI_API_KEY also in clear (http://) to other machines", False)
-    recording: str = setting("for the replay engine: file of the teacher's recorded answers", "")
-    model: str = setting("LVLM that is taught: a folder or a hub name with its revision", "Qwen/Qwen2-VL-7B-Instruct")
-    engine: str = setting("what runs the pupil when it is judged", "transformers", choices=LOCAL_ENGINES)
-    out: str = setting("folder for the taught model; empty keeps it in the store, if that is a folder", "")
-    prompt: str = setting("prompt of teacher and pupil: a built-in name or a text file", "web-1")
-    max_tags: int = setting("most tags in each list of an answer", 10, minimum=1, maximum=32)
-    max_sentences: int = setting("most sentences in each list of an answer", 4, minimum=1, maximum=32)
-    max_new_tokens: int = setting("tokens an answer may have", 400, minimum=16, maximum=2**17)
-    max_alt_tokens: int = setting("tokens of alt-text shown to both", 64, minimum=1)
-    image_tokens: int = setting("tokens an image may cost the pupil; 0 leaves it to its family", 0, minimum=0)
-    samples: int = setting("images to learn from", 10_000, minimum=1, maximum=1_000_000)
-    held_out: int = setting("further images to judge on", 500, minimum=1, maximum=100_000)
-    in_flight: int = setting("requests kept inside the teacher's engine; 0 leaves it to the engine", 16, minimum=0)
-    timeout_s: float = setting("seconds an answer may take", 300.0, above=0)
-    ready_s: float = setting("seconds an engine may take to be ready", 600.0, above=0)
-    busy_s: float = setting("seconds to go on asking an engine that answers nobody", 600.0, minimum=0)
-    budget_usd: float = setting("what the teacher's answers may cost in all; 0 sets no limit", 0.0, minimum=0)
-    usd_per_million_input: float = setting("price of the teacher: USD per million tokens read", 0.0, minimum=0)
-    usd_per_million_output: float = setting("price of the teacher: USD per million tokens written", 0.0, minimum=0)
-    max_fault_rate: float = setting(
-        "share of the teacher's answers that may be unusable before nothing is taught", 0.2, minimum=0, maximum=1
-    )
-    rank: int = setting("of the LoRA matrices", 16, minimum=1, maximum=1024)
-    alpha: float = setting("of LoRA: the update is scaled by alpha / rank", 32.0, above=0)
-    learning_rate: float = setting("peak of the cosine schedule", 1e-4, above=0)
-    epochs: float = setting("times every answer is learned from", 2.0, above=0)
-    batch_size: int = setting("answers a step", 16, minimum=1)
-    micro_batch: int = setting("answers in memory at a time; divides batch_size", 4, minimum=1)
-    gradient_checkpointing: bool = setting("spend time to save memory", True)
-    seed: int = setting("decides the draw of images, the order of lessons and the initial LoRA weights", 0, minimum=0)
-    min_valid: float = setting(
-        "share of valid answers, without grammar, that the taught model must reach", 0.99, minimum=0, maximum=1
-    )
-    margin: float = setting(
-        "how much less than the untaught model it may agree with the teacher", 0.0, minimum=-1, maximum=1
-    )
-    threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
-
-    def conflicts(self) -> list[str]:
-        """A budget without prices, batches that do not add up."""
-        problems = []
-        if self.budget_usd and not self.usd_per_million_input + self.usd_per_million_output:
-            problems.append("budget_usd needs prices: give usd_per_million_input and usd_per_million_output")
-        if self.batch_size % self.micro_batch:
-            problems.append(f"micro_batch is {self.micro_batch}, which does not divide batch_size {self.batch_size}")
-        return problems
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoreConfig(Settings):
     """Similarity of every image to its texts under the champion CLIP; nothing to do in the first cycle."""
 
@@ -185,6 +134,8 @@ class ScoreConfig(Settings):
     champion: str = setting("model folder of the champion; empty if there is none yet", "")
     batch_size: int = setting("images at a time", 256, minimum=1)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
+    device: str = setting(DEVICE, "auto", choices=DEVICES)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
 
 
 _LIMIT = re.compile(r"[a-z_]+=(0(\.\d+)?|1(\.0+)?)").fullmatch
@@ -301,7 +252,7 @@ class EvaluateConfig(Settings):
     """Judge a model zero-shot: classification, retrieval, compositional choice."""
 
     store: str = setting(STORE)
-    model: str = setting("exported model folder, as printed by `hqclip train`")
+    model: str = setting(MODEL)
     suite: str = setting(f"suite to judge by: {SUITE}")
     sets: tuple[str, ...] = setting(
         "sets of the suite, or quick, datacomp38, retrieval, finegrained; empty takes all", ()
@@ -310,6 +261,17 @@ class EvaluateConfig(Settings):
     batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
     resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
+    device: str = setting(DEVICE, "auto", choices=DEVICES)
+    decode_threads: int = setting(DECODE, 4, minimum=1, maximum=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """Write a model as a CLIPModel of transformers, with its processor."""
+
+    store: str = setting(STORE)
+    model: str = setting(MODEL)
+    out: str = setting("folder to write it to; must not be there yet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +355,7 @@ class PlanEvaluationConfig(Settings):
     """Ask for one model to be judged: what `evaluate` takes, checked, for a pipeline of that stage alone."""
 
     store: str = setting(SHARED_STORE)
-    model: str = setting("exported model folder in the store, runs/.../model; empty is the champion", "")
+    model: str = setting(f"{MODEL}; empty is the champion", "")
     suite: str = setting(f"suite to judge with: {SUITE}")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     launch: str = setting(

@@ -18,6 +18,11 @@ def model_digest(config: BinaryIO, weights: BinaryIO) -> str:
     return hashlib.sha256(_sha256(config) + _sha256(weights)).hexdigest()[:16]
 
 
+def is_in_store(model: str) -> bool:
+    """Whether this names a folder of the store, and not one elsewhere, a model of a hub or one of open_clip."""
+    return ":" not in model and not model.startswith("/")
+
+
 def check_files(store: Store, model: str, digest: str) -> None:
     """Read the whole model and see that it is the one of this digest.
 

@@ -22,7 +22,7 @@ def _datacomp(model: str, samples_seen: int, batch_size: int, **more: Any) -> di
 
 _SHAPES: dict[str, dict[str, Any]] = {
     "annotate": {"model": "demo", "prompt": "shapes-1", "batch_size": 256, "max_new_tokens": 320, "threads": 1},
-    "score": {"threads": 1},
+    "score": {"threads": 1, "decode_threads": 1},
     "curate": {"name": "shapes"},
     "train": {
         "model": "shapes",
@@ -40,7 +40,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "threads": 1,
         "decode_threads": 1,
     },
-    "evaluate": {"threads": 1},
+    "evaluate": {"threads": 1, "decode_threads": 1},
 }
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

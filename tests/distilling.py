@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from hqclip.config import DistillConfig, DownloadConfig
+from hqclip.config import DownloadConfig
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.demo.scenes import Scene, draw_scene, render
 from hqclip.demo.texts import teacher_texts
 from hqclip.distill import response_log
+from hqclip.distill.config import DistillConfig
 from hqclip.records import Sample
 from hqclip.store import local
 from tests.fakes.openai_server import FakeOpenAI

@@ -208,6 +208,15 @@ def test_models_are_compared_by_the_metrics_that_both_have(field: Path):
     assert not {("coco", "image_to_text_r10"), ("pets", "acc5"), ("order", "text_only")} & shown
 
 
+def test_an_evaluation_says_what_it_ran_on_and_belongs_to_a_content_not_to_a_name(judged: Path):
+    asked = {"store": str(judged), "suite": f"{judged}/suite.json", "resamples": 100, "device": "cpu"}
+    first = stage.run(EvaluateConfig(model="runs/0/model", **asked))
+    elsewhere = stage.run(EvaluateConfig(model=f"{judged}/runs/0/model", **asked))
+    assert (first["already_done"], elsewhere["already_done"]) == (False, True)
+    assert first["device"] == elsewhere["device"] == "cpu fp32"
+    assert Evaluation.from_json(open_store(str(judged)).read(first["evaluation"]), "").device == "cpu fp32"
+
+
 def test_a_kind_that_is_not_registered_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(KINDS, Album.KIND)
     with pytest.raises(

@@ -19,10 +19,10 @@ from hqclip.annotate.lvlm import UNKNOWN
 from hqclip.annotate.preparation import Preparation
 from hqclip.annotate.supervisor import Limits
 from hqclip.backoff import pauses
-from hqclip.config import DistillConfig
 from hqclip.distill import query, response_log, stage
 from hqclip.distill.acceptance import Agreement, compare, decide, rouge_l, set_f1
 from hqclip.distill.collect import Collected, collect, open_folder, pupil_settings
+from hqclip.distill.config import DistillConfig
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.query import BatchQuery, Budget, RequestLimits
 from hqclip.distill.response_log import Response, ResponseLog

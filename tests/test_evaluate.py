@@ -26,8 +26,8 @@ from hqclip.store import open_store
 class MeanColour:
     """A model that sees nothing but the mean of each colour."""
 
-    def images(self, images: Iterable[Pixels], batch_size: int) -> torch.Tensor:
-        return torch.stack([torch.tensor(image.mean((0, 1))) for image in images])
+    def images(self, images: Iterable[Callable[[], Pixels]], batch_size: int) -> torch.Tensor:
+        return torch.stack([torch.tensor(image().mean((0, 1))) for image in images])
 
 
 def embed(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +26,8 @@ class Lengths:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def images(self, images: Iterable[Any], batch_size: int) -> torch.Tensor:
-        return torch.ones(len(list(images)), 1)
+    def image_batches(self, images: Iterable[Any], batch_size: int) -> Iterator[torch.Tensor]:
+        return iter(torch.ones(len(list(images)), 1).split(batch_size))
 
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         self.asked += texts

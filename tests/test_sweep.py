@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,10 @@ def test_a_request_names_the_champion_or_says_that_there_is_none(tmp_path: Path,
     asked = plan_evaluation.run(PlanEvaluationConfig(store=str(tmp_path), suite=suite, preset="demo-quick"))
     assert asked["model"] == "runs/first/model"
     assert asked["settings"]["evaluate"] | {"suite": suite} == asked["settings"]["evaluate"]
+
+
+@pytest.mark.parametrize("model", ["hf-hub:org/name@v1", "ViT-B-32:laion2b_s34b_b79k", "/models/clip"])
+def test_a_request_may_name_a_model_that_is_not_in_the_store(tmp_path: Path, suite: str, model: str) -> None:
+    asked = plan_evaluation.run(PlanEvaluationConfig(store=str(tmp_path), suite=suite, model=model))
+    assert asked["model"] == model
+    assert re.fullmatch(r"evaluations/requests/[\w.-]+/", asked["notes"])

@@ -43,7 +43,7 @@ def test_the_exported_model_is_the_trained_one_in_stock_open_clip(config: TrainC
         store.download(f"{result['model']}/{name}", tmp_path / name)
     stock, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a small red ring", "a ring"])
-    ours = ExportedClip(store, result["model"])
+    ours = ExportedClip(store, result["model"], device="cpu")
     with torch.no_grad():
         expected = stock.eval().encode_text(tokens, normalize=True)
     assert torch.allclose(ours.texts(["a small red ring", "a ring"]), expected, atol=1e-6)

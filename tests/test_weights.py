@@ -17,10 +17,11 @@ from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.annotate.weights import check_weights
-from hqclip.clip import CONFIG, WEIGHTS, ExportedClip
+from hqclip.clip import ExportedClip
 from hqclip.config import LOCAL_ENGINES, AnnotateConfig
 from hqclip.demo.lvlm import folder
 from hqclip.errors import ConfigError, NotFoundError
+from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.store import open_store
 
 

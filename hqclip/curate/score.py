@@ -30,7 +30,7 @@ def _score(store: Store, config: ScoreConfig, pool: Pool) -> dict[str, Any]:
     from hqclip.curate.similarity import score_shard
     from hqclip.data.sidecar import write_scores
 
-    clip = ExportedClip(store, config.champion, config.threads)
+    clip = ExportedClip(store, config.champion, config.threads, config.device, config.decode_threads)
     folder = f"scores/{clip.digest}-{config.annotations.rpartition('/')[2]}"
     missing = [entry for entry in pool.shards if not store.exists(f"{folder}/{entry.name}.parquet")]
     start = time.monotonic()
@@ -42,6 +42,7 @@ def _score(store: Store, config: ScoreConfig, pool: Pool) -> dict[str, Any]:
     return {
         "scores": folder,
         "score_model": clip.digest,
+        "device": str(clip.device),
         "num_shards": len(pool.shards),
         "already_done": len(pool.shards) - len(missing),
         "seconds": time.monotonic() - start,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,33 +28,30 @@ def score_shard(
     """
     index = read_index(store, entry)
     texts = read_annotations(store, f"{annotations}/{entry.name}.parquet", entry)
+    readable = np.ones(entry.rows, bool)
     rows = []
     with ShardImages(store, entry, index) as images:
-        for start in range(0, entry.rows, batch_size):
-            part = range(start, min(start + batch_size, entry.rows))
-            readable: list[bool] = []
-            embedded = clip.images(_pictures(images, part, readable), batch_size)
+        pictures = (partial(_picture, images, row, readable) for row in range(entry.rows))
+        for start, image_BD in zip(count(0, batch_size), clip.image_batches(pictures, batch_size)):
+            part = range(start, start + len(image_BD))
             said = [texts[number].annotation for number in part]
             columns = [
-                _similarity(clip, embedded, [[index.texts[number]] for number in part]),
-                _similarity(clip, embedded, [one.desc if one else () for one in said]),
-                _similarity(clip, embedded, [one.neg_desc if one else () for one in said]),
+                _similarity(clip, image_BD, [[index.texts[number]] for number in part]),
+                _similarity(clip, image_BD, [one.desc if one else () for one in said]),
+                _similarity(clip, image_BD, [one.neg_desc if one else () for one in said]),
             ]
-            for number, is_readable, values in zip(part, readable, zip(*columns, strict=True), strict=True):
-                rows.append(ScoredRow(index.uids[number], *(values if is_readable else [float("nan")] * 3)))
+            for number, values in zip(part, zip(*columns, strict=True), strict=True):
+                rows.append(ScoredRow(index.uids[number], *(values if readable[number] else [float("nan")] * 3)))
     return rows
 
 
-def _pictures(images: ShardImages, part: Iterable[int], readable: list[bool]) -> Iterator[Pixels]:
-    """One after the other, a black one for each that cannot be decoded; `readable` takes down which can."""
-    for row in part:
-        try:
-            pixels = decode(images.read(row))
-            readable.append(True)
-        except ImageFault:
-            pixels = np.zeros((16, 16, 3), np.uint8)
-            readable.append(False)
-        yield pixels
+def _picture(images: ShardImages, row: int, readable: np.ndarray[Any, np.dtype[np.bool_]]) -> Pixels:
+    """A black one if it cannot be decoded, which `readable` takes down."""
+    try:
+        return decode(images.read(row))
+    except ImageFault:
+        readable[row] = False
+        return np.zeros((16, 16, 3), np.uint8)
 
 
 def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: Sequence[Sequence[str]]) -> list[float]:
@@ -62,6 +62,6 @@ def _similarity(clip: ExportedClip, image_BD: torch.Tensor, texts: Sequence[Sequ
     owner = torch.tensor([row for row, _ in owned], dtype=torch.long)
     cosine = (image_BD[owner] * text_ND).sum(1) if flat else torch.empty(0)
     total = torch.zeros(len(texts)).index_add_(0, owner, cosine)
-    count = torch.bincount(owner, minlength=len(texts))
-    values: list[float] = (total / count).tolist()
+    number = torch.bincount(owner, minlength=len(texts))
+    values: list[float] = (total / number).tolist()
     return values

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hqclip.config import PlanEvaluationConfig
 from hqclip.cycle.plan import resolve_suite
 from hqclip.cycle.resolve import complete, resolve_machines
 from hqclip.errors import NotFoundError
+from hqclip.exported import is_in_store
 from hqclip.presets import find_preset
 from hqclip.records import Champion
 from hqclip.store import open_store
 
 
 def run(config: PlanEvaluationConfig) -> dict[str, Any]:
-    """Check model, suite and machines before a GPU is asked for. Raises `NotFoundError` and `ConfigError`."""
+    """Check model, suite and machines before a GPU is asked for. Raises `NotFoundError` and `ConfigError`.
+
+    A model that is not in the store is first looked for where it is judged: this machine may not reach it.
+    """
     store = open_store(config.store)
     settings = {"store": config.store, **resolve(config)}
     model = config.model
@@ -23,11 +28,11 @@ def run(config: PlanEvaluationConfig) -> dict[str, Any]:
         if champion is None:
             raise NotFoundError(f"{store.uri} has no champion yet; name the model")
         model = Champion.from_json(champion, "champion.json").model
-    if not any(True for _ in store.list(f"{model}/")):
+    if is_in_store(model) and not any(True for _ in store.list(f"{model}/")):
         raise NotFoundError(f"{store.uri}/{model}: there is no such model folder")
     settings["suite"] = resolve_suite(store, config.suite, settings).uri
     machines = resolve_machines(config, {"evaluate": settings})
-    name = model.removeprefix("runs/").removesuffix("/model").replace("/", "-")
+    name = re.sub(r"[^\w.-]+", "-", model.removeprefix("runs/").removesuffix("/model")).strip("-")
     return {
         "model": model,
         "has_work": True,

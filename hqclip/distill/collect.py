@@ -13,7 +13,8 @@ from hqclip.annotate.annotator import Annotator, model_folder
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.prompt import load_prompt
 from hqclip.annotate.supervisor import Limits
-from hqclip.config import LOCAL_ENGINES, AnnotateConfig, DistillConfig
+from hqclip.config import LOCAL_ENGINES, AnnotateConfig
+from hqclip.distill.config import DistillConfig
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.query import BatchQuery, Budget, RequestLimits
 from hqclip.distill.response_log import ResponseLog

@@ -24,7 +24,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCall
 from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
-from hqclip.config import DistillConfig
+from hqclip.distill.config import DistillConfig
 from hqclip.distill.training_set import Example, TrainingSet, completion
 from hqclip.errors import ConfigError
 from hqclip.progress import Progress

@@ -12,9 +12,9 @@ from hqclip import __version__
 from hqclip.annotate.annotator import Annotator, folder_digest
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.preparation import Preparation
-from hqclip.config import DistillConfig
 from hqclip.distill.acceptance import Agreement, compare, decide
 from hqclip.distill.collect import Collected, collect, open_folder, patience_of, pupil_settings, teacher_settings
+from hqclip.distill.config import DistillConfig
 from hqclip.distill.pool_images import PoolImages
 from hqclip.distill.query import BatchQuery, RequestLimits
 from hqclip.distill.response_log import Response, ResponseLog

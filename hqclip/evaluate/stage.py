@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     suite = read_suite(find_suite(store, config.suite))
     if config.sets:
         suite = choose(suite, config.sets, skip_missing=config.skip_missing)
-    clip = ExportedClip(store, config.model, config.threads)
+    clip = ExportedClip(store, config.model, config.threads, config.device, config.decode_threads)
     key = f"evaluations/{clip.digest}/{suite.digest}.json"
     if store.exists(key):
         there = Evaluation.from_json(store.read(key), key)
@@ -64,6 +66,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
         skipped=dict(suite.skipped) or None,
+        device=str(clip.device),
     )
     store.write(key, evaluation.to_json())
     done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
@@ -77,6 +80,7 @@ def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
         "evaluation": key,
         "model_digest": evaluation.model_digest,
         "average": evaluation.average,
+        "device": evaluation.device,
         "reason": f"{evaluation.model} has an average of {evaluation.average:.1%} on {evaluation.suite}",
         "metrics": metrics,
         "confusion": _confusion_key(key),
@@ -117,14 +121,13 @@ def _embed_images(clip: ExportedClip, suite: Suite, batch_size: int) -> dict[str
     embedded: dict[str, Tensor] = {}
     for shard in shards_of(suite):
         with shard.path.open("rb") as file:
-            image_ND = clip.images((_picture(file, row, shard.where) for row in shard.rows), batch_size)
+            image_ND = clip.images((partial(_picture, file, row, shard.where) for row in shard.rows), batch_size)
         embedded |= zip([row.uid for row in shard.rows], image_ND, strict=True)
     return embedded
 
 
-def _picture(file: BinaryIO, row: Row, where: str) -> Pixels:
-    file.seek(row.image_offset)
-    try:
-        return decode(file.read(row.image_size))
+def _picture(shard: BinaryIO, row: Row, where: str) -> Pixels:
+    try:  # pread: threads share the file, but no place in it
+        return decode(os.pread(shard.fileno(), row.image_size, row.image_offset))
     except ImageFault as fault:
         raise DataError(f"{where}, image {row.uid}: {fault}; mend the suite") from fault

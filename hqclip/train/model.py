@@ -73,10 +73,15 @@ class HQClip(nn.Module):
         )
 
     def export(self, folder: Path) -> None:
-        """Write what stock open_clip loads by `local-dir:`, and the tag head beside it."""
+        """Write what stock open_clip loads by `local-dir:`, and the tag head beside it.
+
+        A tokenizer that is not CLIP's own goes with it: that is where open_clip looks for it then.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         save_config_for_hf(self.clip, folder / CONFIG, self.config)
         _sort_keys(folder / CONFIG)
+        if isinstance(self.tokenizer, open_clip.tokenizer.HFTokenizer):
+            self.tokenizer.save_pretrained(folder)
         save_file({k: v.contiguous() for k, v in self.clip.state_dict().items()}, folder / WEIGHTS)
         save_file({k: v.contiguous() for k, v in self.tag_head.state_dict().items()}, folder / "tag_head.safetensors")
 

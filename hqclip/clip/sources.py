@@ -1,0 +1,130 @@
+"""What a user calls a model in, a folder that open_clip loads and a digest out.
+
+- `runs/x/model`: a folder in the store; `/folder`, `gs://bucket/folder`: one that is elsewhere. It is an export of
+  `hqclip train`, or a CLIPModel of transformers.
+- `hf-hub:org/name`, `hf-hub:org/name@revision`: one of the two on the Hugging Face hub.
+- `ViT-B-32:laion2b_s34b_b79k`: a model of open_clip and the tag of its pretrained weights.
+
+Weights are read from safetensors alone: other files could run code of their author.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import open_clip
+
+from hqclip.clip import transformers_form
+from hqclip.errors import ConfigError, NotFoundError
+from hqclip.exported import CONFIG, WEIGHTS, check_digest, is_in_store, model_digest
+from hqclip.foreign import translated
+from hqclip.records import canonical_json
+from hqclip.settings import did_you_mean
+from hqclip.store import Store, open_store, split_uri
+from hqclip.store.leftovers import scratch_folder
+
+AGAIN = "bring it back, or export the model again"
+HUB = "hf-hub:"
+SMALL = ("*.json", "*.txt", "*.model")  # configs and tokenizers of a folder
+
+
+class ModelFiles(NamedTuple):
+    """A folder with config and weights in open_clip's form, where they come from, and whose the tokenizer is.
+
+    `tokenizer` is a name for open_clip; empty is the folder's own.
+    """
+
+    folder: Path
+    digest: str
+    where: str
+    tokenizer: str = ""
+
+
+@contextmanager
+def model_files(store: Store, name: str) -> Iterator[ModelFiles]:
+    """The files of a model, for the time of this block.
+
+    Raises `NotFoundError`, `DataError` for what is damaged, `ConfigError` for what is no CLIP that open_clip knows, and
+    what a hub raises.
+    """
+    with scratch_folder() as folder:
+        if name.startswith(HUB):
+            snapshot = _snapshot(name)
+            yield _from_folder(open_store(str(snapshot.parent)), snapshot.name, name, folder)
+        elif is_in_store(name):
+            yield _from_folder(store, name, f"{store.uri}/{name}", folder)
+        elif "://" in name or name.startswith("/"):
+            parent, key = split_uri(name.rstrip("/"))
+            yield _from_folder(open_store(parent), key, name, folder)
+        else:
+            yield _pretrained(name, folder)
+
+
+def _from_folder(store: Store, key: str, where: str, folder: Path) -> ModelFiles:
+    """An export, or a CLIPModel made one."""
+    if store.exists(f"{key}/{CONFIG}") and store.exists(f"{key}/{WEIGHTS}"):
+        for file in (CONFIG, WEIGHTS, *_tokenizer_files(store, key)):
+            store.download(f"{key}/{file}", folder / file)
+        with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
+            digest = model_digest(config, weights)
+        check_digest(store, key, digest)
+        return ModelFiles(folder, digest, where)
+    if store.exists(f"{key}/{transformers_form.CONFIG}"):
+        return ModelFiles(folder, transformers_form.read(store, key, where, folder), where)
+    raise NotFoundError(
+        f"{where} holds no exported model and no CLIPModel of transformers; "
+        '`hqclip train` prints the folder of its export as "model"'
+    )
+
+
+def _tokenizer_files(store: Store, key: str) -> list[str]:
+    """What lies beside a model whose tokenizer is not CLIP's own."""
+    try:
+        config = json.loads(store.read(f"{key}/{CONFIG}"))
+        is_own = "hf_tokenizer_name" not in config["model_cfg"]["text_cfg"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []  # whoever loads it says what is wrong
+    names = [path.rpartition("/")[2] for path in store.list(f"{key}/")]
+    return [] if is_own else [n for n in names if n != CONFIG and any(Path(n).match(small) for small in SMALL)]
+
+
+def _snapshot(name: str) -> Path:
+    """A model of the hub as a local folder: the small files first, which say whose weights to fetch."""
+    from huggingface_hub import snapshot_download
+
+    repo, _, revision = name.removeprefix(HUB).partition("@")
+    with translated(name):
+        folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(SMALL)))
+        weights = WEIGHTS if (folder / CONFIG).is_file() else transformers_form.WEIGHTS
+        return Path(snapshot_download(repo, revision=folder.name, allow_patterns=[*SMALL, weights]))
+
+
+def _pretrained(name: str, folder: Path) -> ModelFiles:
+    """A model of open_clip with a tag."""
+    architecture, _, tag = name.partition(":")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not tags:
+        hint = did_you_mean(architecture, open_clip.list_models()) or "; `open_clip.list_pretrained()` has their names"
+        raise NotFoundError(f"{name}: open_clip has no pretrained model {architecture!r}{hint}")
+    told = open_clip.get_pretrained_cfg(architecture, tag)
+    if not told:
+        raise NotFoundError(
+            f"{name}: {architecture} has no tag {tag!r}{did_you_mean(tag, tags)}; known: {', '.join(tags)}"
+        )
+    towers = open_clip.get_model_config(architecture)
+    if bool(told.get("quick_gelu")) != bool(towers.get("quick_gelu")):
+        other = architecture.removesuffix("-quickgelu") + "-quickgelu" * bool(told.get("quick_gelu"))
+        raise ConfigError(f"{name}: these weights were trained with another GELU; give {other}:{tag}")
+    with translated(name):
+        weights = Path(open_clip.download_pretrained(told))
+    if weights.suffix != ".safetensors":
+        raise ConfigError(f"{name}: its weights are a {weights.suffix}, which could run code; choose others")
+    pixels = {key: told[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in told}
+    (folder / CONFIG).write_bytes(canonical_json({"model_cfg": towers, "preprocess_cfg": pixels}))
+    (folder / WEIGHTS).symlink_to(weights.resolve())
+    with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as file:
+        return ModelFiles(folder, model_digest(config, file), name, architecture)
