@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.data.rules import Rule
 from hqclip.evaluate.benchmarks.checks import columns, different, is_list, main_known, one_an_image, shown, text_list
-from hqclip.evaluate.benchmarks.confusion import confusion
 from hqclip.evaluate.benchmarks.protocol import Measured
 
 if TYPE_CHECKING:
@@ -123,6 +122,8 @@ class Classification:
         """
         import numpy as np
         import torch
+
+        from hqclip.evaluate.benchmarks.confusion import confusion
 
         prompt_KTD = texts["prompts"].reshape(len(self.classes), len(self.templates), -1)
         class_KD = torch.nn.functional.normalize(prompt_KTD.mean(1), dim=-1)
