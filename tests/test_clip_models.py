@@ -229,7 +229,7 @@ def test_a_model_of_open_clip_has_a_tag(folder: Path, weights: Path):
         ("tiny-clip:web", ConfigError, "trained with another GELU; give tiny-clip-quickgelu:web"),
         ("nothing/at/all", NotFoundError, "nothing/at/all holds no exported model and no CLIPModel of transformers"),
         ("/nowhere/at/all", NotFoundError, "/nowhere/at/all holds no exported model"),
-        ("s3x://bucket/model", ConfigError, "give gs://bucket/prefix or a local folder"),
+        ("s3x://bucket/model", ConfigError, "give gs://bucket/prefix, s3://bucket/prefix or a local folder"),
     ],
 )
 def test_a_name_that_stands_for_nothing_says_what_could_be_meant(
