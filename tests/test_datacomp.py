@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hqclip.errors import ConfigError
 from hqclip.evaluate.benchmarks import KINDS
 from hqclip.evaluate.datacomp import GROUPS, TASKS, Task, averages, values
-from hqclip.evaluate.named_suites import SUITES, missing
 from hqclip.records import BenchmarkScore
 
 
@@ -70,11 +68,3 @@ def test_a_task_that_was_judged_otherwise_is_not_counted():
     assert averages([judged(pets, kind="retrieval", main="image_to_text_r1")]) == {}
     assert len(averages([judged(pets)])) == 2
     assert len(averages([judged(mnist, main="acc1")])) == 1, "what the kind has anyway may be said"
-
-
-def test_what_is_missing_of_a_suite_is_named():
-    assert missing("quick", ["coco", "shapes"]) == ["imagenet", "sugarcrepe"]
-    assert missing("datacomp38", [task.name for task in TASKS]) == []
-    assert set(SUITES) == {"quick", "datacomp38", "retrieval", "finegrained"}
-    with pytest.raises(ConfigError, match=r"no suite 'datacomp'; did you mean 'datacomp38'\?; known suites: quick, "):
-        missing("datacomp", [])
