@@ -17,9 +17,9 @@ from hqclip.config import (
     DemoTeachConfig,
     DemoWorldConfig,
     DistillConfig,
-    LineageConfig,
     PilotConfig,
 )
+from hqclip.cycle.config import LineageConfig, ReproduceConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.foreign import translated
@@ -41,14 +41,25 @@ class Command:
     """A verb of the command line: its settings and what it does with them."""
 
     settings: type[Settings]
-    run: Callable[[Any], dict[str, Any]]
+    run: Callable[[Any], dict[str, Any] | str]
     takes_stage: bool = False  # words for a stage of its own follow: `run(words)` reads them itself
 
 
-def _lineage(settings: LineageConfig) -> dict[str, Any]:
+def _lineage(settings: LineageConfig) -> dict[str, Any] | str:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
+    from hqclip.cycle.reproduce import check, reproduce, show
+
+    found = reproduce(settings)
+    result = show(found) if settings.format == "text" else found
+    if found["missing"]:
+        _print(result)  # what is there is told, too
+        check(found)
+    return result
 
 
 def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
@@ -137,6 +148,7 @@ COMMANDS: dict[str, Command] = {
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
     "lineage": Command(LineageConfig, _lineage),
+    "reproduce": Command(ReproduceConfig, _reproduce),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
@@ -181,8 +193,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hqclip {name}: interrupted; the same command continues", file=sys.stderr)
         return 130
-    print(json.dumps(result, indent=1) + "\n", end="")  # at one go: several ranks may share a pipe
+    _print(result)
     return 0
+
+
+def _print(result: dict[str, Any] | str) -> None:
+    text = result if isinstance(result, str) else json.dumps(result, indent=1)
+    print(text + "\n", end="")  # at one go: several ranks may share a pipe
 
 
 def _name(words: Sequence[str]) -> str:
@@ -228,7 +245,7 @@ def overview() -> str:
         "Refine image-text data with an LVLM and train CLIP on it.\n\n"
         f"commands:\n{verbs}\n\n"
         "`hqclip COMMAND --help` explains a command; `--dry-run` prints its resolved settings.\n"
-        "Results are JSON on stdout, progress is on stderr.\n\n"
+        "Results are JSON on stdout, or text where a command has --format; progress is on stderr.\n\n"
         f"exit codes:\n{codes}"
     )
 

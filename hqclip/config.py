@@ -390,14 +390,6 @@ class PlanEvaluationConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineageConfig(Settings):
-    """Where a model comes from: data set, annotator, parents, back to the first cycle."""
-
-    store: str = setting(STORE)
-    cycle: int = setting("cycle to start from; 0 is the champion's", 0, minimum=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CompareModelsConfig(Settings):
     """Models side by side, metric by metric, with differences to the first and their intervals."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kfp import dsl, kubernetes
 
 from components import images
-from hqclip import task_records
+from hqclip import provenance, task_records
 
 GPU = "nvidia.com/gpu"
 
@@ -47,7 +47,7 @@ REQUESTS = {
     },
 }  # of the stages that do the work, by the name of the set
 ITSELF = {
-    task_records.RUN: "metadata.labels['pipeline/runid']",
+    provenance.RUN: "metadata.labels['pipeline/runid']",
     task_records.POD: "metadata.name",
     task_records.NODE: "spec.nodeName",
 }  # environment: fields of its own pod by which a task knows where it runs
@@ -115,5 +115,5 @@ def _asking(task: dsl.PipelineTask, asked: Request) -> dsl.PipelineTask:
     kubernetes.set_security_context(task, run_as_non_root=True)  # the rest of `restricted` Kubeflow adds itself
     for variable, field in ITSELF.items():
         kubernetes.use_field_path_as_env(task, variable, field)
-    task.set_env_variable(task_records.IMAGE, task.container_spec.image)
+    task.set_env_variable(provenance.IMAGE, task.container_spec.image)
     return task.set_cpu_request(asked.cpu).set_memory_request(asked.memory)

@@ -18,8 +18,10 @@ from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks import main_metrics
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.suite import Suite, images_of, read_suite
+from hqclip.provenance import made_by
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
+from hqclip.store.documents import write_manifest
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -58,8 +60,9 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         average=float(np.mean([score.metrics["main"] for score in scores])),
         outcomes=outcomes,
         outcomes_crc32c=crc32c,
+        provenance=made_by("evaluate", config.to_mapping(), [config.model]),
     )
-    store.write(key, evaluation.to_json())
+    write_manifest(store, key, evaluation)
     return {**_summary(evaluation, key), "already_done": False, "seconds": time.monotonic() - start}
 
 

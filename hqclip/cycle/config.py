@@ -1,0 +1,31 @@
+"""Settings of `hqclip lineage`, `hqclip reproduce` and `hqclip export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hqclip.config import STORE
+from hqclip.settings import Settings, setting
+
+CYCLE = "cycle to start from; 0 is the champion's"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageConfig(Settings):
+    """Where a model comes from: data set, annotator, parents, back to the first cycle."""
+
+    store: str = setting(STORE)
+    cycle: int = setting(CYCLE, 0, minimum=0)
+    format: str = setting(
+        "a tree for people, JSON, or one OpenLineage event a line", "tree", choices=("tree", "json", "openlineage")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig(Settings):
+    """How a cycle is made again: commands and settings, and what of them is no longer there (exit code 66)."""
+
+    store: str = setting(STORE)
+    cycle: int = setting("cycle to make again; 0 is the champion's", 0, minimum=0)
+    into: str = setting("new store to make it in: gs://bucket/prefix or a folder", "again")
+    format: str = setting("commands with comments, as a shell takes them, or JSON", "text", choices=("text", "json"))
