@@ -69,7 +69,7 @@ def _add_data(cycle: Tree, link: Link) -> None:
 
 
 def _lvlm(annotator: Mapping[str, Any]) -> str:
-    """`: Qwen/Qwen2.5-VL-7B-Instruct at revision 1f…, content 2e…, prompt web-1`; nothing where it is not spelled out."""
+    """`: Qwen/Qwen2.5-VL-7B-Instruct at revision 1f…, content 2e…, prompt web-1`; nothing where nobody says."""
     if not annotator:
         return ""
     lvlm = (annotator.get("provenance") or {}).get("lvlm", {})

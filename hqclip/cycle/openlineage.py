@@ -89,7 +89,7 @@ def _event(store: Store, task: _Task) -> dict[str, Any]:
         "producer": PRODUCER,
         "schemaURL": f"{CORE}/RunEvent",
         "run": {"runId": _uuid(store.uri, task.made), "facets": _run_facets(provenance)},
-        "job": {"namespace": NAMESPACE, "name": task.stage, "facets": _job_facets(task.stage)},
+        "job": {"namespace": NAMESPACE, "name": task.stage, "facets": _job_facets()},
         "inputs": [_public(each) for each in task.inputs],
         "outputs": [_public(task.output)],
     }
@@ -110,7 +110,7 @@ def _run_facets(provenance: Document) -> dict[str, Any]:
     return facets
 
 
-def _job_facets(stage: str) -> dict[str, Any]:
+def _job_facets() -> dict[str, Any]:
     kind = {"processingType": "BATCH", "integration": "HQCLIP", "jobType": "STAGE"}
     return {"jobType": _facet("JobTypeJob", "2-0-4", **kind)}
 
@@ -167,7 +167,7 @@ def _split(uri: str) -> tuple[str, str]:
     return f"{scheme}://{bucket}", name
 
 
-def _facet(name: str, version: str = "", **fields: Any) -> dict[str, Any]:
+def _facet(name: str, version: str = "", /, **fields: Any) -> dict[str, Any]:
     """One of the published facets; without a version one of our own."""
     if not version:
         return {"_producer": PRODUCER, "_schemaURL": f"{CORE}/{name}Facet", **fields}

@@ -129,15 +129,12 @@ def _images(made: Mapping[str, Document]) -> Iterator[str]:
         if image and "@sha256:" not in image:
             yield f"image of {stages}: {image} was named by its tag, and its digest was not recorded"
     now = provenance.packages()
-    here = {stage: document for stage, document in made.items() if not document["image"]}
-    for stage, document in here.items():
-        others = [
-            f"{name} {was} (here {now.get(name, 'none')})"
-            for name, was in document["packages"].items()
-            if now.get(name) != was
-        ]
+    for stage, document in made.items():
+        packages = {} if document["image"] else document["packages"]
+        others = [name for name, version in packages.items() if now.get(name) != version]
         if others:
-            yield f"packages of {stage}: {', '.join(others)}"
+            told = (f"{name} {packages[name]} (here {now.get(name, 'none')})" for name in others)
+            yield f"packages of {stage}: {', '.join(told)}"
 
 
 def _grouped(made: Mapping[str, Document], *fields: str) -> dict[tuple[str, ...], str]:
