@@ -19,7 +19,7 @@ from hqclip.config import (
     DistillConfig,
     PilotConfig,
 )
-from hqclip.cycle.config import LineageConfig, ReproduceConfig
+from hqclip.cycle.config import ExportMlflowConfig, LineageConfig, ReproduceConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.flags import Parser, make_parser, read_flags
 from hqclip.foreign import translated
@@ -60,6 +60,12 @@ def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
         _print(result)  # what is there is told, too
         check(found)
     return result
+
+
+def _export_mlflow(settings: ExportMlflowConfig) -> dict[str, Any]:
+    from hqclip.cycle.export_mlflow import export
+
+    return export(settings)
 
 
 def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
@@ -149,6 +155,7 @@ COMMANDS: dict[str, Command] = {
     "distill": Command(DistillConfig, _distill),
     "lineage": Command(LineageConfig, _lineage),
     "reproduce": Command(ReproduceConfig, _reproduce),
+    "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "launch run": Command(LaunchRunConfig, _launch_run, takes_stage=True),
@@ -163,7 +170,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "launch", "jobs")  # first words that are no command by themselves
+GROUPS = ("demo", "export", "launch", "jobs")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,3 +29,14 @@ class ReproduceConfig(Settings):
     cycle: int = setting("cycle to make again; 0 is the champion's", 0, minimum=0)
     into: str = setting("new store to make it in: gs://bucket/prefix or a folder", "again")
     format: str = setting("commands with comments, as a shell takes them, or JSON", "text", choices=("text", "json"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportMlflowConfig(Settings):
+    """Bring the training runs of a cycle into MLflow: settings, curves, scores, models, and where they come from."""
+
+    store: str = setting(STORE)
+    cycle: int = setting("cycle to export; 0 is the champion's", 0, minimum=0)
+    tracking_uri: str = setting("MLflow server, e.g. http://mlflow:5000; empty is MLFLOW_TRACKING_URI", "")
+    experiment: str = setting("name of the MLflow experiment", "hqclip")
+    models: bool = setting("bring the files of the models too", True)

@@ -50,7 +50,7 @@ def read_chain(store: Store, cycle: int) -> list[Link]:
     """From this cycle to the first. Raises `NotFoundError` if one of them is not closed or has no data set."""
     chain = []
     while cycle:
-        chain.append(_read_link(store, cycle))
+        chain.append(read_link(store, cycle))
         cycle = chain[-1].record.parent
     return chain
 
@@ -68,7 +68,8 @@ def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
     return kind.from_json(store.read(key), f"{store.uri}/{key}") if store.exists(key) else None
 
 
-def _read_link(store: Store, cycle: int) -> Link:
+def read_link(store: Store, cycle: int) -> Link:
+    """One closed cycle. Raises `NotFoundError` if it is not closed or has no data set."""
     record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
     version = read_dataset(store, record.dataset)[0]
     results = {run["name"]: read_json_or_warn(store, f"{run['run']}/result.json", "lineage") for run in record.runs}
