@@ -16,10 +16,10 @@ from hqclip.config import (
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
-    ExportConfig,
-    LineageConfig,
+    ExportTransformersConfig,
     PilotConfig,
 )
+from hqclip.cycle.config import ExportMlflowConfig, LineageConfig, ReproduceConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
@@ -43,14 +43,31 @@ class Command:
     """A verb of the command line: its settings and what it does with them."""
 
     settings: type[Settings]
-    run: Callable[[Any], dict[str, Any]]
+    run: Callable[[Any], dict[str, Any] | str]
     takes_stage: bool = False  # words for a stage of its own follow: `run(words)` reads them itself
 
 
-def _lineage(settings: LineageConfig) -> dict[str, Any]:
+def _lineage(settings: LineageConfig) -> dict[str, Any] | str:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
+    from hqclip.cycle.reproduce import check, reproduce, show
+
+    found = reproduce(settings)
+    result = show(found) if settings.format == "text" else found
+    if found["missing"]:
+        _print(result)  # what is there is told, too
+        check(found)
+    return result
+
+
+def _export_mlflow(settings: ExportMlflowConfig) -> dict[str, Any]:
+    from hqclip.cycle.export_mlflow import export
+
+    return export(settings)
 
 
 def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def _distill(settings: DistillConfig) -> dict[str, Any]:
     return run(settings)
 
 
-def _export(settings: ExportConfig) -> dict[str, Any]:
+def _export_transformers(settings: ExportTransformersConfig) -> dict[str, Any]:
     from hqclip.clip.export import run
 
     return run(settings)
@@ -160,8 +177,10 @@ COMMANDS: dict[str, Command] = {
     "annotate pilot": Command(PilotConfig, _annotate_pilot),
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
-    "export": Command(ExportConfig, _export),
     "lineage": Command(LineageConfig, _lineage),
+    "reproduce": Command(ReproduceConfig, _reproduce),
+    "export transformers": Command(ExportTransformersConfig, _export_transformers),
+    "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "suite import": Command(SuiteImportConfig, _suite_import),
@@ -179,7 +198,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "suite", "launch", "jobs")  # first words that are no command by themselves
+GROUPS = ("demo", "export", "suite", "launch", "jobs")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,8 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hqclip {name}: interrupted; the same command continues", file=sys.stderr)
         return 130
-    print(json.dumps(result, indent=1) + "\n", end="")  # at one go: several ranks may share a pipe
+    _print(result)
     return 0
+
+
+def _print(result: dict[str, Any] | str) -> None:
+    text = result if isinstance(result, str) else json.dumps(result, indent=1)
+    print(text + "\n", end="")  # at one go: several ranks may share a pipe
 
 
 def _name(words: Sequence[str]) -> str:
@@ -256,7 +280,7 @@ def overview() -> str:
         "Refine image-text data with an LVLM and train CLIP on it.\n\n"
         f"commands:\n{verbs}\n\n"
         "`hqclip COMMAND --help` explains a command; `--dry-run` prints its resolved settings.\n"
-        "Results are JSON on stdout, progress is on stderr.\n\n"
+        "Results are JSON on stdout, or text where a command has --format; progress is on stderr.\n\n"
         f"exit codes:\n{codes}"
     )
 

@@ -266,7 +266,7 @@ class EvaluateConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(Settings):
+class ExportTransformersConfig(Settings):
     """Write a model as a CLIPModel of transformers, with its processor."""
 
     store: str = setting(STORE)
@@ -363,14 +363,6 @@ class PlanEvaluationConfig(Settings):
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LineageConfig(Settings):
-    """Where a model comes from: data set, annotator, parents, back to the first cycle."""
-
-    store: str = setting(STORE)
-    cycle: int = setting("cycle to start from; 0 is the champion's", 0, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

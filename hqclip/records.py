@@ -124,7 +124,21 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool(Manifest):
+class Traced(Manifest):
+    """A manifest that says who made it first, as `hqclip/provenance.py` has it; those of 0.1 do not.
+
+    That is no part of what it is: no digest covers it, and what differs in it alone is equal.
+    """
+
+    provenance: dict[str, Any] | None = field(default=None, compare=False)
+
+    def _to_document(self) -> dict[str, Any]:
+        document = super()._to_document()
+        return {name: value for name, value in document.items() if name != "provenance" or value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Traced):
     """`pools/{digest}.json`: the shards that one `download` verified, and what it refused."""
 
     KIND = "pool"
@@ -145,7 +159,7 @@ class Pool(Manifest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetVersion(Manifest):
+class DatasetVersion(Traced):
     """`datasets/{digest}/dataset.json`: one refined data set; the digest covers content only."""
 
     KIND = "dataset"
@@ -177,7 +191,7 @@ class BenchmarkScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Manifest):
+class Evaluation(Traced):
     """`evaluations/{model_digest}/{suite_digest}.json`: how one model does on one suite."""
 
     KIND = "evaluation"
@@ -202,7 +216,7 @@ class Evaluation(Manifest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CyclePlan(Manifest):
+class CyclePlan(Traced):
     """`cycles/{n:06d}.plan.json`: what a cycle set out to do; written once, so a resumed cycle does the same."""
 
     KIND = "cycle-plan"
@@ -222,7 +236,7 @@ class CyclePlan(Manifest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CycleRecord(Manifest):
+class CycleRecord(Traced):
     """`cycles/{n:06d}.json`: what a cycle did, written last."""
 
     KIND = "cycle"
@@ -261,7 +275,7 @@ class FailedTrial(Manifest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Champion(Manifest):
+class Champion(Traced):
     """`champion.json`: the model in force; changed only by compare-and-swap."""
 
     KIND = "champion"

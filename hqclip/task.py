@@ -243,7 +243,7 @@ def numbers(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     flat: dict[str, float] = {}
     for key, value in result.items():
         name = f"{prefix}{key}".replace(" ", "_")
-        if isinstance(value, Mapping) and key not in ("settings", "trials"):
+        if isinstance(value, Mapping) and key not in ("settings", "trials", "provenance"):
             flat |= numbers(value, f"{name}_")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[name] = float(value)

@@ -17,7 +17,7 @@ from hqclip.errors import DataError, NotFoundError
 from hqclip.records import Manifest
 from hqclip.store import Store
 
-RUN, POD, NODE, IMAGE = "HQCLIP_RUN", "HQCLIP_POD", "HQCLIP_NODE", "HQCLIP_IMAGE"  # environment: where a task runs
+POD, NODE = "HQCLIP_POD", "HQCLIP_NODE"  # environment: where a task runs
 NOT_RECORDED = "the record of this task was not written"  # a warning, never why a task failed
 LAST_LINES = 20  # of what a task said, kept in its record
 REASONS = {

@@ -11,7 +11,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from components import images
-from hqclip import task_records
+from hqclip import provenance, task_records
 from hqclip.errors import ConfigError
 from hqclip.launch.platform import Platform
 from pipelines.carried import carry, mark
@@ -51,7 +51,7 @@ REQUESTS = {
     },
 }  # of the stages that do the work, by the name of the set
 ITSELF = {
-    task_records.RUN: "metadata.labels['pipeline/runid']",
+    provenance.RUN: "metadata.labels['pipeline/runid']",
     task_records.POD: "metadata.name",
     task_records.NODE: "spec.nodeName",
 }  # environment: fields of its own pod by which a task knows where it runs
@@ -148,7 +148,7 @@ def _asking(task: dsl.PipelineTask, asked: Request, settings: Mapping[str, Any])
     kubernetes.set_security_context(task, run_as_non_root=True)  # the rest of `restricted` Kubeflow adds itself
     for variable, path in ITSELF.items():
         kubernetes.use_field_path_as_env(task, variable, path)
-    task.set_env_variable(task_records.IMAGE, task.container_spec.image)
+    task.set_env_variable(provenance.IMAGE, task.container_spec.image)
     choice = _choice.get()
     carry(task, settings, choice.names)
     mark(task, choice.platform)

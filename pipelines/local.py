@@ -17,11 +17,11 @@ from kfp import components, local
 from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.cycle.lock import LOCAL_RUN, local_name
 from hqclip.cycle.report import comparison
+from hqclip.provenance import RUN
 from hqclip.records import CycleRecord
 from hqclip.report.text import text_table
 from hqclip.store import open_store
 from hqclip.store.leftovers import scratch_folder
-from hqclip.task_records import RUN
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.console import Console, plain
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hqclip import log, task, task_records
+from hqclip import log, provenance, task
 from hqclip.cycle import lock
 from hqclip.cycle.attempt import recorded
 from hqclip.errors import (
@@ -29,7 +29,7 @@ from hqclip.errors import (
 from hqclip.store import Store, open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import run_first, run_named, run_planned
-from hqclip.task_records import TaskRecord, read_records
+from hqclip.task_records import NODE, POD, TaskRecord, read_records
 
 RUN = "26703dc2-8cac-4b24-9bb9-10fb91f9b80a"
 ROOT = Path(__file__).parents[1]
@@ -38,8 +38,13 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store, and the environment of a pod of a run."""
-    for name, value in {"RUN": RUN, "POD": "refine-x-train-1", "NODE": "gpu-3", "IMAGE": "hub/train@sha256:1"}.items():
-        monkeypatch.setenv(getattr(task_records, name), value)
+    for name, value in {
+        provenance.RUN: RUN,
+        POD: "refine-x-train-1",
+        NODE: "gpu-3",
+        provenance.IMAGE: "hub/train@sha256:1",
+    }.items():
+        monkeypatch.setenv(name, value)
     return open_store(str(tmp_path / "store"))
 
 
@@ -104,7 +109,7 @@ def test_a_bug_keeps_its_traceback_and_is_told_with_its_last_line_and_place(stor
 
 
 def test_a_task_of_no_run_tells_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(task_records.RUN)
+    monkeypatch.delenv(provenance.RUN)
     with recorded("train", store.uri):
         pass
     assert not list(store.list())
@@ -297,7 +302,7 @@ def start(store: Store, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, task_records.RUN: RUN},
+        env={**os.environ, provenance.RUN: RUN},
     )
     assert task.stdout and task.stdout.readline() == "works\n"
     return task

@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from hqclip.clip import ExportedClip
 from hqclip.clip.export import run as export
-from hqclip.config import ExportConfig
+from hqclip.config import ExportTransformersConfig
 from hqclip.errors import ConfigError, ConflictError, DataError, HQClipError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.store import open_store
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for name, quick_gelu in (("gelu", False), ("quick", True)):
         write_clip(folder / name, {**TOWERS, "quick_gelu": quick_gelu}, seed=3)
-        export(ExportConfig(store=str(folder), model=name, out=str(folder / f"{name}-hf")))
+        export(ExportTransformersConfig(store=str(folder), model=name, out=str(folder / f"{name}-hf")))
     return folder
 
 
@@ -289,13 +289,13 @@ POOLED = {**TOWERS, "text_cfg": {**TOWERS["text_cfg"], "pool_type": "last"}}
 def test_a_model_without_that_form_is_not_exported(tmp_path: Path, towers: Mapping[str, Any], message: str):
     write_clip(tmp_path / "m", towers)
     with pytest.raises(ConfigError, match=f"m has no form as a CLIPModel of transformers.*{message}"):
-        export(ExportConfig(store=str(tmp_path), model="m", out=str(tmp_path / "out")))
+        export(ExportTransformersConfig(store=str(tmp_path), model="m", out=str(tmp_path / "out")))
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["m"]
 
 
 def test_an_export_overwrites_nothing(folder: Path):
     with pytest.raises(ConflictError, match="gelu-hf is there already; give another --out"):
-        export(ExportConfig(store=str(folder), model="gelu", out=str(folder / "gelu-hf")))
+        export(ExportTransformersConfig(store=str(folder), model="gelu", out=str(folder / "gelu-hf")))
 
 
 def test_an_exported_model_of_another_kind_is_refused_by_transformers_name(tmp_path: Path):

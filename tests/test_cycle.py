@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, LineageConfig
+from hqclip.config import DemoWorldConfig
+from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.lineage import lineage
 from hqclip.demo.world import make_world
 from hqclip.records import Champion, CycleRecord
@@ -68,7 +69,7 @@ def test_two_cycles_refine_train_judge_and_promote_and_a_second_run_does_nothing
     assert second.result("score")["score_model"] == first_champion(root, first)
     assert second.result("curate")["flags"]["low_similarity"] > 0
     assert verdict["verdict"] in ("promoted", "refused")
-    chain = lineage(LineageConfig(store=root, cycle=2))["chain"]
+    chain = lineage(LineageConfig(store=root, cycle=2, format="json"))["chain"]
     assert [link["cycle"] for link in chain] == [2, 1]
     assert chain[0]["dataset_parent"] == chain[1]["dataset"]
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from kubernetes.utils.quantity import parse_quantity
 
-from hqclip import task_records
+from hqclip import provenance
 from hqclip.stages import LAUNCHABLE
 from pipelines.__main__ import main
 from pipelines.client.versions import parse_package, read_package
@@ -47,7 +47,7 @@ def test_every_task_may_run_where_pod_security_is_restricted_and_knows_where_it_
             "HQCLIP_NODE": "spec.nodeName",
         }
         container = executors[name]["container"]
-        assert container["env"] == [{"name": task_records.IMAGE, "value": container["image"]}]
+        assert container["env"] == [{"name": provenance.IMAGE, "value": container["image"]}]
 
 
 def test_what_pods_carry_is_part_of_the_version(tmp_path: Path):

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, LineageConfig, PlanConfig
+from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.cycle import crown, plan, promote
+from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage
@@ -71,7 +72,7 @@ def assert_whole(root: str, world: dict[str, Any]) -> None:
     assert (record.verdict, record.candidate, champion.model, champion.cycle) == ("promoted", WINNER, WINNER, 1)
     assert store.exists(record.report) and store.exists(champion.evaluation)
     assert f"{WINNER} of cycle 1 is in force" in finish(root, all_well(store, "monday", trials=("hqclip",)))
-    assert [link["cycle"] for link in lineage(LineageConfig(store=root))["chain"]] == [1]
+    assert [link["cycle"] for link in lineage(LineageConfig(store=root, format="json"))["chain"]] == [1]
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> list[str]:

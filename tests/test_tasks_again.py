@@ -17,10 +17,11 @@ from hqclip.config import DemoWorldConfig
 from hqclip.cycle import lock
 from hqclip.cycle.finish import finish
 from hqclip.demo.world import make_world
+from hqclip.provenance import RUN
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import run_first, run_planned
-from hqclip.task_records import POD, RUN, read_records
+from hqclip.task_records import POD, read_records
 from tests.cycle import STEPS, TINY
 
 OWNER = "26703dc2-8cac-4b24-9bb9-10fb91f9b80a"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,16 @@ class Annotator:
         """Names the annotator by content: where its model lies does not matter."""
         return digest_of(self.about)
 
-    def write(self, store: Store) -> str:
+    @property
+    def lvlm(self) -> dict[str, str]:
+        """The model by name, the revision of the hub that it is of (empty for others), and its content."""
+        return {"model": self.model, "revision": _revision(self.folder), "digest": self.about["model_digest"]}
+
+    def write(self, store: Store, provenance: Mapping[str, Any]) -> str:
         """Spell the annotator out in `annotator.json`, the first time; the folder of its results."""
         folder = f"annotations/{self.digest}"
         if not store.exists(f"{folder}/annotator.json"):
-            about = {**self.about, "model": self.model, "instruction": self.prompt.system}
+            about = {**self.about, "model": self.model, "instruction": self.prompt.system, "provenance": provenance}
             store.write(f"{folder}/annotator.json", canonical_json(about), create_only=False)
         return folder
 
@@ -98,6 +104,11 @@ def model_folder(name: str) -> Path:
         raise ConfigError(f"model {name!r} is neither a folder nor on the hub: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UnavailableError(f"model {name!r} is not a folder, and the hub does not give it: {error}") from error
+
+
+def _revision(folder: Path | None) -> str:
+    """The commit of the hub that a folder of its cache holds, which is called after it."""
+    return folder.name if folder and folder.parent.name == "snapshots" else ""
 
 
 def folder_digest(folder: Path) -> str:

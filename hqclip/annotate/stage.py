@@ -15,6 +15,7 @@ from hqclip.annotate.worklog import total_work
 from hqclip.config import AnnotateConfig
 from hqclip.data.sidecar import Tally, read_tally
 from hqclip.errors import DataError
+from hqclip.provenance import made_by
 from hqclip.records import Pool, Status
 from hqclip.store import Store, open_store
 
@@ -27,7 +28,8 @@ def run(config: AnnotateConfig) -> dict[str, Any]:
     store = open_store(config.store)
     pool = Pool.from_json(store.read(config.pool), config.pool)
     annotator = Annotator.of(config)
-    folder = annotator.write(store)
+    provenance = made_by("annotate", config.to_mapping(), [config.pool], lvlm=annotator.lvlm)
+    folder = annotator.write(store, provenance)
     done = {key.rpartition("/")[2].removesuffix(".parquet") for key in _sidecars(store, folder)}
     missing = [entry for entry in pool.shards if entry.name not in done]
     start = time.monotonic()
@@ -49,6 +51,7 @@ def run(config: AnnotateConfig) -> dict[str, Any]:
         "already_done": len(pool.shards) - len(missing),
         "seconds": time.monotonic() - start,
         "work": {**work, **priced(work, config.gpu_prices)},
+        "provenance": provenance,
     }
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from hqclip.clip import transformers_form
 from hqclip.clip.sources import AGAIN, model_files
-from hqclip.config import ExportConfig
+from hqclip.config import ExportTransformersConfig
 from hqclip.errors import ConflictError, DataError
 from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.foreign import translated
@@ -18,7 +18,7 @@ from hqclip.store.documents import parse_json
 from hqclip.store.leftovers import scratch_folder
 
 
-def run(config: ExportConfig) -> dict[str, Any]:
+def run(config: ExportTransformersConfig) -> dict[str, Any]:
     """Write `config.model` to the folder `config.out`, whole or not at all.
 
     Raises `ConflictError` if the folder is there, `ConfigError` for a model that has no such form, and what the model's

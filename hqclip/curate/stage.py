@@ -37,6 +37,7 @@ from hqclip.data.sidecar import (
 from hqclip.data.text_choice import describes, is_text
 from hqclip.errors import NotFoundError
 from hqclip.progress import Progress
+from hqclip.provenance import made_by
 from hqclip.records import AnnotatedRow, DatasetVersion, Pool, ShardEntry, Status, digest_of
 from hqclip.store import Store, open_store
 
@@ -71,7 +72,8 @@ def run(config: CurateConfig) -> dict[str, Any]:
     start = time.monotonic()
     allowed = limits(config.limits)
     store = open_store(config.store)
-    if config.parent and not store.exists(f"datasets/{config.parent}/dataset.json"):
+    parent = config.parent and f"datasets/{config.parent}/dataset.json"
+    if parent and not store.exists(parent):
         raise NotFoundError(f"parent {config.parent!r}: there is no data set of that digest in {store.uri}")
     pool = Pool.from_json(store.read(config.pool), config.pool)
     instruction = str(read_annotator(store, config.annotations).get("instruction", ""))
@@ -96,6 +98,7 @@ def run(config: CurateConfig) -> dict[str, Any]:
         flags=dict(tally.flags),
         tag_vocabulary=len(tags),
         code_version=__version__,
+        provenance=made_by("curate", config.to_mapping(), [config.pool, config.annotations, config.scores, parent]),
     )
     statistics = tally.texts.statistics(tally.tags)
     drifted = drift(store, version, statistics, tags) if config.parent else {}

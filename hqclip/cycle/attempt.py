@@ -19,8 +19,9 @@ from hqclip import __version__, log
 from hqclip.cycle import lock
 from hqclip.errors import HQClipError, TerminatedError
 from hqclip.foreign import translated
+from hqclip.provenance import IMAGE, RUN
 from hqclip.store import Store, open_store
-from hqclip.task_records import IMAGE, LAST_LINES, NODE, NOT_RECORDED, POD, REASONS, RUN, TaskRecord, write_record
+from hqclip.task_records import LAST_LINES, NODE, NOT_RECORDED, POD, REASONS, TaskRecord, write_record
 from hqclip.termination import told_at_once
 
 LINE = 500  # characters of a line that is kept

@@ -65,7 +65,11 @@ def champion_of(record: CycleRecord) -> Champion:
     """The candidate of a cycle, as the pointer names it."""
     run = next(run for run in record.runs if f"{run['run']}/model" == record.candidate)
     return Champion(
-        model=record.candidate, model_digest=run["model_digest"], evaluation=run["evaluation"], cycle=record.cycle
+        model=record.candidate,
+        model_digest=run["model_digest"],
+        evaluation=run["evaluation"],
+        cycle=record.cycle,
+        provenance=record.provenance,
     )
 
 

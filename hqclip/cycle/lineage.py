@@ -1,42 +1,50 @@
-"""Where a model comes from: the chain of cycles, data sets and annotators behind it."""
+"""Where a model comes from: the chain of cycles, as a tree for people, as JSON, or as OpenLineage events."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from hqclip.config import LineageConfig
-from hqclip.cycle.keys import record_key
-from hqclip.data.dataset import read_dataset
-from hqclip.errors import NotFoundError
-from hqclip.records import Champion, CycleRecord
+from hqclip.cycle.config import LineageConfig
+from hqclip.cycle.lineage_tree import draw
+from hqclip.cycle.links import Link, champion_cycle, read_chain
+from hqclip.cycle.openlineage import events
 from hqclip.store import open_store
 
 
-def lineage(config: LineageConfig) -> dict[str, Any]:
-    """The chain from the given cycle, or the champion's, to the first. Raises `NotFoundError`."""
+def lineage(config: LineageConfig) -> str | dict[str, Any]:
+    """The chain from the given cycle, or the champion's, to the first, as the format says. Raises `NotFoundError`."""
     store = open_store(config.store)
-    cycle = config.cycle
-    if not cycle:
-        if not store.exists("champion.json"):
-            raise NotFoundError(f"{store.uri} has no champion yet; give --cycle, or run a cycle to its end")
-        cycle = Champion.from_json(store.read("champion.json"), "champion.json").cycle
-    chain = []
-    while cycle:
-        record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
-        version = read_dataset(store, record.dataset)[0]
-        chain.append(
-            {
-                "cycle": cycle,
-                "verdict": record.verdict,
-                "candidate": record.candidate,
-                "runs": [run["run"] for run in record.runs],
-                "dataset": version.digest,
-                "dataset_parent": version.parent,
-                "annotator": version.annotator,
-                "score_model": version.score_model,
-                "pool": version.pool,
-                "code_version": version.code_version,
-            }
-        )
-        cycle = record.parent
-    return {"chain": chain}
+    chain = read_chain(store, config.cycle or champion_cycle(store))
+    if config.format == "json":
+        return {"chain": [_document(link) for link in chain]}
+    if config.format == "openlineage":
+        return "\n".join(json.dumps(event) for event in events(store, chain))
+    return draw(chain)
+
+
+def _document(link: Link) -> dict[str, Any]:
+    record, version = link.record, link.version
+    made = {
+        "plan": link.plan and link.plan.provenance,
+        "pool": link.pool and link.pool.provenance,
+        "annotator": link.annotator.get("provenance"),
+        "dataset": version.provenance,
+        **{f"train {name}": result.get("provenance") for name, result in link.results.items()},
+        **{f"evaluate {name}": evaluation.provenance for name, evaluation in link.evaluations.items()},
+        "record": record.provenance,
+    }
+    return {
+        "cycle": record.cycle,
+        "verdict": record.verdict,
+        "candidate": record.candidate,
+        "runs": [run["run"] for run in record.runs],
+        "dataset": version.digest,
+        "dataset_parent": version.parent,
+        "annotator": version.annotator,
+        "score_model": version.score_model,
+        "pool": version.pool,
+        "shards": [shard.key for shard in link.pool.shards] if link.pool else [],
+        "code_version": version.code_version,
+        "provenance": {what: provenance for what, provenance in made.items() if provenance},
+    }

@@ -22,11 +22,13 @@ from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import choose, read_suite
+from hqclip.provenance import made_by
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES
 from hqclip.store import Store, open_store
+from hqclip.store.documents import write_manifest
 from hqclip.train.architecture import check_models, refusals
 
 MAX_TRIALS = 16
@@ -58,6 +60,13 @@ def run(config: PlanConfig) -> dict[str, Any]:
             champion=champion,
             settings=_with_champion(store, settings, champion),
             trials=tuple(trials),
+            provenance=made_by(
+                "plan",
+                config.to_mapping(),
+                [record_key(champion["cycle"])] if champion else [],
+                source={"shards": len(source), "digest": digest_of(source)},
+                suite=suite,
+            ),
         )
     elif plan.fingerprint != fingerprint(plan.champion, plan):
         raise ConflictError(
@@ -70,7 +79,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     owner = lock.owner_of(config.owner)
     busy = lock.take(store, owner, number) if owner and not done else None
     if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
-        store.write(key, plan.to_json())
+        write_manifest(store, key, plan)
     return {
         "plan": key,
         "cycle": number,

@@ -13,9 +13,11 @@ from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.report import comparison, write_report
 from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
 from hqclip.errors import NotFoundError
+from hqclip.provenance import made_by
 from hqclip.records import CyclePlan, CycleRecord, Evaluation
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
+from hqclip.store.documents import write_manifest
 
 
 def run(config: PromoteConfig) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         write_report(store, plan, record)
         if record.verdict == PROMOTED:
             check_place(store, plan)
-        store.write(key, record.to_json())
+        write_manifest(store, key, record)
     if record.verdict == PROMOTED:
         put_in_force(store, plan, record)
     return {**_summary(store, record), "already_done": is_closed}
@@ -91,6 +93,7 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
         verdict=PROMOTED if wins else "refused",
         reason=reason,
         report=f"cycles/{plan.cycle:06d}.html",
+        provenance=made_by("promote", config.to_mapping(), [config.plan, config.dataset, *names]),
     )
 
 

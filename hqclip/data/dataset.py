@@ -13,7 +13,7 @@ from hqclip.data.parquet import read_table, to_bytes
 from hqclip.errors import DataError
 from hqclip.records import DatasetVersion, ShardEntry, digest_of
 from hqclip.store import Store
-from hqclip.store.documents import read_json
+from hqclip.store.documents import read_json, write_manifest
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def write_dataset(store: Store, contents: Contents, vocabulary: dict[str, int], 
     columns = {f.name: [getattr(s, f.name) for s in contents.shards] for f in fields(DatasetShard)}
     store.write(f"{folder}/shards.parquet", to_bytes(pa.table(columns)))
     store.write(f"{folder}/tags.json", json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n")
-    store.write(key, version.to_json())
+    write_manifest(store, key, version)
     return key
 
 

@@ -27,8 +27,10 @@ from hqclip.data.tar import Damage
 from hqclip.data.unpack import unpack
 from hqclip.errors import ConflictError, DataError
 from hqclip.progress import Progress
+from hqclip.provenance import made_by
 from hqclip.records import Pool, ShardEntry, digest_of
 from hqclip.store import Store, open_store
+from hqclip.store.documents import write_manifest
 from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import checksum
 
@@ -51,9 +53,9 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     start = time.monotonic()
     store = open_store(config.store)
     shards = list_shards(config.shards)
-    with ThreadPoolExecutor(config.parallel) as pool, Progress("download", len(shards), "shards") as progress:
+    with ThreadPoolExecutor(config.parallel) as threads, Progress("download", len(shards), "shards") as progress:
         fetched = []
-        for one in pool.map(lambda shard: fetch(store, *shard, keep_damaged=config.skip_damaged), shards):
+        for one in threads.map(lambda shard: fetch(store, *shard, keep_damaged=config.skip_damaged), shards):
             fetched.append(one)
             progress.advance()
     faults = sum((one.faults for one in fetched), Counter[str]())
@@ -68,7 +70,9 @@ def run(config: DownloadConfig) -> dict[str, Any]:
     digest = digest_of([[entry.size, entry.crc32c, entry.rows] for entry in entries])
     key = f"pools/{digest}.json"
     if not store.exists(key):
-        store.write(key, Pool(digest=digest, source=config.shards, shards=entries, refused=dict(faults)).to_json())
+        provenance = made_by("download", config.to_mapping())
+        pool = Pool(digest=digest, source=config.shards, shards=entries, refused=dict(faults), provenance=provenance)
+        write_manifest(store, key, pool)
     return {
         "pool": key,
         "num_shards": len(entries),

@@ -22,8 +22,10 @@ from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import Suite, choose, read_suite, shards_of
+from hqclip.provenance import made_by
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
 from hqclip.store import open_store
+from hqclip.store.documents import write_manifest
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -67,8 +69,9 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         outcomes_crc32c=crc32c,
         skipped=dict(suite.skipped) or None,
         device=str(clip.device),
+        provenance=made_by("evaluate", config.to_mapping(), [config.model]),
     )
-    store.write(key, evaluation.to_json())
+    write_manifest(store, key, evaluation)
     done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
     return {**_summary(evaluation, key), **done}
 

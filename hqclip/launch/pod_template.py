@@ -14,6 +14,7 @@ from hqclip.launch.naming import LAUNCH_ID, NAME, OURS, STAGE, STORE, clean
 from hqclip.launch.patches import Json, apply_patches, read_patches
 from hqclip.launch.profiles import network_patches
 from hqclip.launch.spec import LaunchSpec
+from hqclip.provenance import IMAGE, RUN
 
 CONTAINER = "worker"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"  # no: half a day of work is not moved to save a node
@@ -124,6 +125,8 @@ def _env(spec: LaunchSpec, place: Place) -> list[Json]:
     }
     values = {
         **({"HQCLIP_RENDEZVOUS": place.rendezvous} if place.rendezvous else {}),
+        IMAGE: spec.image,
+        **({RUN: spec.launch_id} if spec.launch_id else {}),
         "HOME": SCRATCH,
         "PYTHONUNBUFFERED": "1",
         "NCCL_DEBUG": spec.nccl_debug,

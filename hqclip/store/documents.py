@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 from hqclip import log
-from hqclip.errors import DataError, NotFoundError
+from hqclip.errors import ConflictError, DataError, NotFoundError
+from hqclip.records import Traced
 from hqclip.store.protocol import Store
 
 
@@ -19,6 +20,15 @@ def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
     Raises `NotFoundError`, and `DataError` with `advice` (what to do) if it is damaged or no object.
     """
     return parse_json(store.read(key), f"{store.uri}/{key}", advice)
+
+
+def write_manifest(store: Store, key: str, manifest: Traced) -> None:
+    """Write a manifest that must not be there, unless it is the same, whoever made it. Raises `ConflictError`."""
+    try:
+        store.write(key, manifest.to_json())
+    except ConflictError:
+        if type(manifest).from_json(store.read(key), f"{store.uri}/{key}") != manifest:
+            raise
 
 
 def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
 from hqclip.exported import CONFIG, WEIGHTS, model_digest
 from hqclip.foreign import translated
 from hqclip.progress import Progress
+from hqclip.provenance import made_by
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
@@ -261,6 +262,7 @@ def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
         "usable_samples": work.data.num_samples,
         "losses": losses,
         **({"skipped_steps": metrics.skipped_steps} if metrics.skipped_steps else {}),
+        "provenance": made_by("train", config.to_mapping(), [config.dataset], ranks=world_size()),
     }
     work.store.write(f"{work.folder}/result.json", canonical_json(result))
     return result

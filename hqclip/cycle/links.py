@@ -1,0 +1,85 @@
+"""A store and a cycle in, that cycle and those behind it out, each with all that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hqclip.curate.annotator import read_annotator
+from hqclip.cycle.crown import read_champion
+from hqclip.cycle.keys import plan_key, record_key
+from hqclip.data.dataset import read_dataset
+from hqclip.errors import NotFoundError
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Manifest, Pool
+from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
+
+M = TypeVar("M", bound=Manifest)
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A closed cycle with what stands behind it. What the store no longer has is None, or missing from its mapping.
+
+    `annotator` is empty if nothing spells it out. `results` are what the training runs wrote down and `evaluations`
+    how their models did, both by the name of the run in the cycle.
+    """
+
+    record: CycleRecord
+    plan: CyclePlan | None
+    version: DatasetVersion
+    pool: Pool | None
+    annotator: Document
+    results: Mapping[str, Document]
+    evaluations: Mapping[str, Evaluation]
+
+    @property
+    def annotations(self) -> str:
+        """The folder of the texts."""
+        return f"annotations/{self.version.annotator}"
+
+    @property
+    def candidate(self) -> Document:
+        """The run, of those that the cycle judged, whose model it would put in force."""
+        return next(run for run in self.record.runs if f"{run['run']}/model" == self.record.candidate)
+
+
+def read_chain(store: Store, cycle: int) -> list[Link]:
+    """From this cycle to the first. Raises `NotFoundError` if one of them is not closed or has no data set."""
+    chain = []
+    while cycle:
+        chain.append(read_link(store, cycle))
+        cycle = chain[-1].record.parent
+    return chain
+
+
+def champion_cycle(store: Store) -> int:
+    """The cycle whose model is in force. Raises `NotFoundError` if there is none."""
+    champion = read_champion(store)
+    if champion is None:
+        raise NotFoundError(f"{store.uri} has no champion yet; give --cycle, or run a cycle to its end")
+    return champion.cycle
+
+
+def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
+    """The manifest at `key`, or None if there is none. Raises `DataError` if it is damaged."""
+    return kind.from_json(store.read(key), f"{store.uri}/{key}") if store.exists(key) else None
+
+
+def read_link(store: Store, cycle: int) -> Link:
+    """One closed cycle. Raises `NotFoundError` if it is not closed or has no data set."""
+    record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+    version = read_dataset(store, record.dataset)[0]
+    results = {run["name"]: read_json_or_warn(store, f"{run['run']}/result.json", "lineage") for run in record.runs}
+    evaluations = {run["name"]: read_if_there(store, run["evaluation"], Evaluation) for run in record.runs}
+    return Link(
+        record=record,
+        plan=read_if_there(store, plan_key(cycle), CyclePlan),
+        version=version,
+        pool=read_if_there(store, f"pools/{version.pool}.json", Pool),
+        annotator=read_annotator(store, f"annotations/{version.annotator}"),
+        results={name: result for name, result in results.items() if result},
+        evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation},
+    )

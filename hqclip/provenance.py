@@ -1,0 +1,74 @@
+"""What a process is out: the `provenance` that it writes into what it makes. Standard library only.
+
+It says who made something first, and is no part of what that is: no digest covers it, and equal manifests may differ
+in it. What is not known is said to be `unknown`, or empty, and never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from hqclip import __version__
+
+RUN, IMAGE, REVISION = "HQCLIP_RUN", "HQCLIP_IMAGE", "HQCLIP_REVISION"  # environment of a task
+UNKNOWN = "unknown"
+PACKAGES = (
+    *("numpy", "pyarrow", "pillow", "safetensors"),
+    *("torch", "torchvision", "open_clip_torch", "transformers", "vllm", "trl", "peft"),
+)  # those whose version may change what is made
+_USER = re.compile(r"(://)[^/@\s]+@")
+
+
+def made_by(stage: str, settings: Mapping[str, Any], parents: Iterable[str] = (), **more: Any) -> dict[str, Any]:
+    """The provenance of what this process makes as `stage`, with these settings, out of `parents`, keys in the store.
+
+    Names and passwords in addresses are left out. `more` is said as it is.
+    """
+    return {
+        "stage": stage,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": __version__,
+        "commit": commit(),
+        "image": os.environ.get(IMAGE, ""),
+        "run": os.environ.get(RUN, ""),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "settings": {name: _without_user(value) for name, value in settings.items()},
+        "parents": [parent for parent in parents if parent],
+        **more,
+    }
+
+
+def commit() -> str:
+    """The git commit of this code: as its image says, or the package that pip built from a repository; or `unknown`."""
+    if told := os.environ.get(REVISION, ""):
+        return told
+    try:
+        installed = json.loads(metadata.distribution("hqclip").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        return UNKNOWN
+    return str(installed.get("vcs_info", {}).get("commit_id") or UNKNOWN)
+
+
+def packages() -> dict[str, str]:
+    """The versions of those packages that are installed here."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _without_user(value: Any) -> Any:
+    """`http://user:password@host` -> `http://host`."""
+    return _USER.sub(r"\1", value) if isinstance(value, str) else value
