@@ -32,6 +32,7 @@ from hqclip.launch.config import (
     LaunchRunConfig,
     ProfilesConfig,
 )
+from hqclip.notify.config import NotifyTestConfig, WatchConfig
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES, run_stage
 
@@ -115,6 +116,18 @@ def _jobs_gc(settings: JobsGcConfig) -> dict[str, Any]:
     return collect_garbage(settings)
 
 
+def _notify_test(_: NotifyTestConfig) -> dict[str, Any]:
+    from hqclip.notify.outbox import send_test
+
+    return send_test()
+
+
+def _notify_watch(settings: WatchConfig) -> dict[str, Any]:
+    from hqclip.cycle.absence import watch
+
+    return watch(settings)
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -146,12 +159,14 @@ COMMANDS: dict[str, Command] = {
     "jobs logs": Command(JobsLogsConfig, _jobs("print_logs")),
     "jobs cancel": Command(JobsCancelConfig, _jobs("cancel_jobs")),
     "jobs gc": Command(JobsGcConfig, _jobs_gc),
+    "notify test": Command(NotifyTestConfig, _notify_test),
+    "notify watch": Command(WatchConfig, _notify_watch),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
 }
 
 
-GROUPS = ("demo", "launch", "jobs")  # first words that are no command by themselves
+GROUPS = ("demo", "launch", "jobs", "notify")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
