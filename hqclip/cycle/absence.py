@@ -1,4 +1,4 @@
-"""`hqclip notify watch`, beside the janitor: what nobody else could tell. Runs without an end, and nights without a run.
+"""`hqclip notify watch`, beside the janitor: what nobody else could tell. Runs without an end, nights without a run.
 
 It sees what tasks told the store, and whether Kubernetes still knows a run, if that is in the namespace of this pod. It
 does not see Kubeflow's schedules, runs that have no exit task (sweeps, evaluations), nor why a run never began.

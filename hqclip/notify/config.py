@@ -34,9 +34,7 @@ SECRETS = ("slack_url", "webhook_url", "webhook_token", "smtp_password")
 class Receivers(Settings):
     """Where messages go; all are empty by default, and nobody is told. A field `x_y` is `HQCLIP_NOTIFY_X_Y`."""
 
-    slack_url: str = setting(
-        "secret: incoming webhook of Slack, or of what takes the same (Mattermost, Rocket.Chat)", ""
-    )
+    slack_url: str = setting("secret: incoming webhook of Slack, or of what takes the same, as Mattermost", "")
     webhook_url: str = setting("secret: address that gets each message as JSON, by POST", "")
     webhook_token: str = setting("secret: sent to webhook_url as `Authorization: Bearer`", "")
     smtp_host: str = setting("mail server; messages go to smtp_to", "")

@@ -110,19 +110,19 @@ def _claim(store: Store, receivers: Receivers, key: str) -> tuple[ObjectInfo, di
     try:
         said = parse_json(store.read(key), f"{store.uri}/{key}", "it is left out")
         message = Message.from_mapping(said.get("message", {}), f"{store.uri}/{key}")
-        state = {"sent": list(said.get("sent", [])), "tries": int(said.get("tries", 0)), "made": float(said["made"])}
+        sent, tries, made = list(said.get("sent", [])), int(said.get("tries", 0)), float(said["made"])
         claim_age = now - float(said.get("claimed", 0.0))
     except (DataError, NotFoundError, ValueError, TypeError, KeyError) as error:
         _warn(f"{key} is damaged and is left out: {error}")
         close(store, id)
         return None
-    if state["tries"] >= TRIES or now - state["made"] > OLD_S:
-        _warn(f"{id} is given up after {state['tries']} tries: not all of {', '.join(receivers.names)} know of it")
+    if tries >= TRIES or now - made > OLD_S:
+        _warn(f"{id} is given up after {tries} tries: not all of {', '.join(receivers.names)} know of it")
         close(store, id)
         return None
     if abs(claim_age) < CLAIM_S:
         return None
-    claim = {**said, **state, "tries": state["tries"] + 1, "claimed": now}
+    claim = {**said, "sent": sent, "tries": tries + 1, "claimed": now}
     try:
         return store.swap(key, _content(claim), expected=seen), claim, message
     except ConflictError:
@@ -130,7 +130,7 @@ def _claim(store: Store, receivers: Receivers, key: str) -> tuple[ObjectInfo, di
 
 
 def send_test() -> dict[str, Any]:
-    """Send a test to all receivers; who took it. Raises `ConfigError` without any, `UnavailableError` if one did not."""
+    """Send a test to all; who took it. Raises `ConfigError` if there is nobody, `UnavailableError` if one did not."""
     receivers = read_environment()
     if not receivers.names:
         raise ConfigError(NOBODY)
