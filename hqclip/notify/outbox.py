@@ -28,10 +28,12 @@ OLD_S = 3 * 86400.0  # what nobody could be told for so long is no news
 
 
 def tell(store: Store, message: Message) -> bool:
-    """Tell of an event, if there are receivers; whether it is known to all of them now. Raises nothing."""
+    """Tell of an event; whether there are receivers and all know of it now. A fault is a warning."""
     try:
         receivers = read_environment()
-        if not receivers.names or store.exists(_done(message.id)):
+        if not receivers.names:
+            return False
+        if store.exists(_done(message.id)):
             return True
         if message.event in receivers.silent:
             close(store, message.id)
@@ -112,7 +114,7 @@ def _claim(store: Store, receivers: Receivers, key: str) -> tuple[ObjectInfo, di
         message = Message.from_mapping(said.get("message", {}), f"{store.uri}/{key}")
         sent, tries, made = list(said.get("sent", [])), int(said.get("tries", 0)), float(said["made"])
         claim_age = now - float(said.get("claimed", 0.0))
-    except (DataError, NotFoundError, ValueError, TypeError, KeyError) as error:
+    except (DataError, NotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
         _warn(f"{key} is damaged and is left out: {error}")
         close(store, id)
         return None
