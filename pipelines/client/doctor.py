@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument("--store", default="", help="root of the store to try: gs://bucket/prefix or a folder")
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
-    parser.add_argument("--notify", action="store_true", help="send a test message to all that HQCLIP_NOTIFY_* name here")
+    parser.add_argument(
+        "--notify", action="store_true", help="send a test message to all that HQCLIP_NOTIFY_* name here"
+    )
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
     add_requests_argument(parser)
