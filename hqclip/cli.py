@@ -34,6 +34,7 @@ from hqclip.launch.config import (
     LaunchRunConfig,
     ProfilesConfig,
 )
+from hqclip.notify.config import NotifyTestConfig, WatchConfig
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES, run_stage
 
@@ -156,6 +157,18 @@ def _suite(name: str) -> Callable[[Any], dict[str, Any]]:
     return run
 
 
+def _notify_test(_: NotifyTestConfig) -> dict[str, Any]:
+    from hqclip.notify.outbox import send_test
+
+    return send_test()
+
+
+def _notify_watch(settings: WatchConfig) -> dict[str, Any]:
+    from hqclip.cycle.absence import watch
+
+    return watch(settings)
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -193,12 +206,14 @@ COMMANDS: dict[str, Command] = {
     "jobs logs": Command(JobsLogsConfig, _jobs("print_logs")),
     "jobs cancel": Command(JobsCancelConfig, _jobs("cancel_jobs")),
     "jobs gc": Command(JobsGcConfig, _jobs_gc),
+    "notify test": Command(NotifyTestConfig, _notify_test),
+    "notify watch": Command(WatchConfig, _notify_watch),
     "demo world": Command(DemoWorldConfig, _demo_world),
     "demo teach": Command(DemoTeachConfig, _demo_teach),
 }
 
 
-GROUPS = ("demo", "export", "suite", "launch", "jobs")  # first words that are no command by themselves
+GROUPS = ("demo", "export", "suite", "launch", "jobs", "notify")  # first words that are no command by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

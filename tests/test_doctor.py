@@ -24,6 +24,7 @@ from tests.fakes.kubeflow_api import Answer
 from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
 from tests.fakes.kubernetes_tasks import ACCOUNTS, TaskCluster
+from tests.fakes.receivers import FakeWeb
 from tests.fakes.s3 import FaultyLine
 from tests.launching import write_kubeconfig
 
@@ -378,3 +379,20 @@ def test_machines_with_a_fault_fail_and_the_rest_is_asked(cluster: FakeCluster, 
     assert rows["job of annotate"]["status"] == OK and "job of train" not in rows
     rows = ask("--launch", str(tmp_path / "nowhere.yaml"))
     assert "nowhere.yaml" in rows["machines"]["found"] and rows["overlays"]["status"] == OK
+
+
+def test_messages_to_people_are_looked_at_where_they_are_set_and_tried_where_it_is_asked_for(
+    ask: Doctor, kubeflow: FakeKubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "notifications" not in ask("--host", kubeflow.url)
+    with FakeWeb() as web:
+        monkeypatch.setenv("HQCLIP_NOTIFY_WEBHOOK_URL", web.url)
+        assert ask("--host", kubeflow.url)["notifications"]["found"].startswith("webhook would be told")
+        assert web.asked == 0
+        found = ask("--host", kubeflow.url, "--notify")["notifications"]
+        assert (found["status"], found["found"]) == (OK, "a test message was taken by webhook")
+        web.manner = "500"
+        found = ask("--host", kubeflow.url, "--notify")["notifications"]
+        assert (found["status"], found["found"]) == (FAIL, "webhook: the receiver answered 500")
+    monkeypatch.setenv("HQCLIP_NOTIFY_SMTP_HOST", "mail.example")
+    assert "HQCLIP_NOTIFY_SMTP_FROM" in ask("--host", kubeflow.url)["notifications"]["found"]

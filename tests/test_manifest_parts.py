@@ -184,3 +184,26 @@ def test_katib_finds_the_average_in_what_evaluate_prints() -> None:
     found = re.findall(form, printed)
     assert [value for name, value in found if name == spec["objective"]["objectiveMetricName"]] == ["0.4321"]
     assert re.findall(form, '"average": 1e-05') == [("average", "1e-05")]
+
+
+def test_who_tells_of_absent_runs_may_look_send_and_nothing_more(tmp_path: Path) -> None:
+    objects = compose(tmp_path, "resources: [../../base]\ncomponents: [../../components/notify]\n")
+    for obj in objects:
+        if obj["kind"] != "PriorityClass":
+            kubernetes_validate.validate(obj, "1.32", strict=True)
+    pod = find(objects, "CronJob", "hqclip-notify")["spec"]["jobTemplate"]["spec"]["template"]
+    assert AGAINST["restricted"](pod) == []
+    (container,) = pod["spec"]["containers"]
+    given = {variable["name"]: variable["value"] for variable in container["env"]}
+    words = [given[word[2:-1]] if word.startswith("$(") else word for word in container["command"]]
+    settings, _ = parse("notify watch", words[3:])
+    assert settings.to_mapping() | {"expect_every_hours": 24.0, "store": "gs://BUCKET/hqclip"} == settings.to_mapping()
+    assert container["envFrom"] == [{"secretRef": {"name": "hqclip-notify"}}]
+    assert find(objects, "Role", "hqclip-notify")["rules"] == [
+        {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["list"]}
+    ]
+    (subject,) = find(objects, "RoleBinding", "hqclip-notify")["subjects"]
+    assert subject["name"] == pod["spec"]["serviceAccountName"] == "hqclip-notify"
+    policies = [obj["spec"] for obj in objects if obj["kind"] == "NetworkPolicy" and obj["spec"]["podSelector"]]
+    (policy,) = (spec for spec in policies if selects(spec["podSelector"], pod["metadata"]["labels"]))
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443, 6443, 587]

@@ -11,6 +11,7 @@ from typing import Any
 
 from hqclip.cycle.attempt import recorded, run_id
 from hqclip.cycle.lock import owner_of, release
+from hqclip.cycle.notices import decided_by, tell_end
 from hqclip.cycle.run_state import was_cancelled
 from hqclip.errors import HQClipError
 from hqclip.records import Champion
@@ -25,14 +26,18 @@ TOLD_TO_END = (130, 143)  # exit codes of a task that was told to
 
 
 def finish(store_uri: str, owner: str = "") -> str:
-    """What a person wants to know first; the lock of `owner` is free again. A store out of reach is no fault here."""
-    run = run_id(owner)
+    """What a person wants to know first, and it is told to those who want to be; the lock of `owner` is free again.
+
+    A store out of reach is no fault here.
+    """
+    run, records, store = run_id(owner), [], None
     with recorded(STAGE, store_uri, owner=owner) as attempt:
         try:
             store = open_store(store_uri)
             if owner_of(owner):
                 release(store, owner_of(owner))
-            ended = how_ended([each for each in read_records(store, run) if each.stage != STAGE], run) if run else {}
+            records = [each for each in read_records(store, run) if each.stage != STAGE] if run else []
+            ended = how_ended(records, run) if run else {}
             reason = str(ended.get("reason", "the run has no name, so nothing is known of it"))
             if ended.get("outcome") == SUCCEEDED and store.exists("champion.json"):
                 champion = Champion.from_json(store.read("champion.json"), "champion.json")
@@ -40,6 +45,8 @@ def finish(store_uri: str, owner: str = "") -> str:
         except HQClipError as error:
             ended, reason = {}, f"the run has ended, but not all is known of it: {error}"
         attempt.decides({"outcome": "", "task": "", **ended, "reason": reason})
+    if store is not None and ended:
+        tell_end(store, run, {**ended, "reason": reason}, decided_by(records))
     return reason
 
 

@@ -108,6 +108,11 @@ def local_name() -> str:
     return f"local:{socket.gethostname()}:{os.getpid()}"
 
 
+def holder(store: Store) -> str:
+    """The run whose lock is there, whether it counts or not; empty for none."""
+    return str(_read(store)[1].get("owner", ""))
+
+
 def owner_of(given: str) -> str:
     """The owner that a task works for: the local runner, if there is one, or else who is given."""
     return os.environ.get(LOCAL_RUN, given)

@@ -6,9 +6,11 @@ from typing import Any
 
 from hqclip import exported
 from hqclip.config import PromoteConfig
+from hqclip.cycle.attempt import run_id
 from hqclip.cycle.crown import KEY, PROMOTED, check_place, put_in_force
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.notes import read_notes
+from hqclip.cycle.notices import tell_verdict
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.report import comparison, write_report
 from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
@@ -40,7 +42,9 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         write_manifest(store, key, record)
     if record.verdict == PROMOTED:
         put_in_force(store, plan, record)
-    return {**_summary(store, record), "already_done": is_closed}
+    summary = _summary(store, record)
+    tell_verdict(store, summary, run_id(""))
+    return {**summary, "already_done": is_closed}
 
 
 def finish(store: Store, cycle: int) -> None:

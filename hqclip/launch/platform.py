@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hqclip import task_records
+from hqclip import provenance, task_records
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.layers import ENV, layered
 from hqclip.launch.plain import OBJECTS, plain_value
@@ -51,7 +51,7 @@ TASKS = (*STAGES, "finish")
 # what Kubeflow gives the pod of a task itself
 _TAKEN_NAMES = ("kfp-launcher", "gcs-scratch", "s3-scratch", "minio-scratch", "ca-bundle", "shm")
 _TAKEN_PATHS = ("/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/dev/shm", "/tmp")
-_TAKEN_ENV = (task_records.RUN, task_records.POD, task_records.NODE, task_records.IMAGE)
+_TAKEN_ENV = (provenance.RUN, task_records.POD, task_records.NODE, provenance.IMAGE)
 _OPEN = re.compile(r"(?:^|(?<=[:=]))\$([a-z][a-z0-9_]*)(?=[:/]|$)", re.ASCII)
 _MAY_BE_OPEN = ("image_pull_secrets", "secret_env", "config_env", "volumes")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch

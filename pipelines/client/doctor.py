@@ -37,7 +37,7 @@ from hqclip.launch.spec import LaunchSpec
 from hqclip.launch.submit import create
 from hqclip.stages import STAGES
 from hqclip.store import Store, in_bucket, open_store
-from pipelines.client import connect, output
+from pipelines.client import connect, notifications, output
 from pipelines.client.doctor_platform import named
 from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store", default="", help="root of the store to try: gs:// or s3://bucket/prefix, or a folder"
     )
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
+    parser.add_argument(
+        "--notify", action="store_true", help="send a test message to all that HQCLIP_NOTIFY_* name here"
+    )
     parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
     add_requests_argument(parser)
@@ -94,6 +97,8 @@ def checks(given: argparse.Namespace) -> Iterator[Check]:
     yield Check("packages", packages)
     yield Check("images", pinned_images)
     yield Check("store", lambda: store(given.store))
+    if given.notify or notifications.is_wanted():
+        yield Check("notifications", lambda: notifications.check(given.notify))
     api = Api(given)
     yield Check("kubeflow", api.login)
     yield Check("backend", api.backend)
