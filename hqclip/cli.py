@@ -20,6 +20,7 @@ from hqclip.config import (
     LineageConfig,
     PilotConfig,
 )
+from hqclip.cycle.garbage.config import GcConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
@@ -61,6 +62,12 @@ def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
 
 def _cost(settings: CostConfig) -> dict[str, Any]:
     from hqclip.cycle.cost.estimate import run
+
+    return run(settings)
+
+
+def _gc(settings: GcConfig) -> dict[str, Any]:
+    from hqclip.cycle.garbage.collect import run
 
     return run(settings)
 
@@ -164,6 +171,7 @@ COMMANDS: dict[str, Command] = {
     "lineage": Command(LineageConfig, _lineage),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
+    "gc": Command(GcConfig, _gc),
     "suite import": Command(SuiteImportConfig, _suite_import),
     "suite show": Command(SuiteShowConfig, _suite("show")),
     "suite check": Command(SuiteCheckConfig, _suite("check")),

@@ -13,7 +13,10 @@ from hqclip.store import open_store
 
 
 def lineage(config: LineageConfig) -> dict[str, Any]:
-    """The chain from the given cycle, or the champion's, to the first. Raises `NotFoundError`."""
+    """The chain from the given cycle, or the champion's, to the first. Raises `NotFoundError`.
+
+    Of old cycles `hqclip gc` may have deleted the data set; their records stay.
+    """
     store = open_store(config.store)
     cycle = config.cycle
     if not cycle:
@@ -23,13 +26,20 @@ def lineage(config: LineageConfig) -> dict[str, Any]:
     chain = []
     while cycle:
         record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+        about = {
+            "cycle": cycle,
+            "verdict": record.verdict,
+            "candidate": record.candidate,
+            "runs": [run["run"] for run in record.runs],
+        }
+        cycle = record.parent
+        if not store.exists(record.dataset):
+            chain.append({**about, "dataset": record.dataset.split("/")[1], "gone": "its data set was deleted since"})
+            continue
         version = read_dataset(store, record.dataset)[0]
         chain.append(
             {
-                "cycle": cycle,
-                "verdict": record.verdict,
-                "candidate": record.candidate,
-                "runs": [run["run"] for run in record.runs],
+                **about,
                 "dataset": version.digest,
                 "dataset_parent": version.parent,
                 "annotator": version.annotator,
@@ -38,5 +48,4 @@ def lineage(config: LineageConfig) -> dict[str, Any]:
                 "code_version": version.code_version,
             }
         )
-        cycle = record.parent
     return {"chain": chain}
