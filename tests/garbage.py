@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
+from hqclip.errors import ConflictError, NotFoundError
 from hqclip.records import Champion, CyclePlan, CycleRecord, DatasetVersion, Pool, ShardEntry, canonical_json
-from hqclip.store import Store
+from hqclip.store import Listed, ObjectInfo, Store
 
 SUITE = "f" * 16
+
+
+class Memory:
+    """A store of a dictionary, for what is done a thousand times; `times` are when its objects were written."""
+
+    def __init__(self) -> None:
+        self.uri = "memory"
+        self.objects: dict[str, tuple[bytes, str]] = {}
+        self.times: dict[str, float] = {}
+        self._generations = itertools.count()
+
+    def write(self, key: str, data: bytes, *, create_only: bool = True) -> ObjectInfo:
+        there = self.objects.get(key)
+        if create_only and there:
+            if there[0] != data:
+                raise ConflictError(key)
+            return self._info(key)
+        self.objects[key] = data, str(next(self._generations))
+        self.times[key] = time.time()
+        return self._info(key)
+
+    def swap(self, key: str, data: bytes, *, expected: ObjectInfo | None) -> ObjectInfo:
+        if (self.stat(key) or expected) and self.stat(key) != expected:
+            raise ConflictError(key)
+        return self.write(key, data, create_only=False)
+
+    def read(self, key: str) -> bytes:
+        if key not in self.objects:
+            raise NotFoundError(key)
+        return self.objects[key][0]
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        return self._info(key) if key in self.objects else None
+
+    def changed_at(self, key: str) -> float | None:
+        return self.times.get(key)
+
+    def exists(self, key: str) -> bool:
+        return key in self.objects
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        return iter(sorted(key for key in tuple(self.objects) if key.startswith(prefix)))
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        return (Listed(key, len(self.objects[key][0]), self.times[key]) for key in self.list(prefix))
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+    def _info(self, key: str) -> ObjectInfo:
+        data, generation = self.objects[key]
+        return ObjectInfo(key, len(data), 0, generation)
+
+
 SHARED = "shards/shared.tar"  # in all pools
 
 

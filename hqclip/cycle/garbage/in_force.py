@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hqclip.cycle.garbage.config import GcConfig
-from hqclip.cycle.keys import notes_prefix, plan_key, record_key
-from hqclip.cycle.sweep import runs_of
+from hqclip.cycle.keys import notes_prefix, plan_key, record_key, runs_of
 from hqclip.errors import ConfigError
 from hqclip.store import Store
 from hqclip.store.documents import read_json

@@ -136,7 +136,7 @@ def _split(store: Store, found: Survey, in_force: InForce, units: dict[str, Unit
         if manifest:
             _add_references(store, in_force, f"{units[name].what}/{manifest}")
     for name in units.keys() - set(kept):
-        units[name].why = f"nothing in force names it, nor was it written since {_days(found, units[name]):.0f} days"
+        units[name].why = "nothing in force names it"
         found.units.append(units[name])
     return kept
 
@@ -264,10 +264,6 @@ def _shards_of(store: Store, pool: str) -> Iterable[str]:
         for text in (entry["key"], entry["index"]):
             if match := SHARD.fullmatch(text):
                 yield match["name"]
-
-
-def _days(found: Survey, unit: Unit) -> float:
-    return max(0.0, found.now - unit.changed) / DAY_S
 
 
 def _hash(name: str) -> int:
