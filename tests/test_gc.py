@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -326,6 +328,29 @@ def test_a_run_that_begins_meanwhile_and_wants_an_old_pool_loses_nothing(
     assert done and done[0]["pool"] == old
     entries = Pool.from_json(store.read(old), old).shards
     assert all(store.exists(key) for entry in entries for key in (entry.key, entry.index))
+
+
+def test_one_that_was_killed_holds_nobody_up_on_its_machine(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    gone = subprocess.Popen(["true"])  # noqa: S607 - as everywhere
+    gone.wait()
+    assert lock.take(store, f"gc:{socket.gethostname()}:{gone.pid}", 0) is None
+    lock.wait_for_gc(store, "tuesday")
+    assert lock.take(store, "tuesday", 1) is None
+
+
+def test_two_do_not_delete_at_the_same_time(store: Memory) -> None:
+    assert lock.take(store, "gc:another-machine:7", 0) is None
+    result = collect.run(config(store, delete=True))
+    assert not result["deleted"] and "`hqclip gc` is deleting" in result["reason"]
+
+
+def test_sigterm_frees_the_lock_soon(store: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies before it can give the lock back, and what it wrote as it was told to end is what counts."""
+    assert lock.take(store, "gc:another-machine:7", 0) is None
+    lock.mark_ending(store, "gc:another-machine:7")
+    monkeypatch.setattr(lock, "ENDING_S", 0.0)
+    assert lock.take(store, "tuesday", 1) is None
 
 
 def test_one_that_lost_the_lock_stops(store: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
