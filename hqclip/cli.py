@@ -20,6 +20,7 @@ from hqclip.config import (
     PilotConfig,
 )
 from hqclip.cycle.config import ExportMlflowConfig, LineageConfig, ReproduceConfig
+from hqclip.cycle.garbage.config import GcConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
@@ -79,6 +80,12 @@ def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
 
 def _cost(settings: CostConfig) -> dict[str, Any]:
     from hqclip.cycle.cost.estimate import run
+
+    return run(settings)
+
+
+def _gc(settings: GcConfig) -> dict[str, Any]:
+    from hqclip.cycle.garbage.collect import run
 
     return run(settings)
 
@@ -196,6 +203,7 @@ COMMANDS: dict[str, Command] = {
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
+    "gc": Command(GcConfig, _gc),
     "suite import": Command(SuiteImportConfig, _suite_import),
     "suite show": Command(SuiteShowConfig, _suite("show")),
     "suite check": Command(SuiteCheckConfig, _suite("check")),

@@ -398,6 +398,11 @@ class CostConfig(Settings):
     max_cost: float = setting(
         "USD: exit 64 if the cycle may cost more, or if nobody can tell; -1 sets no limit", -1.0, minimum=-1
     )
+    storage_price: float = setting(
+        "USD per GB-month: also say what the store takes by kind, which lists all of it; -1 leaves it out",
+        -1.0,
+        minimum=-1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

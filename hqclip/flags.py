@@ -14,6 +14,7 @@ from hqclip.settings import Settings, did_you_mean
 
 BOOLEANS = ("true", "false")
 DRY_RUN = "dry_run"
+SWITCHES = (DRY_RUN, "delete")  # settings whose flag takes no value
 LOG_LEVEL, LOG_FORMAT = "log_level", "log_format"
 
 
@@ -52,7 +53,7 @@ def read_flags(
 def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequence[str] = ("settings",)) -> Parser:
     """Flags for all fields of all kinds, the later ones in a group of their own, `--dry-run`, and how much is said.
 
-    Settings with a field `dry_run` have one of their own, which takes no value.
+    Settings with a field `dry_run` have one of their own. `SWITCHES` take no value.
     """
     parser = Parser(
         prog=f"hqclip {command}",
@@ -64,7 +65,7 @@ def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequenc
     for kind in kinds:
         group = parser.add_argument_group("settings of the stage") if kind is not kinds[0] else parser
         for field in dataclasses.fields(kind):
-            if field.name == DRY_RUN:
+            if field.name in SWITCHES:
                 group.add_argument(_flag(field), action="store_true", help=field.metadata["help"])
                 continue
             action = group.add_argument(_flag(field), dest=field.name, metavar="VALUE", help=_help(field))

@@ -274,3 +274,20 @@ def test_a_budget_needs_to_know_every_stage(ask: Cost, store: Store):
 def test_what_makes_no_sense_is_refused(ask: Cost, words: tuple[str, ...], complaint: str):
     with pytest.raises(ConfigError, match=complaint):
         ask("--images", "60", *words)
+
+
+def test_what_the_store_takes_is_told_by_kind_with_its_price_a_month(ask: Cost, store: Store):
+    add_cycle(store)
+    store.write("runs/a/checkpoints/step-000000001/model.safetensors", bytes(3_000_000))
+    store.write("runs/a/model/open_clip_model.safetensors", bytes(1_000_000))
+    flags = ["cost", "--store", store.uri, "--shards", ask.shards, "--images", "60"]
+    assert cli.main([*flags, "--storage-price", "1000"]) == 0
+    first, second, *_, last = json.loads(ask.capsys.readouterr().out)["storage"]
+    assert first == {"kind": "checkpoints", "objects": 1, "bytes": 3_000_000, "usd_month": 3.0}
+    assert (second["kind"], second["bytes"] // 1_000_000, second["usd_month"]) == ("runs", 1, 1.0)
+    keys = list(store.list())
+    assert (last["kind"], last["objects"], last["bytes"]) == ("all", len(keys), sum(len(store.read(k)) for k in keys))
+    assert cli.main(flags) == 0
+    assert "storage" not in json.loads(ask.capsys.readouterr().out), "it is listed only for those who ask"
+    ask("--images", "60", "--storage-price", "1000")
+    assert "stored checkpoints: 0.003 GB in 1 objects, $3.00 a month" in ask.notes

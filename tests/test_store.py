@@ -331,3 +331,17 @@ def test_when_an_object_changed_is_told_by_one_clock_for_all_of_a_store(store: S
     third = store.changed_at("a")
     assert first is not None and second is not None and third is not None
     assert first < second < third < first + 600
+
+
+def test_a_scan_tells_of_each_object_what_a_listing_and_its_clock_tell(store: Store):
+    for number in range(3):
+        store.write(f"runs/a/{number}", b"x" * number)
+    store.write("runs/b", b"12345")
+    store.write("other", b"1")
+    found = {one.key: one for one in store.scan("runs/")}
+    assert sorted(found) == list(store.list("runs/")) and len(found) == 4
+    assert {key: one.size for key, one in found.items()} == {"runs/a/0": 0, "runs/a/1": 1, "runs/a/2": 2, "runs/b": 5}
+    assert all(one.changed == pytest.approx(store.changed_at(key), abs=1e-3) for key, one in found.items())
+    assert list(store.scan("none/")) == []
+    with pytest.raises(ConfigError):
+        store.scan("../")

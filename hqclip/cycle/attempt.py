@@ -87,8 +87,13 @@ class Attempt:
         self.is_over = threading.Event()
 
     def begins(self) -> None:
-        """Tell that it has begun."""
+        """Tell that it has begun; then wait while `hqclip gc` deletes, which spares all once it has read that."""
         self._write()
+        if self._record.run:
+            try:
+                lock.wait_for_gc(self._opened(), self._owner)
+            except HQClipError as error:
+                log.debug("lock", f"{error}; whoever needs the store will say so")
 
     def decides(self, result: Mapping[str, Any]) -> None:
         """Note what the result of a stage says to a person; it is told when the task ends."""

@@ -1,4 +1,4 @@
-"""A cycle in, where its plan, its record and the notes of its tasks are out; and which cycles a store has."""
+"""A cycle or sweep in, where its plan, its record and the notes of its tasks are out; and which cycles a store has."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def record_key(cycle: int) -> str:
 def notes_prefix(cycle: int) -> str:
     """What the keys of its notes begin with; the name of the task follows."""
     return f"cycles/{cycle:06d}.stages/"
+
+
+def runs_of(digest: str) -> str:
+    """What the runs of a sweep begin with; the name of the trial follows."""
+    return f"sweep-{digest[:8]}-"
+
+
+def notes_of(digest: str) -> str:
+    """What the keys of the notes of its tasks begin with."""
+    return f"sweeps/{digest}.stages/"
 
 
 def newest_cycle(store: Store) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.lineage_tree import draw
-from hqclip.cycle.links import Link, champion_cycle, read_chain
+from hqclip.cycle.links import Gone, Link, champion_cycle, read_chain
 from hqclip.cycle.openlineage import events
 from hqclip.store import open_store
 
@@ -23,8 +23,17 @@ def lineage(config: LineageConfig) -> str | dict[str, Any]:
     return draw(chain)
 
 
-def _document(link: Link) -> dict[str, Any]:
-    record, version = link.record, link.version
+def _document(link: Link | Gone) -> dict[str, Any]:
+    record = link.record
+    about = {
+        "cycle": record.cycle,
+        "verdict": record.verdict,
+        "candidate": record.candidate,
+        "runs": [run["run"] for run in record.runs],
+    }
+    if isinstance(link, Gone):
+        return {**about, "dataset": link.dataset, "gone": "its data set was deleted since"}
+    version = link.version
     made = {
         "plan": link.plan and link.plan.provenance,
         "pool": link.pool and link.pool.provenance,
@@ -35,10 +44,7 @@ def _document(link: Link) -> dict[str, Any]:
         "record": record.provenance,
     }
     return {
-        "cycle": record.cycle,
-        "verdict": record.verdict,
-        "candidate": record.candidate,
-        "runs": [run["run"] for run in record.runs],
+        **about,
         "dataset": version.digest,
         "dataset_parent": version.parent,
         "annotator": version.annotator,

@@ -10,18 +10,21 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from hqclip.cycle.links import Link
+from hqclip.cycle.links import Gone, Link
 from hqclip.foreign_text import inert
 
 WIDTH = 10_000  # of a line: none is broken
 TOLD = ("torch", "open_clip_torch", "transformers", "vllm")  # versions of packages that a person asks for
 
 
-def draw(chain: Sequence[Link]) -> str:
+def draw(chain: Sequence[Link | Gone]) -> str:
     """The newest cycle at the top, its parent as its last branch, and so on to the first."""
     top = branch = _node("")
     for link in chain:
         branch = _add(branch, _title(link))
+        if isinstance(link, Gone):
+            _add(branch, f"data set {link.dataset}: deleted since")
+            continue
         _add_model(branch, link)
         _add_data(branch, link)
     drawn = io.StringIO()
@@ -29,7 +32,7 @@ def draw(chain: Sequence[Link]) -> str:
     return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines())
 
 
-def _title(link: Link) -> str:
+def _title(link: Link | Gone) -> str:
     return f"cycle {link.record.cycle}: {link.record.verdict}, {link.record.reason}"
 
 

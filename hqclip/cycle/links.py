@@ -46,12 +46,25 @@ class Link:
         return next(run for run in self.record.runs if f"{run['run']}/model" == self.record.candidate)
 
 
-def read_chain(store: Store, cycle: int) -> list[Link]:
-    """From this cycle to the first. Raises `NotFoundError` if one of them is not closed or has no data set."""
-    chain = []
+@dataclass(frozen=True)
+class Gone:
+    """A closed cycle whose data set was deleted since, as `hqclip gc` does with old ones; its record stays."""
+
+    record: CycleRecord
+
+    @property
+    def dataset(self) -> str:
+        """The digest of what is no longer there."""
+        return self.record.dataset.split("/")[1]
+
+
+def read_chain(store: Store, cycle: int) -> list[Link | Gone]:
+    """From this cycle to the first. Raises `NotFoundError` if one of them is not closed."""
+    chain: list[Link | Gone] = []
     while cycle:
-        chain.append(read_link(store, cycle))
-        cycle = chain[-1].record.parent
+        record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+        chain.append(read_link(store, cycle) if store.exists(record.dataset) else Gone(record))
+        cycle = record.parent
     return chain
 
 

@@ -7,6 +7,8 @@ Only to save work: what two runs do twice has the same digests. A lock counts no
 - where nobody can be asked, `ENDING_S` after a task of it was told to end, unless another one has begun meanwhile,
   and `STALE_S` after the last sign of life: tasks renew the lock while they work.
 
+`hqclip gc` takes the lock while it deletes, so that nothing begins meanwhile: whoever comes waits until it is through.
+
 How old something is the store alone tells, by its own clock on both sides: that of the lock, and that of an object that
 whoever looks writes now. The time that stands in the lock is for people.
 """
@@ -35,10 +37,12 @@ from hqclip.store.lease import Heartbeat
 KEY = "cycles/lock.json"
 LOOK = "cycles/lock.look"  # written by whoever looks at the lock of another run
 ENDING = "cycles/lock.ending"  # written by a task that is told to end; what the lock says later takes it back
+GC = "gc:"  # what the owner begins with who deletes; the rest is as that of a local run
 LOCAL_RUN = "HQCLIP_LOCAL_RUN"  # environment variable: local:{host}:{pid} of the runner of all tasks
 STALE_S = 1800.0
 ENDING_S = 100.0  # with a look each minute of a schedule, free within two minutes
 BEAT_S = 60.0
+WAIT_S = 2.0  # between two looks of who waits for `hqclip gc`
 
 
 @dataclass(frozen=True)
@@ -50,28 +54,55 @@ class Busy:
 
 
 def take(store: Store, owner: str, cycle: int) -> Busy | None:
-    """Hold the store for `owner`; who holds it already, or None if it is ours now."""
-    for _ in range(3):
+    """Hold the store for `owner`; who holds it already, or None if it is ours now. Waits while `hqclip gc` deletes."""
+    attempts = 0
+    while attempts < 3:
         seen, held = _read(store)
         if held and held["owner"] not in ("", owner) and (busy := _busy(store, owner, held)):
-            return busy
+            if not _is_gc(busy.owner) or _is_gc(owner):
+                return busy
+            time.sleep(WAIT_S)
+            continue
         try:
             store.swap(KEY, _content(owner, cycle), expected=seen)
             return None
         except ConflictError:
-            continue  # somebody was quicker: look again
+            attempts += 1  # somebody was quicker: look again
     return Busy("", "another run has just begun")
+
+
+def wait_for_gc(store: Store, owner: str) -> None:
+    """Come back when `hqclip gc` deletes nothing, which then knows of `owner` by what it wrote before."""
+    while True:
+        _, held = _read(store)
+        if not held or not _is_gc(held["owner"]) or not (busy := _busy(store, owner, held)):
+            return
+        log.info("lock", f"waiting: {busy.reason}")
+        time.sleep(WAIT_S)
+
+
+def is_held_by(store: Store, owner: str) -> bool:
+    """Whether the lock still says so."""
+    return _read(store)[1].get("owner") == owner
+
+
+def store_time(store: Store, owner: str) -> float:
+    """Now, by the clock of the store."""
+    store.write(LOOK, _content(owner, 0), create_only=False)
+    return store.changed_at(LOOK) or 0.0
 
 
 def _busy(store: Store, owner: str, held: dict[str, Any]) -> Busy | None:
     """Whether the lock of another run counts."""
-    state = _state(held["owner"])
-    if state == OVER:
+    known = state(held["owner"])
+    if known == OVER:
         return None
     age, ending = _ages(store, owner, held["owner"])
-    if state != RUNNING and (abs(age) >= STALE_S or ending >= ENDING_S):
+    if known != RUNNING and (abs(age) >= STALE_S or ending >= ENDING_S):
         return None  # far in the future: the clock of the store was put back, and nothing is known
     told = f"seen {max(0.0, age):.0f} s ago" + (", and told to end" if ending >= 0 else "")
+    if _is_gc(held["owner"]):
+        return Busy(held["owner"], f"`hqclip gc` is deleting what nothing refers to ({told})")
     return Busy(held["owner"], f"cycle {held['cycle']} is being refined by run {held['owner']} ({told})")
 
 
@@ -113,6 +144,15 @@ def holder(store: Store) -> str:
     return str(_read(store)[1].get("owner", ""))
 
 
+def gc_name() -> str:
+    """What `hqclip gc` calls itself as it takes the lock."""
+    return f"{GC}{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_gc(owner: str) -> bool:
+    return owner.startswith(GC)
+
+
 def owner_of(given: str) -> str:
     """The owner that a task works for: the local runner, if there is one, or else who is given."""
     return os.environ.get(LOCAL_RUN, given)
@@ -120,17 +160,21 @@ def owner_of(given: str) -> str:
 
 def runner_pid(owner: str) -> int:
     """The process that runs all tasks of a run on this machine; 0 for other runs."""
+    return _pid_here(owner, "local")
+
+
+def _pid_here(owner: str, *kinds: str) -> int:
     kind, _, place = owner.partition(":")
     host, _, pid = place.rpartition(":")
-    return int(pid) if kind == "local" and host == socket.gethostname() and pid.isdecimal() else 0
+    return int(pid) if kind in kinds and host == socket.gethostname() and pid.isdecimal() else 0
 
 
-def _state(owner: str) -> str:
+def state(owner: str) -> str:
     """Whether a run is `OVER` or `RUNNING`, or "" if that is not known here."""
-    pid = runner_pid(owner)
+    pid = _pid_here(owner, "local", "gc")
     if pid:
         return "" if started_at(pid) else OVER
-    return state_of(owner)
+    return "" if _is_gc(owner) else state_of(owner)
 
 
 def release(store: Store, owner: str) -> None:

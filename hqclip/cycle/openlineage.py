@@ -15,7 +15,7 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.cycle.keys import record_key
-from hqclip.cycle.links import Document, Link
+from hqclip.cycle.links import Document, Gone, Link
 from hqclip.records import Evaluation
 from hqclip.store import Store
 
@@ -36,13 +36,13 @@ class _Task:
     output: dict[str, Any]
 
 
-def events(store: Store, chain: Sequence[Link]) -> Iterator[dict[str, Any]]:
-    """The events of all cycles, oldest first. What several cycles share, such as a pool, was made once.
+def events(store: Store, chain: Sequence[Link | Gone]) -> Iterator[dict[str, Any]]:
+    """The events of all cycles whose data is there, oldest first. What several share, such as a pool, was made once.
 
     A document of version 0.1 does not say when it was made: the store says when it was written.
     """
     told = set()
-    for link in reversed(chain):
+    for link in reversed([each for each in chain if not isinstance(each, Gone)]):
         for task in _tasks(_Places(store), link):
             if task.made not in told:
                 told.add(task.made)

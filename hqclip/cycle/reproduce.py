@@ -14,7 +14,7 @@ from typing import Any
 
 from hqclip.config import PlanConfig
 from hqclip.cycle.config import ReproduceConfig
-from hqclip.cycle.links import Document, Link, champion_cycle, read_chain
+from hqclip.cycle.links import Document, Gone, Link, champion_cycle, read_chain
 from hqclip.cycle.plan import resolve
 from hqclip.cycle.resolve import HANDED_ON
 from hqclip.cycle.still_there import not_there
@@ -51,8 +51,9 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     """Commands, settings, and what of them is `missing`. Raises `NotFoundError` for a cycle that is not closed."""
     store = open_store(config.store)
     chain = read_chain(store, config.cycle or champion_cycle(store))
-    cycles = [_again(store, link, config.into) for link in reversed(chain)]
-    missing = [f"cycle {each.cycle}: {what}" for each in cycles for what in each.missing]
+    cycles = [_again(store, link, config.into) for link in reversed(chain) if isinstance(link, Link)]
+    missing = [f"cycle {link.record.cycle}: its data set was deleted since" for link in chain if isinstance(link, Gone)]
+    missing += [f"cycle {each.cycle}: {what}" for each in cycles for what in each.missing]
     return {"cycles": [_document(each) for each in cycles], "missing": missing}
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.config import SelectConfig
+from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.references import SELECT_AGAIN
 from hqclip.cycle.report import loss_charts
 from hqclip.cycle.side_by_side import side_by_side
-from hqclip.cycle.sweep import notes_of, runs_of
 from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
 from hqclip.errors import DataError
 from hqclip.exported import trained_digest

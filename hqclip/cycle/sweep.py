@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hqclip.config import SweepConfig, TrainConfig
+from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.plan import MAX_TRIALS, known_to, resolve_suite
 from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
@@ -110,16 +111,6 @@ def _check_batches(
             problems.append(f"trial {trial['name']}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
-
-
-def runs_of(digest: str) -> str:
-    """What the runs of a sweep begin with; the name of the trial follows."""
-    return f"sweep-{digest[:8]}-"
-
-
-def notes_of(digest: str) -> str:
-    """What the keys of the notes of its tasks begin with."""
-    return f"sweeps/{digest}.stages/"
 
 
 def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

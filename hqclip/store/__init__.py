@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hqclip.errors import ConfigError, MissingSoftwareError
-from hqclip.store.protocol import ObjectInfo, Store, check_key
+from hqclip.store.protocol import Listed, ObjectInfo, Store, check_key
 
-__all__ = ["ObjectInfo", "Store", "check_key", "in_bucket", "open_store", "read_uri", "split_uri"]
+__all__ = ["Listed", "ObjectInfo", "Store", "check_key", "in_bucket", "open_store", "read_uri", "split_uri"]
 
 
 def open_store(uri: str) -> Store:

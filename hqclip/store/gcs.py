@@ -29,7 +29,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
 from hqclip.store.buckets import reader, unpacked
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
-from hqclip.store.protocol import ObjectInfo, check_key
+from hqclip.store.protocol import Listed, ObjectInfo, check_key
 
 RETRY = DEFAULT_RETRY.with_timeout(600).with_delay(initial=1, multiplier=2, maximum=60)
 # Seconds to connect and to wait for an answer. The first is also the limit for sending one request, body and all
@@ -138,7 +138,15 @@ class GcsStore:
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `Store.list`. Objects that only mark folders (names that end in `/`) are left out."""
         check_prefix(prefix)
-        return self._keys(prefix)
+        return (blob.name.removeprefix(self._root) for blob in self._blobs(prefix, "name"))
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """See `Store.scan`."""
+        check_prefix(prefix)
+        return (
+            Listed(blob.name.removeprefix(self._root), blob.size, blob.updated.timestamp())
+            for blob in self._blobs(prefix, "name,size,updated")
+        )
 
     def copy(self, source_uri: str, key: str) -> ObjectInfo:
         """See `Store.copy`. Between places or storage classes, large objects take several requests."""
@@ -220,13 +228,13 @@ class GcsStore:
             )
         return info
 
-    def _keys(self, prefix: str) -> Iterator[str]:
+    def _blobs(self, prefix: str, fields: str) -> Iterator[storage.Blob]:
         bucket = self._bucket(self._bucket_name)
-        wanted: dict[str, Any] = {"prefix": self._root + prefix, "fields": "items(name),nextPageToken"}
+        wanted: dict[str, Any] = {"prefix": self._root + prefix, "fields": f"items({fields}),nextPageToken"}
         with faults_of(f"{self.uri}/{prefix}", "storage.objects.list"):
             for blob in bucket.list_blobs(**wanted, **self._patience):
                 if not blob.name.endswith("/"):
-                    yield blob.name.removeprefix(self._root)
+                    yield blob
 
 
 @lru_cache(maxsize=1)

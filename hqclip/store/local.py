@@ -22,7 +22,7 @@ import google_crc32c
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, StorageError
 from hqclip.store.leftovers import hold, remove_if_left, remove_left_once
-from hqclip.store.protocol import ObjectInfo, check_key
+from hqclip.store.protocol import Listed, ObjectInfo, check_key
 
 HIDDEN, MAKING = ".hqclip-", ".tmp"
 BLOCK_BYTES = 1 << 20
@@ -123,6 +123,10 @@ class LocalStore:
         check_prefix(prefix)
         return self._keys(prefix)
 
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """See `Store.scan`."""
+        return (there for key in self.list(prefix) if (there := self._listed(key)))
+
     def copy(self, source_uri: str, key: str) -> ObjectInfo:
         """See `Store.copy`."""
         scheme, colon, rest = source_uri.partition("://")
@@ -143,6 +147,15 @@ class LocalStore:
         if any(part.startswith(HIDDEN) for part in check_key(key).split("/")):
             raise ConfigError(f"{key!r} is not a key: names that start with {HIDDEN} are for files in the making")
         return self.root / key
+
+    def _listed(self, key: str) -> Listed | None:
+        """None if it is gone by now."""
+        with faults_at(self.root / key):
+            try:
+                there = (self.root / key).stat()
+            except FileNotFoundError:
+                return None
+        return Listed(key, there.st_size, there.st_ctime_ns / 1e9)
 
     def _keys(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]

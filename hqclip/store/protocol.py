@@ -20,6 +20,15 @@ class ObjectInfo:
     generation: str
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One object of a listing: `changed` is when it was last written, in seconds by the clock of the store."""
+
+    key: str
+    size: int
+    changed: float
+
+
 class Store(Protocol):
     """A prefix of `gs://bucket` or `s3://bucket`, or of a local folder. Keys are relative, with `/` between parts.
 
@@ -73,6 +82,10 @@ class Store(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys that start with `prefix`, sorted, as they come."""
+        ...
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """What `list` lists, with size and time, in any order; a bucket is asked once for a thousand objects."""
         ...
 
     def copy(self, source_uri: str, key: str) -> ObjectInfo:

@@ -30,7 +30,7 @@ from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.store.buckets import reader, unpacked
 from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
-from hqclip.store.protocol import ObjectInfo, check_key
+from hqclip.store.protocol import Listed, ObjectInfo, check_key
 from hqclip.store.s3_client import Patience, client, faults_of, status_of
 from hqclip.store.s3_promises import PROBE, broken_promises, check_once
 
@@ -177,6 +177,11 @@ class S3Store:
         """
         check_prefix(prefix)
         return self._keys(prefix)
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """See `Store.scan`. A page at a time is held in memory; times are in whole seconds."""
+        check_prefix(prefix)
+        return (Listed(one["Key"], one["Size"], one["LastModified"].timestamp()) for one in self._listed(prefix))
 
     def copy(self, source_uri: str, key: str) -> ObjectInfo:
         """See `Store.copy`. Through this machine."""
@@ -341,16 +346,21 @@ class S3Store:
         return ObjectInfo(key, size, crc32c, _generation(answer))
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        keys: list[str] = []
+        yield from sorted(one["Key"] for one in self._listed(prefix))
+
+    def _listed(self, prefix: str) -> Iterator[Json]:
+        """What the service says of each object, `Key` without the root of the store."""
         wanted: Json = {"Bucket": self._bucket, "Prefix": self._root + prefix}
         with faults_of(f"{self.uri}/{prefix}", "s3:ListBucket"):
             while True:
                 page = self._patience.run(lambda: client().list_objects_v2(**wanted))
-                keys += [there["Key"].removeprefix(self._root) for there in page.get("Contents", [])]
+                for there in page.get("Contents", []):
+                    key = there["Key"].removeprefix(self._root)
+                    if not key.endswith("/") and not key.startswith(PROBE):
+                        yield {**there, "Key": key}
                 if not page.get("IsTruncated"):
-                    break
+                    return
                 wanted["ContinuationToken"] = page["NextContinuationToken"]
-        yield from sorted(key for key in keys if not key.endswith("/") and not key.startswith(PROBE))
 
 
 class _BehindTheEnd(Exception):

@@ -11,8 +11,10 @@ import dataclasses
 
 from hqclip.config import CostConfig
 from hqclip.cycle.cost.estimate import check_budget, estimate, notes
+from hqclip.cycle.cost.storage import storage
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
+from hqclip.store import open_store
 from pipelines.client import output
 from pipelines.client.output import say, show
 
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu-hours", action="append", default=[], metavar="STAGE=HOURS", help="what you know of a stage yourself"
     )
     parser.add_argument("--max-cost", type=float, metavar="USD", help="exit 64 if it may cost more, or nobody can tell")
+    parser.add_argument(
+        "--storage-price", type=float, metavar="USD", help="per GB-month: also say what the store takes, by kind"
+    )
     output.add_arguments(parser)
 
 
@@ -46,5 +51,11 @@ def run(given: argparse.Namespace) -> int:
     show(rows, given.output)
     for note in notes(config, rows):
         say(note)
+    if config.storage_price >= 0:
+        for row in storage(open_store(config.store), config.storage_price):
+            say(
+                f"stored {row['kind']}: {row['bytes'] / 1e9:,.3f} GB in {row['objects']:,} objects, "
+                f"${row['usd_month']:,.2f} a month"
+            )
     check_budget(rows, config.max_cost)
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from hqclip.config import CostConfig, PlanConfig
 from hqclip.cycle.cost.history import History, Pace
 from hqclip.cycle.cost.prices import Price, device_of, price_range, read_prices
+from hqclip.cycle.cost.storage import storage
 from hqclip.cycle.cost.work import Work, work_of_stages
 from hqclip.cycle.plan import resolve
 from hqclip.errors import ConfigError
@@ -26,7 +27,8 @@ def run(config: CostConfig) -> dict[str, Any]:
     """The estimate, and what a reader of it must know. Raises `ConfigError` if it may exceed `max_cost`."""
     rows = estimate(config)
     check_budget(rows, config.max_cost)
-    return {"stages": rows, "notes": list(notes(config, rows))}
+    stored = {"storage": storage(open_store(config.store), config.storage_price)} if config.storage_price >= 0 else {}
+    return {"stages": rows, **stored, "notes": list(notes(config, rows))}
 
 
 def estimate(config: CostConfig) -> list[dict[str, Any]]:
