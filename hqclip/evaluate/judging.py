@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import hqclip
+from hqclip import __version__
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
@@ -100,7 +100,7 @@ def uids_of(sets: Sequence[SuiteSet]) -> set[str]:
 
 
 def _key(clip: ExportedClip, one: SuiteSet, config: EvaluateConfig) -> str:
-    depends_on = [one.digest, str(clip.device), config.batch_size, config.resamples, config.limit, hqclip.__version__]
+    depends_on = [one.digest, str(clip.device), config.batch_size, config.resamples, config.limit, __version__]
     return f"evaluations/{clip.digest}/sets/{digest_of(depends_on)}.json"
 
 
