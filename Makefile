@@ -51,13 +51,14 @@ $(VLLM_READY): pyproject.toml constraints-vllm.txt
 test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an environment of their own
 	PYTHONPATH=tests/vllm/shim:. .venv-vllm/bin/python -m pytest -q tests/vllm
 
-# clip_benchmark's own dependencies bring a Java program for a metric that is not asked for; of those that are, these.
+# clip_benchmark's own dependencies bring a Java program for a metric that is not asked for, so these are named here. It
+# makes numbers of arrays in a way that NumPy 2.4 has given up.
 $(REFERENCES_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-references
 	.venv-references/bin/pip install --quiet --upgrade pip==25.3
 	.venv-references/bin/pip install --quiet -c constraints.txt -e '.[dev]' scikit-learn==1.9.1 scipy==1.17.1 \
 		joblib==1.6.0 threadpoolctl==3.8.0 narwhals==2.29.0
-	.venv-references/bin/pip install --quiet --no-deps clip_benchmark==1.6.2
+	.venv-references/bin/pip install --quiet --no-deps clip_benchmark==1.6.2 numpy==2.3.5
 	@touch $@
 
 test-references: $(REFERENCES_READY) ## compare our scores with those of clip_benchmark and open_clip, in an environment of their own

@@ -18,6 +18,7 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import recall_score
 
 from hqclip.config import EvaluateConfig
@@ -25,6 +26,7 @@ from hqclip.data.outcomes import Outcomes, read_outcomes
 from hqclip.evaluate import stage
 from hqclip.evaluate.config import SuiteImportConfig
 from hqclip.evaluate.importing import command
+from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.records import Evaluation
 from hqclip.store import open_store
 from hqclip.train.model import HQClip
@@ -130,8 +132,13 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         torch.manual_seed(5)
         HQClip("shapes", [0.5]).export(folder / "runs/m/model")
     else:
-        write_clip(folder / "runs/m/model", SMALL_B32 if request.param == "small b32" else OTHER_TEXT, seed=5)
-    config = json.loads((folder / "runs/m/model/open_clip_config.json").read_bytes())
+        model = write_clip(folder / "runs/m/model", SMALL_B32 if request.param == "small b32" else OTHER_TEXT, seed=5)
+        weights = load_file(model / WEIGHTS)
+        for name, value in weights.items():
+            if name.endswith(("in_proj_weight", "out_proj.weight", "conv1.weight")):
+                value *= 4  # else it hardly looks at its picture, and gives all the same answer
+        save_file(weights, model / WEIGHTS)
+    config = json.loads((folder / "runs/m/model" / CONFIG).read_bytes())
     return Reference(folder, config["model_cfg"]["vision_cfg"]["image_size"])
 
 
@@ -179,7 +186,7 @@ def test_retrieval_with_several_captions_an_image_is_that_of_clip_benchmark(refe
         for k in ks:
             ours = reference.scores["captions"][f"{our_way}_r{k}"]
             assert ours == pytest.approx(theirs[f"{their_way}_recall@{k}"], abs=1e-6), (our_way, k)
-            assert 0 < ours < 1
+        assert 0 < ours < 1, "at 10 some are found and some are not"
 
 
 def test_composition_is_by_the_rule_of_sugarcrepe(reference: Reference):
