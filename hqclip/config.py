@@ -258,6 +258,7 @@ class EvaluateConfig(Settings):
         "sets of the suite, or quick, datacomp38, retrieval, finegrained; empty takes all", ()
     )
     skip_missing: bool = setting("go on without sets that the suite has not, and note so, instead of refusing", False)
+    limit: int = setting("items of each set at most, for a smoke run that is never promoted; 0 takes all", 0, minimum=0)
     batch_size: int = setting("images at a time", 256, minimum=1, maximum=2**20)
     resamples: int = setting("bootstrap resamples for the intervals", 1000, minimum=100, maximum=10**6)
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)

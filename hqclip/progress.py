@@ -42,7 +42,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._say()
+        self._say(at_the_end=True)
 
     def advance(self, number: int = 1) -> None:
         """`number` more are done."""
@@ -52,7 +52,16 @@ class Progress:
         elif monotonic() - self._logged > LOG_EVERY_S:
             self._say()
 
-    def _say(self) -> None:
+    def _say(self, at_the_end: bool = False) -> None:
         self._logged = monotonic()
         rate = (self._done - self._before) / max(self._logged - self._start, 1e-9)
-        log.info(self._stage, f"{self._done} of {self._total} {self._unit}, {rate:.0f}/s")
+        left = max(self._total - self._done, 0)
+        time_left = f", {_duration(left / rate)} left" if left and rate and not at_the_end else ""
+        log.info(self._stage, f"{self._done} of {self._total} {self._unit}, {rate:.0f}/s{time_left}")
+
+
+def _duration(seconds: float) -> str:
+    """As people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -205,6 +205,7 @@ class Evaluation(Traced):
     outcomes_crc32c: int | None = None  # of the whole file; evaluations of 0.1 have none
     skipped: dict[str, str] | None = None  # sets that were asked for and not there, with the reason; None without any
     device: str | None = None  # where the towers ran, and their arithmetic; None: "cpu fp32"
+    limit: int | None = None  # items of each set at most: a smoke run, never promoted; None: the whole suite
 
     def _to_document(self) -> dict[str, Any]:
         return {name: value for name, value in super()._to_document().items() if value is not None}

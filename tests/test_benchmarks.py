@@ -59,6 +59,11 @@ class Album:
     def texts(self) -> dict[str, tuple[str, ...]]:
         return {"captions": self.captions}
 
+    def first(self, number: int) -> Album:
+        size = sum(owner < number for owner in self.owners)  # of an image the captions stand together, in order
+        columns = {name: getattr(self, name)[:size] for name in ("captions", "owners", "tones")}
+        return replace(self, uids=self.uids[:number], **columns)
+
     def measure(self, image_ND: torch.Tensor, texts: Mapping[str, torch.Tensor]) -> Measured:
         scores_NM = image_ND @ texts["captions"].T
         owner_M = torch.tensor(self.owners)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.manifest import ShardFile
-from hqclip.evaluate.stage import _embed_images
+from hqclip.evaluate.pictures import embed_images
 from hqclip.evaluate.suite import Suite, SuiteSet
 from hqclip.records import Sample
 from hqclip.store import open_store
@@ -26,8 +26,9 @@ from hqclip.store import open_store
 class MeanColour:
     """A model that sees nothing but the mean of each colour."""
 
-    def images(self, images: Iterable[Callable[[], Pixels]], batch_size: int) -> torch.Tensor:
-        return torch.stack([torch.tensor(image().mean((0, 1))) for image in images])
+    def image_batches(self, images: Iterable[Callable[[], Pixels]], batch_size: int) -> Iterator[torch.Tensor]:
+        for image in images:
+            yield torch.tensor(image().mean((0, 1)))[None]
 
 
 def embed(folder: Path) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def embed(folder: Path) -> dict[str, Any]:
     everything = cast(Benchmark, SimpleNamespace(name="all", uids=()))
     shard = ShardFile("images.tar", images.size, images.crc32c)
     suite = Suite("shapes", "0" * 16, store, (SuiteSet(everything, "", (shard,)),))
-    return _embed_images(cast(ExportedClip, MeanColour()), suite, 4)
+    return embed_images(cast(ExportedClip, MeanColour()), suite, 4, lambda more: None)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hqclip.data import images, index, shards, sidecar
 from hqclip.data.shards import CUT_OFF, REPAIRS
 from hqclip.errors import DataError
+from hqclip.evaluate.judging import SetRecord
 from hqclip.evaluate.manifest import OneShardManifest, SuiteManifest
 from hqclip.records import (
     Champion,
@@ -35,7 +36,7 @@ KINDS: dict[tuple[str, int], type[Manifest]] = {
     (kind.KIND, kind.NUMBER): kind
     for kind in (
         *(Pool, DatasetVersion, OneShardManifest, SuiteManifest),
-        *(Evaluation, CyclePlan, CycleRecord, Champion, FailedTrial),
+        *(Evaluation, SetRecord, CyclePlan, CycleRecord, Champion, FailedTrial),
     )
 }
 READ = [(KINDS[document["kind"], document["format"]], document) for document in map(json.loads, EXAMPLES)]

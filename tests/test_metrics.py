@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hqclip.clip import ExportedClip
 from hqclip.data.outcomes import average, interval
 from hqclip.evaluate.benchmarks import KINDS, main_metrics, main_of
 from hqclip.evaluate.benchmarks.association import Association
@@ -21,7 +20,7 @@ from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
 from hqclip.evaluate.benchmarks.matching import Matching
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
-from hqclip.evaluate.stage import measure
+from hqclip.evaluate.judging import Judged, measure
 
 WIDTH = 6
 
@@ -31,21 +30,16 @@ def corner(*numbers: float) -> torch.Tensor:
     return F.normalize(torch.tensor([*numbers, *[0.0] * (WIDTH - len(numbers))]), dim=0)
 
 
-class Looked:
-    """A model whose texts and images are looked up."""
-
-    def __init__(self, known: Mapping[str, torch.Tensor]) -> None:
-        self.known = known
-
-    def texts(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.stack([self.known[text] for text in texts])
-
-
 def scores(benchmark: Any, known: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Its metrics, for a model to which images and texts are these vectors."""
     assert list(benchmark.faults()) == []
+    return judged(benchmark, known).metrics
+
+
+def judged(benchmark: Any, known: Mapping[str, torch.Tensor]) -> Judged:
     images = {uid: known[uid] for uid in benchmark.uids}
-    return measure(benchmark, cast(ExportedClip, Looked(known)), images).metrics
+    texts = {name: torch.stack([known[text] for text in column]) for name, column in benchmark.texts().items()}
+    return measure(benchmark, images, texts)
 
 
 X, Y, Z = (corner(*[0.0] * place, 1.0) for place in range(3))
@@ -271,8 +265,7 @@ def test_every_metric_of_a_classification_can_be_its_main_one(metric: str):
     """Its interval has the score within, and a model does not differ from itself."""
     benchmarks, known = drawn()
     benchmark = replace(benchmarks[0], main=metric)
-    images = {uid: known[uid] for uid in benchmark.uids}
-    outcomes = measure(benchmark, cast(ExportedClip, Looked(known)), images).outcomes
+    outcomes = judged(benchmark, known).outcomes
     main = [main_metrics(benchmark.name, benchmark.KIND, main_of(benchmark))]
     assert main == [[f"classes/{metric}"]]
     low, high = interval(outcomes, main, 500)

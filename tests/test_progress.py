@@ -33,8 +33,8 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "hqclip annotate: 110 of 300 images, 10/s",
-        "hqclip annotate: 220 of 300 images, 10/s",
+        "hqclip annotate: 110 of 300 images, 10/s, 19 s left",
+        "hqclip annotate: 220 of 300 images, 10/s, 8 s left",
         "hqclip annotate: 300 of 300 images, 10/s",
     ]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 
-from hqclip.clip import ExportedClip
 from hqclip.demo.world import write_shapes_suite
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
-from hqclip.evaluate.stage import measure
+from hqclip.evaluate.judging import measure
 from hqclip.evaluate.suite import read_suite
 from hqclip.store import open_store
 
@@ -33,7 +32,8 @@ class Dictionary:
 
 
 def score(benchmark: Any, known: dict[str, int]) -> dict[str, float]:
-    return measure(benchmark, cast(ExportedClip, Dictionary(known)), IMAGES)[1]
+    clip = Dictionary(known)
+    return measure(benchmark, IMAGES, {column: clip.texts(texts) for column, texts in benchmark.texts().items()})[1]
 
 
 def test_classification_is_right_when_the_nearest_prompt_is_that_of_the_class():

@@ -13,7 +13,7 @@ from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import tell_verdict
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.report import comparison, write_report
-from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
+from hqclip.cycle.trials import noted_evaluations, read_evaluation, read_failed, refuse_if_none
 from hqclip.errors import NotFoundError
 from hqclip.provenance import made_by
 from hqclip.records import CyclePlan, CycleRecord, Evaluation
@@ -76,7 +76,7 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
     """What the record of the cycle says. The models are those that were trained, the best to the last byte."""
     notes = notes_prefix(plan.cycle)
     names = config.evaluations or noted_evaluations(store, notes, plan.trials)
-    evaluations = {name: Evaluation.from_json(store.read(name), name) for name in names}
+    evaluations = {name: read_evaluation(store, name) for name in names}
     runs = tuple(_run(name, evaluation) for name, evaluation in evaluations.items())
     judged = [run["name"] for run in runs]
     failed = [one for one in read_failed(store, notes, plan.trials) if one.trial not in judged]

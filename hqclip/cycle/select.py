@@ -12,7 +12,7 @@ from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.references import SELECT_AGAIN
 from hqclip.cycle.report import loss_charts
 from hqclip.cycle.side_by_side import side_by_side
-from hqclip.cycle.trials import noted_evaluations, read_failed, refuse_if_none
+from hqclip.cycle.trials import noted_evaluations, read_evaluation, read_failed, refuse_if_none
 from hqclip.errors import DataError
 from hqclip.exported import trained_digest
 from hqclip.records import Evaluation, FailedTrial, canonical_json
@@ -84,7 +84,7 @@ def _rows(
     evaluations = evaluations or noted_evaluations(store, notes, plan["points"])
     judged = {}  # by digest: the same weights may have been judged before, under another name
     for name in evaluations:
-        evaluation = Evaluation.from_json(store.read(name), name)
+        evaluation = read_evaluation(store, name)
         judged[evaluation.model_digest] = (name, evaluation)
     rows = [_row(store, f"runs/{runs_of(digest)}{trial['name']}", trial, judged) for trial in plan["points"]]
     unjudged = [row["name"] for row in rows if not row["evaluation"]]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hqclip import log
 from hqclip.errors import DataError, HQClipError, TerminatedError, TrialsFailedError
-from hqclip.records import FailedTrial
+from hqclip.records import Evaluation, FailedTrial
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
 from hqclip.task_records import REASONS
@@ -80,6 +80,17 @@ def noted_evaluations(store: Store, notes: str, trials: Iterable[Mapping[str, An
     keys = [f"{notes}evaluate-{t['name']}.json" for t in trials if not store.exists(_key(notes, t["name"]))]
     said = [read_json_or_warn(store, key, "cycle") or {} for key in keys if store.exists(key)]
     return [note["evaluation"] for note in said if "evaluation" in note]
+
+
+def read_evaluation(store: Store, key: str) -> Evaluation:
+    """Of a whole suite. Raises `NotFoundError`, and `DataError` for one of a smoke run."""
+    evaluation = Evaluation.from_json(store.read(key), key)
+    if evaluation.limit:
+        raise DataError(
+            f"{key} is of a smoke run with {evaluation.limit} items of each set, which decides nothing; run `evaluate` "
+            "without --limit"
+        )
+    return evaluation
 
 
 def refuse_if_none(failed: Sequence[FailedTrial], evaluations: Sequence[str], where: str) -> None:

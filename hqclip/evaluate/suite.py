@@ -175,6 +175,14 @@ def choose(suite: Suite, names: Sequence[str], *, skip_missing: bool = False) ->
     return Suite(suite.name, digest, suite.store, chosen, skipped)
 
 
+def limited(suite: Suite, number: int) -> Suite:
+    """The suite with at most so many items a set, under a digest of its own. Raises `DataError` if they are too few."""
+    sets = tuple(dataclasses.replace(one, benchmark=one.benchmark.first(number)) for one in suite.sets)
+    for one in sets:
+        check(one.benchmark, f"{suite.name} with a limit of {number} items a set")
+    return dataclasses.replace(suite, digest=digest_of([suite.digest, "first", number]), sets=sets)
+
+
 def shards_of(suite: Suite) -> Iterator[ImageShard]:
     """Every shard of images once, in the order of the sets; one at a time is on this machine.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import is_list, lists_of_texts, main_known, shown, text_list
 from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,10 @@ class Association:
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The cues."""
         return {"cues": self.cues}
+
+    def first(self, number: int) -> Association:
+        """As the protocol says."""
+        return spread(self, number, cues=1, candidates=1, answers=1)
 
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """The Jaccard index of what is right and the nearest images, as many (Bitton et al., 2022; DataComp).

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hqclip.data.rules import Rule
 from hqclip.evaluate.benchmarks.checks import as_list, columns, lists_of_texts, one_an_image, shown
 from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,10 @@ class Choice:
             "positives": self.positives,
             "negatives": [text for texts in self.negatives for text in as_list(texts)],
         }
+
+    def first(self, number: int) -> Choice:
+        """As the protocol says."""
+        return spread(self, number, uids=1, positives=1, negatives=1, groups=1)
 
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """Whether the true caption scores strictly higher than all false ones (SugarCrepe's rule): a tie is wrong.

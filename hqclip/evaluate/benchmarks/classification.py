@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hqclip.data.rules import Rule
 from hqclip.evaluate.benchmarks.checks import columns, different, is_list, main_known, one_an_image, shown, text_list
 from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,6 +115,14 @@ class Classification:
         """Every class in every template."""
         return {"prompts": [template.replace("{}", name) for name in self.classes for template in self.templates]}
 
+    def mean_prompts(self, prompt_PD: Tensor) -> Tensor:
+        """(K, D) the mean over templates, not normalised, of every prompt; of means, these themselves."""
+        return prompt_PD.reshape(len(self.classes), -1, prompt_PD.shape[-1]).mean(1)
+
+    def first(self, number: int) -> Classification:
+        """The classes stay."""
+        return spread(self, number, uids=1, labels=1, groups=1, domains=1)
+
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """The class whose prompts, averaged over templates, are nearest (Radford et al., 2021).
 
@@ -125,8 +134,7 @@ class Classification:
 
         from hqclip.evaluate.benchmarks.confusion import confusion
 
-        prompt_KTD = texts["prompts"].reshape(len(self.classes), len(self.templates), -1)
-        class_KD = torch.nn.functional.normalize(prompt_KTD.mean(1), dim=-1)
+        class_KD = torch.nn.functional.normalize(self.mean_prompts(texts["prompts"]), dim=-1)
         label_N = torch.tensor(self.labels)
         answer_N, rank_N = _answers(image_ND, class_KD, label_N)
         first_N = (answer_N == label_N).double().numpy()

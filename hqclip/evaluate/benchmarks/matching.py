@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import columns, is_list, main_known, shown, text_list
 from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,10 @@ class Matching:
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The captions."""
         return {"captions": self.captions}
+
+    def first(self, number: int) -> Matching:
+        """As the protocol says."""
+        return spread(self, number, groups=1, uids=2, captions=2)
 
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """Strictly greater throughout (Thrush et al., 2022); with all alike nothing is right."""

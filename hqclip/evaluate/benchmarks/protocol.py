@@ -71,6 +71,10 @@ class Benchmark(Protocol):
         """Every text that is asked for, in columns of any lengths."""
         ...
 
+    def first(self, number: int) -> Benchmark:
+        """The same with at most so many items, for a smoke run; `spread` makes it."""
+        ...
+
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """Score unit-length embeddings: (N, D) of `uids` and, for each column of `texts`, (texts, D)."""
         ...

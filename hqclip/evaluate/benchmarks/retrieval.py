@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import as_list, different, lists_of_texts, one_an_image, shown, text_list
 from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,10 @@ class Retrieval:
     def texts(self) -> dict[str, list[str]]:
         """The captions, image by image."""
         return {"captions": [text for texts in self.captions for text in as_list(texts)]}
+
+    def first(self, number: int) -> Retrieval:
+        """Of images, with all of their captions: fewer to choose from, so recall is higher."""
+        return spread(self, number, uids=1, captions=1)
 
     def measure(self, image_ND: Tensor, texts: Mapping[str, Tensor]) -> Measured:
         """Recall at 1, 5 and 10: how many wrong ones score as high as the right one; a tie counts against the model.

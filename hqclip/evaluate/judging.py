@@ -1,0 +1,158 @@
+"""A suite and a model in, how the model does on every set out: set by set, so that what was done need not be again.
+
+The largest set comes first. What a set gave is written when it is done, by a key that says what it depends on; a run
+that is killed goes on with the next set, and an evaluation on another suite finds the sets that both have. Sets that
+share shards are judged together: their images are embedded once, and only theirs are in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hqclip import __version__
+from hqclip.clip import ExportedClip
+from hqclip.config import EvaluateConfig
+from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
+from hqclip.errors import NotFoundError
+from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
+from hqclip.evaluate.benchmarks.protocol import Benchmark
+from hqclip.evaluate.classifiers import embed_texts
+from hqclip.evaluate.pictures import embed_images
+from hqclip.evaluate.suite import Suite, SuiteSet
+from hqclip.progress import Progress
+from hqclip.records import BenchmarkScore, Manifest, digest_of
+from hqclip.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRecord(Manifest):
+    """`evaluations/{model_digest}/sets/{digest}.json`: what one set gave, of which evaluations are made."""
+
+    KIND = "evaluated-set"
+    score: BenchmarkScore
+    outcomes: str
+    outcomes_crc32c: int
+    confusion: dict[str, Any] | None
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> SetRecord:
+        row = document.pop("score")
+        return cls(score=BenchmarkScore(**{**row, "interval": tuple(row["interval"])}), **document)
+
+
+class JudgedSet(NamedTuple):
+    """How the model did on one set."""
+
+    score: BenchmarkScore
+    outcomes: Outcomes
+    confusion: dict[str, Any] | None
+
+
+def judge_sets(store: Store, clip: ExportedClip, suite: Suite, config: EvaluateConfig) -> list[JudgedSet]:
+    """Of every set, in the order of the suite. Raises `DataError` for damaged data, of the suite or kept before."""
+    keys = {one.benchmark.name: _key(clip, one, config) for one in suite.sets}
+    found = {name: judged for name, key in keys.items() if (judged := _read(store, key))}
+    groups = [(part, [one for one in part.sets if one.benchmark.name not in found]) for part in parts_of(suite)]
+    total = sum(len(uids_of(part.sets)) for part, missing in groups if missing)
+    with Progress("evaluate", total, "images") as progress:
+        for part, missing in groups:
+            if not missing:
+                continue
+            only = uids_of(part.sets) if config.limit else None
+            images = embed_images(clip, part, config.batch_size, progress.advance, only)
+            for one in missing:
+                name = one.benchmark.name
+                found[name] = _judge(store, clip, one.benchmark, images, config)
+                _write(store, keys[name], found[name])
+            del images  # before those of the next sets come
+    return [found[one.benchmark.name] for one in suite.sets]
+
+
+def parts_of(suite: Suite) -> list[Suite]:
+    """The suite in parts that have no shard in common, the one with the most images first."""
+    parts: list[list[SuiteSet]] = []
+    for one in suite.sets:
+        shared = [part for part in parts if _shards(part) & _shards([one])]
+        parts = [part for part in parts if part not in shared]
+        parts.append(sorted([one, *(other for part in shared for other in part)], key=_size))
+    parts.sort(key=lambda part: (-len(uids_of(part)), part[0].benchmark.name))
+    return [dataclasses.replace(suite, sets=tuple(part)) for part in parts]
+
+
+def _shards(part: Sequence[SuiteSet]) -> set[str]:
+    return {shard.key for one in part for shard in one.shards}
+
+
+def _size(one: SuiteSet) -> tuple[int, str]:
+    return -len(one.benchmark.uids), one.benchmark.name
+
+
+def uids_of(sets: Sequence[SuiteSet]) -> set[str]:
+    """Of the images that are asked for."""
+    return {uid for one in sets for uid in one.benchmark.uids}
+
+
+def _key(clip: ExportedClip, one: SuiteSet, config: EvaluateConfig) -> str:
+    depends_on = [one.digest, str(clip.device), config.batch_size, config.resamples, config.limit, __version__]
+    return f"evaluations/{clip.digest}/sets/{digest_of(depends_on)}.json"
+
+
+def _read(store: Store, key: str) -> JudgedSet | None:
+    try:
+        record = SetRecord.from_json(store.read(key), key)
+    except NotFoundError:
+        return None
+    return JudgedSet(record.score, read_outcomes(store, record.outcomes, record.outcomes_crc32c), record.confusion)
+
+
+def _write(store: Store, key: str, judged: JudgedSet) -> None:
+    """The record comes last: what it names is there."""
+    outcomes = key.replace(".json", ".outcomes.parquet")
+    crc32c = write_outcomes(store, outcomes, judged.outcomes)
+    record = SetRecord(score=judged.score, outcomes=outcomes, outcomes_crc32c=crc32c, confusion=judged.confusion)
+    store.write(key, record.to_json())
+
+
+def _judge(
+    store: Store, clip: ExportedClip, benchmark: Benchmark, images: Mapping[str, Tensor], config: EvaluateConfig
+) -> JudgedSet:
+    measured, metrics, confusion = measure(benchmark, images, embed_texts(store, clip, benchmark))
+    chosen = main_of(benchmark)
+    main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
+    metrics = {**metrics, MAIN: average(measured, main)}
+    low_high = interval(measured, main, config.resamples)
+    items = len(measured.values[main[0][0]])
+    score = BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high)
+    return JudgedSet(score, measured, confusion)
+
+
+class Judged(NamedTuple):
+    """What was right, item by item; every metric as a share, of all items and of each group; what was mistaken."""
+
+    outcomes: Outcomes
+    metrics: dict[str, float]
+    confusion: dict[str, Any] | None
+
+
+def measure(benchmark: Benchmark, images: Mapping[str, Tensor], texts: Mapping[str, Tensor]) -> Judged:
+    """How a model does on a benchmark, with the embeddings of at least its images, and of its texts by column."""
+    image_ND = torch.stack([images[uid] for uid in benchmark.uids])
+    measured = benchmark.measure(image_ND, texts)
+    outcomes, metrics = Outcomes({}, {}), {}
+    for metric, values in measured.values.items():
+        name, groups = f"{benchmark.name}/{metric}", measured.groups.get(metric)
+        if metric in measured.rules:
+            outcomes.rules[name] = measured.rules[metric]
+        outcomes.values[name] = values
+        outcomes.groups[name] = np.full(len(values), "all") if groups is None else np.asarray(groups)
+        metrics[metric] = outcomes.score(name)
+        if groups is not None:
+            metrics |= {f"{metric} {group}": value for group, value in outcomes.by_group(name).items()}
+    return Judged(outcomes, {**metrics, **measured.figures}, measured.confusion)

@@ -1,0 +1,220 @@
+"""An evaluation that is killed anywhere, limited, or asked for on a suite of which a part was judged before."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hqclip.clip import ExportedClip
+from hqclip.config import EvaluateConfig
+from hqclip.cycle.trials import read_evaluation
+from hqclip.data.shards import write_shard
+from hqclip.errors import DataError
+from hqclip.evaluate import stage
+from hqclip.evaluate.benchmarks.choice import Choice
+from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.protocol import Benchmark
+from hqclip.evaluate.benchmarks.retrieval import Retrieval
+from hqclip.evaluate.judging import parts_of
+from hqclip.evaluate.manifest import SetEntry, ShardFile, add_set, digest_of_set
+from hqclip.evaluate.suite import document_of, read_suite
+from hqclip.records import Evaluation, Sample, canonical_json
+from hqclip.store import Store, open_store
+from hqclip.store.local import LocalStore
+from tests.clips import write_clip
+
+OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
+CLASSES, TEMPLATES = ("a ring", "a square", "a cross"), ("{}", "a photo of {}.")
+
+
+class Killed(BaseException):
+    """No handler of the product's own stops it, as none stops a kill."""
+
+
+def add(store: Store, samples: list[Sample], benchmark: Benchmark) -> None:
+    """A set with a shard of its own, or with the one of these samples if it is there."""
+    key = f"images/{samples[0].uid}.tar"
+    path = Path(store.uri) / key
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_shard(samples, path)
+    there = store.stat(key)
+    assert there
+    shards, document = (ShardFile(key, there.size, there.crc32c),), document_of(benchmark)
+    file = f"benchmarks/{benchmark.name}.json"
+    store.write(file, canonical_json(document))
+    add_set(store, "small", SetEntry(benchmark.name, digest_of_set(shards, document), file, shards))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> Path:
+    """A model and a suite of four sets, of which two ask about the same images and two have the same classes."""
+    folder = tmp_path_factory.mktemp("world")
+    write_clip(folder / "runs/m/model")
+    store = open_store(str(folder / "suite"))
+    few, many = draw_samples(4), draw_samples(9, first=20)
+    of_few, of_many = (tuple(sample.uid for sample in samples) for samples in (few, many))
+    for name, uids, samples in (("b", of_few, few), ("c", of_many, many)):
+        labels = tuple(place % 3 for place in range(len(uids)))
+        add(store, samples, Classification(name, CLASSES, TEMPLATES, uids, labels, ("all",) * len(uids)))
+    add(store, few, Retrieval("a", of_few, (["one", "two"], "three", "four", "five")))
+    false = tuple(f"false {place}" for place in range(5))
+    add(store, many, Choice("d", of_many[:5], tuple("vwxyz"), false, ("p", "q", "p", "q", "p")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(world: Path) -> ExportedClip:
+    return ExportedClip(open_store(str(world)), "runs/m/model", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch, clip: ExportedClip) -> None:
+    """The real model, but loaded once."""
+    monkeypatch.setattr(stage, "ExportedClip", lambda *args: clip)
+
+
+def config_of(world: Path, store: Path, **more: Any) -> EvaluateConfig:
+    given = {"suite": f"{world}/suite/suite.json", "batch_size": 4, "resamples": 100, **more}
+    return EvaluateConfig(store=str(store), model="runs/m/model", **given)
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> list[str]:
+    """The operation of that number on a store is the last, and was done or not; the operations as they come."""
+    done: list[str] = []
+
+    def counted(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            done.append(name)
+            if len(done) == number and not after:
+                raise Killed
+            place = len(done)  # an operation may call others
+            try:
+                return operation(*args, **kwargs)
+            finally:
+                if place == number:
+                    raise Killed
+
+        return call
+
+    for name in OPERATIONS:
+        monkeypatch.setattr(LocalStore, name, counted(name, getattr(LocalStore, name)))
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_any_operation_of_the_store_it_ends_as_if_nothing_had_been(world: Path, tmp_path: Path, after: bool):
+    with pytest.MonkeyPatch.context() as patch:
+        operations = kill_at(patch, 0, after)
+        stage.run(config_of(world, tmp_path / "whole"))
+    wanted = files(tmp_path / "whole")
+    assert operations.count("write") == 4 * 2 + 1 + 3  # two a set, one classifier for both, the evaluation
+    for number in range(1, len(operations) + 1):
+        config = config_of(world, tmp_path / f"killed-{number}")
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            kill_at(patch, number, after)
+            stage.run(config)
+        stage.run(config)
+        assert files(tmp_path / f"killed-{number}") == wanted, f"killed at {number}, {operations[number - 1]}"
+        shutil.rmtree(tmp_path / f"killed-{number}")
+
+
+def test_what_was_judged_before_the_kill_is_not_embedded_again(
+    world: Path, tmp_path: Path, clip: ExportedClip, monkeypatch: pytest.MonkeyPatch
+):
+    """The sets with the most images come first, those that share images together."""
+    assert [
+        [one.benchmark.name for one in part.sets] for part in parts_of(read_suite(f"{world}/suite/suite.json"))
+    ] == [
+        ["c", "d"],
+        ["a", "b"],
+    ]
+    seen: list[int] = []
+    image_batches, texts = ExportedClip.image_batches, ExportedClip.texts
+
+    def images(self: ExportedClip, *args: Any) -> Any:
+        for image_BD in image_batches(self, *args):
+            seen.append(len(image_BD))
+            yield image_BD
+
+    monkeypatch.setattr(ExportedClip, "image_batches", images)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+
+        def none_of_b(self: ExportedClip, asked: Any) -> Any:
+            if "one" in asked:
+                raise Killed
+            return texts(self, asked)
+
+        patch.setattr(ExportedClip, "texts", none_of_b)
+        stage.run(config_of(world, tmp_path))
+    assert seen == [4, 4, 1, 4]
+    stage.run(config_of(world, tmp_path))
+    assert seen == [4, 4, 1, 4, 4]
+
+
+def test_a_set_that_was_judged_in_another_suite_is_taken_from_there(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stage.run(config_of(world, tmp_path / "whole"))
+    stage.run(config_of(world, tmp_path / "parts", sets=("c", "d")))
+    stage.run(config_of(world, tmp_path / "parts", sets=("a", "b")))
+    monkeypatch.delattr(ExportedClip, "image_batches")
+    stage.run(config_of(world, tmp_path / "parts"))
+    whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
+    assert whole == {name: parts[name] for name in whole}
+
+
+def test_the_size_of_batches_changes_no_answer(world: Path, tmp_path: Path):
+    answers = set()
+    for size in (1, 3, 256):
+        done = stage.run(config_of(world, tmp_path / str(size), batch_size=size))
+        answers.add(json.dumps([done["average"], done["metrics"]], sort_keys=True))
+    assert len(answers) == 1
+
+
+def test_a_smoke_run_is_never_taken_for_the_whole(world: Path, tmp_path: Path):
+    store = open_store(str(tmp_path))
+    smoke = stage.run(config_of(world, tmp_path, limit=3))
+    record = Evaluation.from_json(store.read(smoke["evaluation"]), "")
+    assert record.limit == 3 and {score.items for score in record.benchmarks} == {3}
+    assert smoke["evaluation"].endswith(".first-3.json") and "3 items of each set of small" in smoke["reason"]
+    whole = stage.run(config_of(world, tmp_path))
+    assert whole["already_done"] is False
+    judged = read_evaluation(store, whole["evaluation"])
+    assert judged.limit is None and b"limit" not in store.read(whole["evaluation"])
+    assert judged.suite_digest == read_suite(f"{world}/suite/suite.json").digest != record.suite_digest
+    assert [score.items for score in judged.benchmarks] == [4, 4, 9, 5]
+    with pytest.raises(DataError, match="is of a smoke run with 3 items of each set, which decides nothing"):
+        read_evaluation(store, smoke["evaluation"])
+    with pytest.raises(DataError, match="small with a limit of 1 items a set, benchmark a: "):
+        stage.run(config_of(world, tmp_path, limit=1))
+
+
+def test_a_limit_takes_items_from_all_over(world: Path):
+    suite = read_suite(f"{world}/suite/suite.json")
+    benchmark = suite.benchmarks[2]
+    assert isinstance(benchmark, Classification)
+    assert benchmark.first(3).labels == tuple(benchmark.labels[place] for place in (0, 3, 6))
+    assert benchmark.first(3).classes == CLASSES
+    assert benchmark.first(9) == benchmark.first(100) == benchmark
+    assert replace(benchmark, domains=("x",) * 9).first(2).domains == ("x", "x")
+
+
+def test_a_kept_classifier_that_is_damaged_is_named(world: Path, tmp_path: Path):
+    stage.run(config_of(world, tmp_path, sets=("b",)))
+    (kept,) = tmp_path.rglob("classifiers/*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:50])
+    with pytest.raises(DataError, match=rf"classifiers/{kept.name} is damaged .*; delete it and run `evaluate` again"):
+        stage.run(config_of(world, tmp_path, sets=("c",)))
