@@ -12,14 +12,13 @@ from typing import Any
 from hqclip import __version__, completion, log
 from hqclip.config import (
     CompareConfig,
-    CompareModelsConfig,
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
     ExportConfig,
-    LineageConfig,
     PilotConfig,
 )
+from hqclip.cycle.config import ApproveConfig, CompareModelsConfig, LineageConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
@@ -51,6 +50,12 @@ def _lineage(settings: LineageConfig) -> dict[str, Any]:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _approve(settings: ApproveConfig) -> dict[str, Any]:
+    from hqclip.cycle.approve import run
+
+    return run(settings)
 
 
 def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
@@ -161,6 +166,7 @@ COMMANDS: dict[str, Command] = {
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
     "export": Command(ExportConfig, _export),
+    "approve": Command(ApproveConfig, _approve),
     "lineage": Command(LineageConfig, _lineage),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, LineageConfig
+from hqclip.config import DemoWorldConfig
+from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.lineage import lineage
 from hqclip.demo.world import make_world
 from hqclip.records import Champion, CycleRecord

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, LineageConfig, PlanConfig
+from hqclip.config import DemoWorldConfig, PlanConfig
 from hqclip.cycle import crown, plan, promote
+from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage

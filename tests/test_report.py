@@ -111,7 +111,7 @@ def full():
     return parts.Report(
         title="Does refined text help?",
         verdict="full averages 71.2 %",
-        promoted=True,
+        decision=parts.Decision.PROMOTED,
         cycle=3,
         comparison=parts.Comparison(models, row("Average", parts.Score(0.5), better, unclear), groups, "raw"),
         samples=(parts.ShownSample(sample(), annotation, ("alt_text_echoed",)),),
@@ -207,8 +207,8 @@ def test_the_verdict_and_every_section_are_there(full):
     said = "Does refined text help?|✓ Promoted|cycle 3|full averages 71.2 %|Compositional choice|a tie counts as wrong"
     said += "|alt text echoed|the answer is no JSON document|Sure! Here you go|2 h 14 min|hqclip x|1 setting"
     assert not [words for words in said.split("|") if words not in page.words.replace("\u202f", " ")]
-    assert "✕ Not promoted" in Page(render(dataclasses.replace(full, promoted=False))).words
-    assert "romoted" not in Page(render(dataclasses.replace(full, promoted=None))).words
+    assert "✕ Not promoted" in Page(render(dataclasses.replace(full, decision=parts.Decision.NOT_PROMOTED))).words
+    assert "romoted" not in Page(render(dataclasses.replace(full, decision=None))).words
 
 
 @pytest.mark.parametrize(

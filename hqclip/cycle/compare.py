@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip import __version__
-from hqclip.config import CompareModelsConfig
+from hqclip.cycle.config import CompareModelsConfig
 from hqclip.cycle.paired import PairedComparison, Triple
 from hqclip.cycle.references import find_all
 from hqclip.cycle.side_by_side import scores_alone, side_by_side

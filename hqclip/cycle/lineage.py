@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hqclip.config import LineageConfig
-from hqclip.cycle.keys import record_key
+from hqclip.cycle.config import LineageConfig
+from hqclip.cycle.crown import read_approval, read_record, words_of
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import NotFoundError
-from hqclip.records import Champion, CycleRecord
+from hqclip.records import Champion
 from hqclip.store import open_store
 
 
@@ -22,12 +22,14 @@ def lineage(config: LineageConfig) -> dict[str, Any]:
         cycle = Champion.from_json(store.read("champion.json"), "champion.json").cycle
     chain = []
     while cycle:
-        record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+        record, approval = read_record(store, cycle), read_approval(store, cycle)
         version = read_dataset(store, record.dataset)[0]
         chain.append(
             {
                 "cycle": cycle,
                 "verdict": record.verdict,
+                "reason": record.reason,
+                **({"approval": words_of(approval)} if approval else {}),
                 "candidate": record.candidate,
                 "runs": [run["run"] for run in record.runs],
                 "dataset": version.digest,

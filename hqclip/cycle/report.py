@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
 from hqclip.cycle.keys import plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
@@ -17,11 +18,12 @@ from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
 from hqclip.recipes import LOSSES, Chart
-from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
+from hqclip.records import Bar, CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
 from hqclip.report import (
     Comparison,
     Curve,
     DataSummary,
+    Decision,
     Fault,
     FaultExample,
     Faults,
@@ -36,6 +38,7 @@ from hqclip.store.documents import read_curve, read_json_or_warn
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
+DECISIONS = {PROMOTED: Decision.PROMOTED, WAITS: Decision.WAITS}
 WHOLE = Chart("All parts together", "As weighted in training")
 
 
@@ -45,8 +48,9 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     samples, faults = _samples(store, version, shards)
     page = Report(
         title=f"{version.name}: cycle {plan.cycle}",
-        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {record.reason}.",
-        promoted=record.verdict == "promoted",
+        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {reason_of(store, record)}.",
+        decision=DECISIONS.get(record.verdict, Decision.NOT_PROMOTED),
+        gate=bars_of(record),
         cycle=plan.cycle,
         comparison=comparison(store, record),
         failed=tuple(FailedTrial(**one) for one in record.failed),
@@ -59,6 +63,11 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         run=_provenance(store, plan, version, record),
     )
     store.write(record.report, render(page).encode(), create_only=False)
+
+
+def bars_of(record: CycleRecord) -> tuple[Bar, ...]:
+    """What decided; nothing in the record of a version that did not keep it."""
+    return tuple(Bar(**one) for one in record.gate)
 
 
 def comparison(store: Store, record: CycleRecord) -> Comparison:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from hqclip.records import Annotation, FailedTrial, Sample
+from hqclip.records import Annotation, Bar, FailedTrial, Sample
 
 
 @dataclass(frozen=True)
@@ -149,15 +150,26 @@ class Provenance:
     command: str = ""
 
 
+class Decision(StrEnum):
+    """What was decided of the candidate of a cycle."""
+
+    PROMOTED = "✓ Promoted"
+    NOT_PROMOTED = "✕ Not promoted"
+    WAITS = "… Waits for approval"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. `verdict` is a sentence; `promoted` is None where nothing was to be decided; `failed` has no scores."""
+    """One page. `verdict` is a sentence; `decision` is None where nothing was to be decided, `gate` is what decided;
+    `failed` has no scores.
+    """
 
     title: str
     verdict: str = ""
-    promoted: bool | None = None
+    decision: Decision | None = None
     cycle: int | None = None
     comparison: Comparison | None = None
+    gate: tuple[Bar, ...] = ()
     failed: tuple[FailedTrial, ...] = ()
     samples: tuple[ShownSample, ...] = ()
     data: DataSummary | None = None
