@@ -16,6 +16,7 @@ from hqclip.data.shards import CUT_OFF, REPAIRS
 from hqclip.errors import DataError
 from hqclip.evaluate.manifest import OneShardManifest, SuiteManifest
 from hqclip.records import (
+    Approval,
     Champion,
     CyclePlan,
     CycleRecord,
@@ -35,7 +36,7 @@ KINDS: dict[tuple[str, int], type[Manifest]] = {
     (kind.KIND, kind.NUMBER): kind
     for kind in (
         *(Pool, DatasetVersion, OneShardManifest, SuiteManifest),
-        *(Evaluation, CyclePlan, CycleRecord, Champion, FailedTrial),
+        *(Evaluation, CyclePlan, CycleRecord, Approval, Champion, FailedTrial),
     )
 }
 READ = [(KINDS[document["kind"], document["format"]], document) for document in map(json.loads, EXAMPLES)]
