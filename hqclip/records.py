@@ -192,6 +192,11 @@ class Evaluation(Manifest):
     skipped: dict[str, str] | None = None  # sets that were asked for and not there, with the reason; None without any
     device: str | None = None  # where the towers ran, and their arithmetic; None: "cpu fp32"
 
+    @property
+    def examples(self) -> str:
+        """Where a few of the answers are, with pictures; older versions wrote none."""
+        return f"evaluations/{self.model_digest}/{self.suite_digest}.examples.json"
+
     def _to_document(self) -> dict[str, Any]:
         return {name: value for name, value in super()._to_document().items() if value is not None}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.answers import last_answers
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
 from hqclip.cycle.keys import plan_key
 from hqclip.cycle.notes import read_notes
@@ -20,6 +21,7 @@ from hqclip.data.sidecar import read_curated
 from hqclip.recipes import LOSSES, Chart
 from hqclip.records import Bar, CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
 from hqclip.report import (
+    Answers,
     Comparison,
     Curve,
     DataSummary,
@@ -53,6 +55,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         gate=bars_of(record),
         cycle=plan.cycle,
         comparison=comparison(store, record),
+        answers=_answers(store, record),
         failed=tuple(FailedTrial(**one) for one in record.failed),
         samples=samples,
         data=DataSummary(
@@ -72,6 +75,20 @@ def bars_of(record: CycleRecord) -> tuple[Bar, ...]:
 
 def comparison(store: Store, record: CycleRecord) -> Comparison:
     """The champion before, if there was one, and the runs of a cycle, metric by metric; the first is the baseline."""
+    return side_by_side(PairedComparison.read(store, _judged(store, record)))
+
+
+def _answers(store: Store, record: CycleRecord) -> Answers | None:
+    """Of the candidate, against the champion before."""
+    judged = _judged(store, record)
+    candidate = next(run["name"] for run in record.runs if f"{run['run']}/model" == record.candidate)
+    before = list(judged)[: len(judged) - len(record.runs)]
+    kept = {name: judged[name] for name in (*before, candidate)}
+    return last_answers(store, kept, PairedComparison.read(store, kept))
+
+
+def _judged(store: Store, record: CycleRecord) -> dict[str, Evaluation]:
+    """The champion before, if there was one, and the runs, by name."""
     judged = {
         run["name"]: Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs
     }
@@ -80,7 +97,7 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
-    return side_by_side(PairedComparison.read(store, judged))
+    return judged
 
 
 def _samples(

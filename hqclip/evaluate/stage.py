@@ -20,6 +20,7 @@ from hqclip.errors import DataError
 from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
+from hqclip.evaluate.examples import choose_examples, write_examples
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import Suite, choose, read_suite, shards_of
 from hqclip.records import BenchmarkScore, Evaluation, canonical_json
@@ -42,10 +43,12 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     scores: list[BenchmarkScore] = []
     found: list[Outcomes] = []
     confusions: dict[str, Any] = {}
+    examples: dict[str, dict[str, Any]] = {}
     for benchmark in suite.benchmarks:
         measured, metrics, mistaken = measure(benchmark, clip, images)
         if mistaken:
             confusions[benchmark.name] = mistaken
+        examples[benchmark.name] = choose_examples(benchmark, measured, clip, images)
         chosen = main_of(benchmark)
         main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
         metrics = {**metrics, MAIN: average(measured, main)}
@@ -68,6 +71,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         skipped=dict(suite.skipped) or None,
         device=str(clip.device),
     )
+    write_examples(store, evaluation.examples, suite, examples)
     store.write(key, evaluation.to_json())
     done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
     return {**_summary(evaluation, key), **done}

@@ -150,6 +150,73 @@ class Provenance:
     command: str = ""
 
 
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: how many `images` it has and how many were found, and by the baseline `before` (None: not known)."""
+
+    name: str
+    images: int
+    found: int
+    before: int | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A caption that found other images first: the `top` ones in their order, its `own`, and which place that took.
+
+    `own_place` is the place of its own image among `top`, None if it is not among them.
+    """
+
+    text: str
+    top: tuple[bytes, ...]
+    own: bytes
+    rank: int
+    own_place: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A compositional item that was answered wrongly: one image with a true and a false caption, or two of a pair."""
+
+    group: str
+    images: tuple[bytes, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetExamples:
+    """What one set shows of a model; `wrong` of `items` is None where all there is to say is in `classes`."""
+
+    name: str
+    kind: str
+    classes: tuple[ClassScore, ...] = ()
+    queries: tuple[Query, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    items: int | None = None
+    wrong: int | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How many of the items of a metric became right and how many wrong, against the baseline."""
+
+    benchmark: str
+    metric: str
+    items: int
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered, set by set, and what moved against the `baseline` (empty: there is none)."""
+
+    model: str
+    sets: tuple[SetExamples, ...]
+    moved: tuple[Moved, ...] = ()
+    baseline: str = ""
+
+
 class Decision(StrEnum):
     """What was decided of the candidate of a cycle."""
 
@@ -170,6 +237,7 @@ class Report:
     cycle: int | None = None
     comparison: Comparison | None = None
     gate: tuple[Bar, ...] = ()
+    answers: Answers | None = None
     failed: tuple[FailedTrial, ...] = ()
     samples: tuple[ShownSample, ...] = ()
     data: DataSummary | None = None

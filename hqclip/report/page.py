@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hqclip.records import FailedTrial
 from hqclip.report import Comparison, DataSummary, Decision, Fault, Faults, LossChart, Report
+from hqclip.report.answers import set_by_set, what_moved
 from hqclip.report.charts import line_chart, swatch
 from hqclip.report.comparison import differences, headline, table
 from hqclip.report.counts import data_summary, reason_meaning, reason_name, single_bar
@@ -21,7 +22,7 @@ __all__ = ["POLICY", "render"]
 
 def render(report: Report) -> str:
     """The whole page, to be written as UTF-8."""
-    return document(report.title, _header(report), _sections(report))
+    return document(report.title, _header(report), _sections(report), ("style.css", "answers.css"))
 
 
 def _header(report: Report) -> Html:
@@ -53,6 +54,8 @@ def _sections(report: Report) -> Iterable[Html | None]:
     styles = _styles(report)
     yield what_decided(report.gate) if report.gate else None
     yield _comparison(report.comparison) if report.comparison and report.comparison.groups else None
+    yield what_moved(report.answers) if report.answers else None
+    yield set_by_set(report.answers) if report.answers else None
     yield _failed(report.failed) if report.failed else None
     yield what_was_written(report.samples)
     yield _data(report.data) if report.data else None
