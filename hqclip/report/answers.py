@@ -14,6 +14,7 @@ from hqclip.report.text_diff import contradiction
 ENDS = 8  # classes shown at either end, and of those that moved
 MAX_CLASSES = 400  # in the lists of all
 MAX_CAPTION = 300  # characters
+OPEN = 4  # sets, for a start
 SIDE = 112  # pixels
 
 
@@ -25,7 +26,7 @@ def what_moved(answers: Answers) -> Html | None:
         f"Of the items that {answers.model} and {answers.baseline} both answered: how many became right, and how many "
         "that were right became wrong. A small difference may hide many of both."
     )
-    columns = ("benchmark", "became right", "became wrong", "balance", "of")
+    columns = ("benchmark", "became right", "became wrong", "balance")
     head = tag("tr", *(tag("th", name, scope="col") for name in columns))
     rows = (_moved(one) for one in sorted(answers.moved, key=lambda one: one.lost - one.gained))
     return section(
@@ -38,11 +39,10 @@ def _moved(one: Moved) -> Html:
     kind = "passed" if balance > 0 else "broken" if balance < 0 else None
     return tag(
         "tr",
-        tag("th", one.benchmark, tag("small", one.metric), scope="row"),
+        tag("th", one.benchmark, tag("small", f"{one.metric}, {whole(one.items)} items"), scope="row"),
         tag("td", f"▲ {whole(one.gained)}"),
         tag("td", f"▼ {whole(one.lost)}"),
-        tag("td", f"{balance:+d}".replace("-", "−"), class_=kind),
-        tag("td", f"{whole(one.items)} items"),
+        tag("td", f"{balance:+d}".replace("-", "−") if balance else "0", class_=kind),
     )
 
 
@@ -67,7 +67,8 @@ def _anchor(number: int) -> str:
 def _fold(one: SetExamples, number: int, baseline: str) -> Html:
     count = ""
     if one.items and one.wrong is not None:
-        count = f" {whole(one.wrong)} of {whole(one.items)} wrong ({share_of(one.wrong, one.items)})"
+        what = "images not found first by all of their captions" if one.kind == "retrieval" else "wrong"
+        count = f" {whole(one.wrong)} of {whole(one.items)} {what} ({share_of(one.wrong, one.items)})"
     elif one.classes:
         count = f" {whole(len(one.classes))} classes"
     parts = [
@@ -76,7 +77,7 @@ def _fold(one: SetExamples, number: int, baseline: str) -> Html:
         *_failures(one.failures),
     ]
     head = tag("summary", one.name, tag("small", count))
-    return tag("details", head, *parts, id=_anchor(number), class_="set", open="open" if number < 3 else None)
+    return tag("details", head, *parts, id=_anchor(number), class_="set", open="open" if number < OPEN else None)
 
 
 def _classes(classes: Sequence[ClassScore], baseline: str) -> Iterable[Html]:
@@ -138,16 +139,16 @@ def _query(query: Query) -> Html:
         tag(
             "li",
             picture(image, f"Found at place {place + 1}", SIDE),
-            tag("small", f"{place + 1}", " ✓ its own" if place == query.own_place else ""),
+            tag("small", f"{place + 1}", " ✓ own" if place == query.own_place else ""),
             class_="own" if place == query.own_place else None,
         )
         for place, image in enumerate(query.top)
     ]
     if query.own_place is None:
-        own = [picture(query.own, "The image of the caption", SIDE), tag("small", f"its own: {whole(query.rank)}.")]
-        found.append(tag("li", *own, class_="own apart"))
+        own = [picture(query.own, "The image of the caption", SIDE), tag("small", f"own, place {whole(query.rank)}")]
+        found.append(tag("li", *own, class_="own"))
     text = tag("q", cut(query.text, MAX_CAPTION), dir="auto")
-    return tag("li", tag("p", text), tag("ol", *found, class_="grid-of-pictures"), class_="card query")
+    return tag("li", tag("p", text), tag("ol", *found, class_="pictures"), class_="card query")
 
 
 def _failures(failures: Sequence[Failure]) -> Iterable[Html]:
