@@ -12,14 +12,13 @@ from typing import Any
 from hqclip import __version__, completion, log
 from hqclip.config import (
     CompareConfig,
-    CompareModelsConfig,
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
     ExportTransformersConfig,
     PilotConfig,
 )
-from hqclip.cycle.config import ExportMlflowConfig, LineageConfig, ReproduceConfig
+from hqclip.cycle.config import ApproveConfig, CompareModelsConfig, ExportMlflowConfig, LineageConfig, ReproduceConfig
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
@@ -70,6 +69,12 @@ def _export_mlflow(settings: ExportMlflowConfig) -> dict[str, Any]:
     from hqclip.cycle.export_mlflow import export
 
     return export(settings)
+
+
+def _approve(settings: ApproveConfig) -> dict[str, Any]:
+    from hqclip.cycle.approve import run
+
+    return run(settings)
 
 
 def _compare(settings: CompareModelsConfig) -> dict[str, Any]:
@@ -197,6 +202,7 @@ COMMANDS: dict[str, Command] = {
     "annotate pilot": Command(PilotConfig, _annotate_pilot),
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
+    "approve": Command(ApproveConfig, _approve),
     "lineage": Command(LineageConfig, _lineage),
     "reproduce": Command(ReproduceConfig, _reproduce),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),

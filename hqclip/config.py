@@ -13,6 +13,7 @@ from hqclip import engine_options
 from hqclip.errors import ConfigError
 from hqclip.settings import Settings, setting
 
+_BAR = re.compile(r"(.+)=(\d*\.?\d+)").fullmatch
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
 SUITE = "a suite.json, or a folder of CLIP_benchmark's sets; local, gs:// or s3://"
 STORE = "root of the store: gs:// or s3://bucket/prefix, or a folder"
@@ -286,6 +287,28 @@ class PromoteConfig(Settings):
         "evaluations of the candidates, as printed by `hqclip evaluate`; empty takes those that a pipeline noted", ()
     )
     margin: float = setting("how much better than the champion the average must be", 0.005, minimum=0, maximum=1)
+    floor: tuple[str, ...] = setting(
+        "least main metric of single benchmarks, also without a champion: imagenet=0.70, comma separated", ()
+    )
+    max_drop: tuple[str, ...] = setting(
+        "how far the main metric of single benchmarks may fall below the champion's: coco=0.01, comma separated", ()
+    )
+    approval: bool = setting("a winner is not put in force until somebody says so with `hqclip approve`", False)
+
+    def conflicts(self) -> list[str]:
+        """Bars that are not like imagenet=0.70, or name a benchmark twice."""
+        return [*_bar_problems("floor", self.floor), *_bar_problems("max_drop", self.max_drop)]
+
+    def bars(self, name: str) -> dict[str, float]:
+        """`floor` or `max_drop` by benchmark."""
+        return {bar.rpartition("=")[0]: float(bar.rpartition("=")[2]) for bar in getattr(self, name)}
+
+
+def _bar_problems(name: str, bars: tuple[str, ...]) -> list[str]:
+    wrong = [bar for bar in bars if not (match := _BAR(bar)) or float(match[2]) > 1]
+    problems = [f"{name}: {bar!r} is not like imagenet=0.70, a benchmark and a share up to 1" for bar in wrong]
+    named = [bar.rpartition("=")[0] for bar in bars]
+    return problems + [f"{name} names {one!r} twice; give it once" for one in {n for n in named if named.count(n) > 1}]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,19 +387,6 @@ class PlanEvaluationConfig(Settings):
     )
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareModelsConfig(Settings):
-    """Models side by side, metric by metric, with differences to the first and their intervals."""
-
-    store: str = setting(STORE)
-    runs: tuple[str, ...] = setting(
-        "what to compare, comma separated: cycles (3: its candidate; 3/raw: one of its runs), runs/..., sweeps/..., "
-        "evaluations/..., champion"
-    )
-    suite: str = setting("digest of the suite to compare on; empty is the one that all share", "")
-    html: str = setting("file to write the comparison to, as one page; empty for none", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,6 +207,11 @@ class Evaluation(Traced):
     device: str | None = None  # where the towers ran, and their arithmetic; None: "cpu fp32"
     limit: int | None = None  # items of each set at most: a smoke run, never promoted; None: the whole suite
 
+    @property
+    def examples(self) -> str:
+        """Where a few of the answers are, with pictures; older versions wrote none."""
+        return f"evaluations/{self.model_digest}/{self.suite_digest}.examples.json"
+
     def _to_document(self) -> dict[str, Any]:
         return {name: value for name, value in super()._to_document().items() if value is not None}
 
@@ -251,13 +256,46 @@ class CycleRecord(Traced):
     reason: str
     report: str
     failed: tuple[dict[str, Any], ...] = ()  # trials without scores, as `FailedTrial` has them; not there if empty
+    gate: tuple[dict[str, Any], ...] = ()  # what decided, as `Bar` has it; not there if empty
 
     def _to_document(self) -> dict[str, Any]:
-        return {name: value for name, value in super()._to_document().items() if name != "failed" or value}
+        return {k: value for k, value in super()._to_document().items() if k not in ("failed", "gate") or value}
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> CycleRecord:
-        return cls(runs=tuple(document.pop("runs")), failed=tuple(document.pop("failed", ())), **document)
+        document = {"failed": (), "gate": (), **document}
+        runs, failed, gate = (tuple(document.pop(name)) for name in ("runs", "failed", "gate"))
+        return cls(runs=runs, failed=failed, gate=gate, **document)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the candidate of a cycle had to reach, as its record has it: scores and thresholds are shares.
+
+    `metric` is `average` or a benchmark, for its main metric; `rule` is `margin`, `floor` or `max_drop`. `champion` is
+    None where there was none; `difference` then too, else the candidate's lead with its 95 % interval (value, low,
+    high).
+    """
+
+    rule: str
+    metric: str
+    candidate: float
+    threshold: float
+    passed: bool
+    champion: float | None = None
+    difference: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval(Manifest):
+    """`cycles/{n:06d}.approval.json`: what a person decided of a winner that waited; `at` is UTC."""
+
+    KIND = "approval"
+    cycle: int
+    decision: str  # approved or rejected
+    by: str
+    at: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,7 @@ def markdown(name: str, result: Mapping[str, Any]) -> str:
     if "has_work" in result:
         trials = ", ".join(trial["name"] for trial in result.get("trials", [])) or "none: data only"
         lines += [f"Training runs: {trials}"] if result["has_work"] else ["**Nothing ran.**"]
-    lines += [result["table"]] if "table" in result else []
+    lines += [result[name] for name in ("gate", "table") if name in result]
     lines += [_failed_table(result["failed"])] if "failed" in result else []
     lines += [f"Report: `{result['report']}` in the store"] if "report" in result else []
     return "\n\n".join(filter(None, lines)) + "\n"

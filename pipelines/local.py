@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 from kfp import components, local
 
+from hqclip.cycle.crown import read_record, reason_of
 from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.cycle.lock import LOCAL_RUN, local_name
-from hqclip.cycle.report import comparison
+from hqclip.cycle.report import bars_of, comparison
 from hqclip.provenance import RUN
-from hqclip.records import CycleRecord
-from hqclip.report.text import text_table
+from hqclip.report.text import gate_table, text_table
 from hqclip.store import open_store
 from hqclip.store.leftovers import scratch_folder
 from pipelines.client.inputs import definitions, read_inputs, require
@@ -77,7 +77,9 @@ def show_cycle(store_uri: str, cycle: int) -> None:
     key = record_key(cycle or newest_cycle(store))
     if not store.exists(key):
         return  # nothing ran, and `plan` has said why
-    record = CycleRecord.from_json(store.read(key), key)
-    print(f"\ncycle {record.cycle}: {record.verdict}. {record.reason}\n")
+    record = read_record(store, cycle or newest_cycle(store))
+    print(f"\ncycle {record.cycle}: {record.verdict}. {reason_of(store, record)}\n")
+    if record.gate:
+        print(f"{gate_table(bars_of(record))}\n")
     print(text_table(comparison(store, record)))
     print(f"\nreport: {store.uri}/{record.report}")

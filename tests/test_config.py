@@ -6,7 +6,8 @@ import json
 import pytest
 
 from hqclip import config, settings
-from hqclip.config import CompareModelsConfig, PlanConfig, TrainConfig
+from hqclip.config import PlanConfig, TrainConfig
+from hqclip.cycle.config import CompareModelsConfig
 from hqclip.errors import ConfigError
 from hqclip.presets import PRESETS
 from hqclip.recipes import RECIPES

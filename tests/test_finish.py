@@ -10,6 +10,7 @@ from hqclip.cycle import finish as finish_module
 from hqclip.cycle import lock
 from hqclip.cycle.finish import finish
 from hqclip.errors import UnavailableError
+from hqclip.records import Champion
 from hqclip.store import Store, open_store
 from hqclip.store.local import LocalStore
 from hqclip.task_records import read_records
@@ -34,6 +35,18 @@ def test_a_run_that_went_well_says_what_came_of_it(store: Store) -> None:
     all_well(store, RUN, trials=("raw", "hqclip"))
     assert finish(store.uri, RUN) == "the run succeeded: promoted: average 50.0% against 40.0%"
     assert outcome(store) == ("succeeded", "")
+
+
+def test_a_run_whose_winner_waits_says_so_and_what_stays_in_force(store: Store) -> None:
+    all_well(store, RUN, trials=("raw", "hqclip"), until="promote")
+    said = {"verdict": "waits for approval", "reason": "average 50.0%; `hqclip approve ...` puts it in force"}
+    tell(store, RUN, "promote", 300.0, decided=said)
+    before = Champion(model="runs/000001-raw/model", model_digest="a", evaluation="e", cycle=1)
+    store.write("champion.json", before.to_json())
+    assert finish(store.uri, RUN) == (
+        "the run succeeded: waits for approval: average 50.0%; `hqclip approve ...` puts it in force; "
+        "runs/000001-raw/model of cycle 1 is in force"
+    )
 
 
 def test_a_run_for_data_only_says_which(store: Store) -> None:

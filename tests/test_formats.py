@@ -17,6 +17,7 @@ from hqclip.errors import DataError
 from hqclip.evaluate.judging import SetRecord
 from hqclip.evaluate.manifest import OneShardManifest, SuiteManifest
 from hqclip.records import (
+    Approval,
     Champion,
     CyclePlan,
     CycleRecord,
@@ -36,7 +37,7 @@ KINDS: dict[tuple[str, int], type[Manifest]] = {
     (kind.KIND, kind.NUMBER): kind
     for kind in (
         *(Pool, DatasetVersion, OneShardManifest, SuiteManifest),
-        *(Evaluation, SetRecord, CyclePlan, CycleRecord, Champion, FailedTrial),
+        *(Evaluation, SetRecord, CyclePlan, CycleRecord, Approval, Champion, FailedTrial),
     )
 }
 READ = [(KINDS[document["kind"], document["format"]], document) for document in map(json.loads, EXAMPLES)]

@@ -30,8 +30,8 @@ def plan(root: Path, world: dict[str, Any], **more: Any) -> dict[str, Any]:
     return run(PlanConfig.from_mapping({"store": str(root / "store"), **given}))
 
 
-def close(root: Path, cycle: int, champion: str) -> None:
-    """Close a cycle as `promote` does, with this model in force."""
+def close(root: Path, cycle: int, champion: str, verdict: str = "promoted") -> None:
+    """Close a cycle as `promote` does, with this model in force if it was promoted."""
     store = open_store(str(root / "store"))
     planned = plan_of(root, cycle)
     record = CycleRecord(
@@ -41,12 +41,13 @@ def close(root: Path, cycle: int, champion: str) -> None:
         dataset="datasets/d/dataset.json",
         runs=(),
         candidate="",
-        verdict="promoted",
+        verdict=verdict,
         reason="",
         report="",
     )
     crown = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation="", cycle=cycle)
-    store.write("champion.json", crown.to_json(), create_only=False)
+    if verdict == "promoted":
+        store.write("champion.json", crown.to_json(), create_only=False)
     store.write(record_key(cycle), record.to_json())
 
 
@@ -116,6 +117,31 @@ def test_nothing_is_opened_when_a_setting_is_wrong(tmp_path: Path, world: dict[s
     with pytest.raises(ConfigError, match="trials: give at most 16 different ones, got 2"):
         plan(tmp_path, world, trials="raw,raw")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_bar_for_a_benchmark_that_the_suite_lacks_is_refused_before_anything_runs(
+    tmp_path: Path, world: dict[str, Any]
+):
+    slip = '{"promote.floor": ["clasification=0.2"], "promote.max_drop": "retrieval=0.01"}'
+    with pytest.raises(ConfigError, match="floor names 'clasification', which .* have; did you mean 'classification'?"):
+        plan(tmp_path, world, overrides=slip)
+    assert not list(open_store(str(tmp_path / "store")).list("cycles/"))
+    left_out = '{"evaluate.sets": "retrieval", "promote.floor": "classification=0.2"}'
+    with pytest.raises(ConfigError, match="floor names 'classification', which the suite does not have; it has retrie"):
+        plan(tmp_path, world, overrides=left_out)
+    planned = plan(tmp_path, world, overrides=slip.replace("clas", "class"))
+    assert planned["settings"]["promote"]["floor"] == ["classification=0.2"]
+
+
+def test_a_cycle_whose_winner_waits_for_approval_says_so(tmp_path: Path, world: dict[str, Any]):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "won", verdict="waits for approval")
+    planned = plan(tmp_path, world)
+    assert planned["has_work"] is False
+    assert planned["reason"] == (
+        "cycle 1 is done: the same data, settings and champion; its winner waits for approval: "
+        f"`hqclip approve --store {tmp_path}/store --cycle 1`"
+    )
 
 
 def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tmp_path: Path, world: dict[str, Any]):

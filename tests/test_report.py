@@ -11,7 +11,7 @@ import pytest
 
 from hqclip import report as parts
 from hqclip.cycle.side_by_side import group_of
-from hqclip.records import Annotation, Sample, Status
+from hqclip.records import Annotation, Bar, Sample, Status
 from hqclip.report.charts import axis, dash, line_chart
 from hqclip.report.comparison import outcome
 from hqclip.report.counts import REASONS
@@ -111,9 +111,11 @@ def full():
     return parts.Report(
         title="Does refined text help?",
         verdict="full averages 71.2 %",
-        promoted=True,
+        decision=parts.Decision.PROMOTED,
         cycle=3,
         comparison=parts.Comparison(models, row("Average", parts.Score(0.5), better, unclear), groups, "raw"),
+        gate=(Bar("max_drop", "coco", 0.41, 0.01, False, 0.43, (-0.02, -0.035, -0.004)),),
+        answers=answers_of("a red ring"),
         samples=(parts.ShownSample(sample(), annotation, ("alt_text_echoed",)),),
         data=parts.DataSummary("shapes", 1000, 940, {"ok": 940, "not_json": 60}, {"short": 5}, {"red circle": 90}, 1),
         faults=parts.Faults(1000, (parts.Fault("not_json", 60, (parts.FaultExample(sample(), "Sure! Here you go"),)),)),
@@ -122,6 +124,19 @@ def full():
             {"train": {"seed": 0}}, {"data": "3b1f"}, {"train": 8040.0}, {"images": 20000}, "0.1.0", "hqclip x"
         ),
     )
+
+
+def answers_of(text):
+    """Every kind of set, with `text` in every place that holds text."""
+    sets = (
+        parts.SetExamples(text, "classification", tuple(parts.ClassScore(text, 4, n, n - 1) for n in range(1, 5))),
+        parts.SetExamples(
+            text, "retrieval", queries=(parts.Query(text, (png(),) * 5, png(), 7), parts.Query(text, (png(),), b"", 2))
+        ),
+        parts.SetExamples(text, "choice", failures=(parts.Failure(text, (png(),), (text, text[::-1])),)),
+        parts.SetExamples(text, "matching", failures=(parts.Failure(text, (png(), b""), (text, text)),) * 2),
+    )
+    return parts.Answers(text, sets, (parts.Moved(text, text, 9, 3, 2),), text)
 
 
 def hostile_report(text):
@@ -138,6 +153,8 @@ def hostile_report(text):
         title=text,
         verdict=text,
         comparison=comparison,
+        gate=(Bar("floor", text, 0.1, 0.2, passed=False), Bar("margin", text, 0.1, 0.0, True, 0.1, (0.0, 0.0, 0.0))),
+        answers=answers_of(text),
         samples=(parts.ShownSample(Sample(text, png(), text), annotation, (text,)),),
         data=parts.DataSummary(text, 10, 5, {text: 3}, {text: 2}, {text: 1}),
         faults=parts.Faults(10, (parts.Fault(text, 2, (parts.FaultExample(Sample(text, b"", text), text),)),)),
@@ -154,9 +171,8 @@ def test_hostile_text_is_shown_and_never_obeyed(text):
 def check_harmless(source):
     """Nothing of a page runs, loads or links; what cannot be seen is not in it."""
     page = Page(source)
-    assert {tag for tag, _ in page.tags}.isdisjoint(
-        {"script", "iframe", "object", "embed", "link", "base", "form", "a"}
-    )
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "object", "embed", "link", "base", "form"})
+    assert all(re.fullmatch(r"#set-\d+", attrs["href"]) for attrs in page.all("a"))  # places of this page
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in page.all("img"))
     assert len(page.all("style")) == len(page.all("title")) == 1
@@ -181,7 +197,7 @@ def test_the_page_stands_alone(full):
     assert "<script" not in source
     assert "@import" not in source
     assert "url(" not in source
-    assert not [attrs for _, attrs in page.tags if "href" in attrs or "srcset" in attrs]
+    assert not [attrs for _, attrs in page.tags if "srcset" in attrs or not attrs.get("href", "#").startswith("#")]
     assert not re.search(r"https?://", source)
 
 
@@ -207,8 +223,38 @@ def test_the_verdict_and_every_section_are_there(full):
     said = "Does refined text help?|✓ Promoted|cycle 3|full averages 71.2 %|Compositional choice|a tie counts as wrong"
     said += "|alt text echoed|the answer is no JSON document|Sure! Here you go|2 h 14 min|hqclip x|1 setting"
     assert not [words for words in said.split("|") if words not in page.words.replace("\u202f", " ")]
-    assert "✕ Not promoted" in Page(render(dataclasses.replace(full, promoted=False))).words
-    assert "romoted" not in Page(render(dataclasses.replace(full, promoted=None))).words
+    assert "✕ Not promoted" in Page(render(dataclasses.replace(full, decision=parts.Decision.NOT_PROMOTED))).words
+    assert "romoted" not in Page(render(dataclasses.replace(full, decision=None))).words
+
+
+def test_the_bars_that_decided_are_told_one_by_one(full):
+    words = Page(render(full)).words.replace("\u202f", " ")
+    assert "coco43.0 %41.0 %−2.0−3.5 to −0.4drop up to 1 %✕ not reached" in words
+
+
+def test_the_sets_are_linked_and_sorted_without_a_script(full):
+    source = render(full)
+    page = Page(source)
+    places = {attrs["id"] for attrs in page.all("details") if "id" in attrs}
+    assert {attrs["href"].removeprefix("#") for attrs in page.all("a")} == places and len(places) == 4
+    assert "became wrong" in page.words and "▲ 3" in page.words and "▼ 2" in page.words
+    assert "own, place 7" in page.words.replace("\u202f", " ")
+
+
+def test_classes_are_told_from_both_ends_and_all_of_them_in_two_orders():
+    classes = tuple(parts.ClassScore(f"class {n:02d}", 20, n, n + (n == 3) - (n == 7)) for n in range(21))
+    one = parts.SetExamples("birds", "classification", classes[::-1])
+    source = render(parts.Report(title="t", answers=parts.Answers("new", (one,), (), "old")))
+    tables = dict(re.findall(r'<caption class="hidden">([^<]*)</caption>(.*?)</table>', source))
+    shown = {name: [int(number) for number in re.findall(r"class (\d\d)", rows)] for name, rows in tables.items()}
+    assert shown == {
+        "Worst": [*range(8)],
+        "Best": [*range(20, 12, -1)],
+        "Fell most against old": [3],
+        "Rose most against old": [7],
+        "All classes, worst first": [*range(21)],
+        "All classes, by name": [*range(21)],
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hqclip import __version__
-from hqclip.config import CompareModelsConfig
+from hqclip.cycle.answers import last_answers
+from hqclip.cycle.config import CompareModelsConfig
 from hqclip.cycle.paired import PairedComparison, Triple
 from hqclip.cycle.references import find_all
 from hqclip.cycle.side_by_side import scores_alone, side_by_side
 from hqclip.records import Evaluation
-from hqclip.report import Comparison, Provenance, Report
+from hqclip.report import Answers, Comparison, Provenance, Report
 from hqclip.report.page import render
 from hqclip.report.text import text_table
 from hqclip.store import open_store
@@ -31,10 +32,13 @@ def run(config: CompareModelsConfig) -> dict[str, Any]:
         paired = PairedComparison.read(store, judged)
         comparison, metrics = side_by_side(paired), list(_paired_cells(paired))
     else:
+        paired = None
         comparison, metrics = scores_alone(judged), list(_cells(judged))
     if config.html:
         Path(config.html).parent.mkdir(parents=True, exist_ok=True)
-        Path(config.html).write_text(_page(config, comparison, judged), encoding="utf-8")
+        Path(config.html).write_text(
+            _page(config, comparison, judged, last_answers(store, judged, paired)), encoding="utf-8"
+        )
     return {
         "suite": suite,
         "has_intervals": has_outcomes,
@@ -69,13 +73,16 @@ def _cell(benchmark: str, metric: str, run: str, value: float, difference: Tripl
     return {**where, "value": value, "difference": gain, "low": low, "high": high, "items": None}
 
 
-def _page(config: CompareModelsConfig, comparison: Comparison, judged: Mapping[str, Evaluation]) -> str:
+def _page(
+    config: CompareModelsConfig, comparison: Comparison, judged: Mapping[str, Evaluation], answers: Answers | None
+) -> str:
     names = list(judged)
     suite = next(iter(judged.values())).suite_digest
     return render(
         Report(
             title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
             comparison=comparison,
+            answers=answers,
             run=Provenance(
                 digests={"suite": suite, **{f"model {name}": e.model_digest for name, e in judged.items()}},
                 code_version=__version__,

@@ -1,13 +1,28 @@
-"""Settings of `hqclip lineage`, `hqclip reproduce` and `hqclip export mlflow`."""
+"""Settings of the commands about cycles and models that are no stages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hqclip.config import STORE
+from hqclip.config import SHARED_STORE, STORE
 from hqclip.settings import Settings, setting
 
 CYCLE = "cycle to start from; 0 is the champion's"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApproveConfig(Settings):
+    """Put the winner of a cycle in force that waits for approval, or refuse it; written down with who and when."""
+
+    store: str = setting(SHARED_STORE)
+    cycle: int = setting("cycle whose winner waits", minimum=1)
+    reject: bool = setting("refuse it instead", False)
+    reason: str = setting("why, for the record", "")
+    by: str = setting("who decides; empty is the user of this machine", "")
+
+    def conflicts(self) -> list[str]:
+        """A refusal must say why."""
+        return ["reason is empty: say why the winner is refused"] if self.reject and not self.reason.strip() else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +55,16 @@ class ExportMlflowConfig(Settings):
     tracking_uri: str = setting("MLflow server, e.g. http://mlflow:5000; empty is MLFLOW_TRACKING_URI", "")
     experiment: str = setting("name of the MLflow experiment", "hqclip")
     models: bool = setting("bring the files of the models too", True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareModelsConfig(Settings):
+    """Models side by side, metric by metric, with differences to the first and their intervals."""
+
+    store: str = setting(STORE)
+    runs: tuple[str, ...] = setting(
+        "what to compare, comma separated: cycles (3: its candidate; 3/raw: one of its runs), runs/..., sweeps/..., "
+        "evaluations/..., champion"
+    )
+    suite: str = setting("digest of the suite to compare on; empty is the one that all share", "")
+    html: str = setting("file to write the comparison to, as one page; empty for none", "")

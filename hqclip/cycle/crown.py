@@ -6,13 +6,16 @@ one it began with.
 
 from __future__ import annotations
 
-from hqclip.cycle.keys import newest_closed, notes_prefix, plan_key, record_key
+import dataclasses
+
+from hqclip.cycle.keys import approval_key, half_approved, newest_closed, notes_prefix, plan_key, record_key
 from hqclip.errors import ConflictError
-from hqclip.records import Champion, CyclePlan, CycleRecord
+from hqclip.records import Approval, Champion, CyclePlan, CycleRecord
 from hqclip.store import ObjectInfo, Store
 
 KEY = "champion.json"
-PROMOTED = "promoted"
+PROMOTED, REFUSED, WAITS = "promoted", "refused", "waits for approval"  # verdicts of a record
+APPROVED, REJECTED = "approved", "rejected"  # decisions of a person on one that waits
 TRIES = 5
 
 
@@ -34,11 +37,40 @@ def put_in_force(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     raise ConflictError(f"{KEY} keeps changing; run again")
 
 
-def check_place(store: Store, plan: CyclePlan) -> None:
+def check_place(store: Store, plan: CyclePlan, meanwhile: str = "ran") -> None:
     """Raises `ConflictError` if the candidate of the cycle could not be put in force now."""
     current = read_champion(store)
     if current is None or current.cycle != plan.cycle:
-        _refuse_other(plan, current)
+        _refuse_other(plan, current, meanwhile)
+
+
+def read_record(store: Store, cycle: int) -> CycleRecord:
+    """The record of a cycle; where its winner waited for approval, with what was decided, by whom and when."""
+    record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+    approval = read_approval(store, cycle) if record.verdict == WAITS else None
+    if approval is None:
+        return record
+    said = f"{record.reason}; {words_of(approval)}"
+    verdict = PROMOTED if approval.decision == APPROVED else approval.decision
+    return dataclasses.replace(record, verdict=verdict, reason=said)
+
+
+def read_approval(store: Store, cycle: int) -> Approval | None:
+    """What a person decided of the winner of a cycle; None if nobody has."""
+    key = approval_key(cycle)
+    return Approval.from_json(store.read(key), key) if store.exists(key) else None
+
+
+def reason_of(store: Store, record: CycleRecord) -> str:
+    """Why a record has its verdict, and what to do where its winner waits."""
+    if record.verdict != WAITS:
+        return record.reason
+    return f"{record.reason}; `hqclip approve --store {store.uri} --cycle {record.cycle}` puts it in force"
+
+
+def words_of(approval: Approval) -> str:
+    """`approved by ada at 2026-11-28 14:05:00 UTC: looks good`."""
+    return f"{approval.decision} by {approval.by} at {approval.at}" + (approval.reason and f": {approval.reason}")
 
 
 def unfinished_promotion(store: Store) -> int:
@@ -46,6 +78,21 @@ def unfinished_promotion(store: Store) -> int:
     champion = read_champion(store)
     if champion is not None and not store.exists(record_key(champion.cycle)):
         return champion.cycle  # version 0.1 crowned first
+    return _unfinished_approval(store, champion) or _unfinished_verdict(store, champion)
+
+
+def _unfinished_approval(store: Store, champion: Champion | None) -> int:
+    """The newest cycle that a person decided on, if the champion is still the one with which it began."""
+    for cycle in half_approved(store):
+        if store.exists(plan_key(cycle)) and store.exists(record_key(cycle)):
+            plan = CyclePlan.from_json(store.read(plan_key(cycle)), plan_key(cycle))
+            is_over = champion is not None and champion.cycle == cycle
+            if is_over or read_record(store, cycle).verdict == REJECTED or _is_before(plan, champion):
+                return cycle
+    return 0
+
+
+def _unfinished_verdict(store: Store, champion: Champion | None) -> int:
     cycle = newest_closed(store)
     if not cycle or store.exists(f"{notes_prefix(cycle)}promote.json"):
         return 0  # the task has said that it was done: what is in force since then is somebody's will
@@ -85,10 +132,10 @@ def _is_before(plan: CyclePlan, current: Champion | None) -> bool:
     return (current.cycle, current.model_digest) == (plan.champion["cycle"], plan.champion["model_digest"])
 
 
-def _refuse_other(plan: CyclePlan, current: Champion | None) -> None:
+def _refuse_other(plan: CyclePlan, current: Champion | None, meanwhile: str = "ran") -> None:
     if current is not None and not _is_before(plan, current):
         raise ConflictError(
-            f"{KEY} became {current.model} (cycle {current.cycle}) while cycle {plan.cycle} ran; "
+            f"{KEY} became {current.model} (cycle {current.cycle}) while cycle {plan.cycle} {meanwhile}; "
             "nothing was put in force: run the next cycle against it"
         )
 

@@ -17,6 +17,11 @@ def record_key(cycle: int) -> str:
     return f"cycles/{cycle:06d}.json"
 
 
+def approval_key(cycle: int) -> str:
+    """Where it is said what a person decided of its winner."""
+    return f"cycles/{cycle:06d}.approval.json"
+
+
 def notes_prefix(cycle: int) -> str:
     """What the keys of its notes begin with; the name of the task follows."""
     return f"cycles/{cycle:06d}.stages/"
@@ -40,6 +45,14 @@ def newest_cycle(store: Store) -> int:
 def newest_closed(store: Store) -> int:
     """The highest number that has a record; 0 if there is none."""
     return _highest(store, r"cycles/(\d+)\.json")
+
+
+def half_approved(store: Store) -> list[int]:
+    """Cycles whose winner was decided on, the newest first, but what follows of it was not done to its end."""
+    keys = set(store.list("cycles/"))
+    decided = (re.fullmatch(r"cycles/(\d+)\.approval\.json", key) for key in keys)
+    cycles = sorted((int(match[1]) for match in decided if match), reverse=True)
+    return [cycle for cycle in cycles if f"{notes_prefix(cycle)}approve.json" not in keys]
 
 
 def _highest(store: Store, pattern: str) -> int:

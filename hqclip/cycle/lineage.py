@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from hqclip.cycle.config import LineageConfig
+from hqclip.cycle.crown import read_approval, words_of
 from hqclip.cycle.lineage_tree import draw
 from hqclip.cycle.links import Gone, Link, champion_cycle, read_chain
 from hqclip.cycle.openlineage import events
-from hqclip.store import open_store
+from hqclip.store import Store, open_store
 
 
 def lineage(config: LineageConfig) -> str | dict[str, Any]:
@@ -17,17 +18,20 @@ def lineage(config: LineageConfig) -> str | dict[str, Any]:
     store = open_store(config.store)
     chain = read_chain(store, config.cycle or champion_cycle(store))
     if config.format == "json":
-        return {"chain": [_document(link) for link in chain]}
+        return {"chain": [_document(store, link) for link in chain]}
     if config.format == "openlineage":
         return "\n".join(json.dumps(event) for event in events(store, chain))
     return draw(chain)
 
 
-def _document(link: Link | Gone) -> dict[str, Any]:
+def _document(store: Store, link: Link | Gone) -> dict[str, Any]:
     record = link.record
+    approval = read_approval(store, record.cycle)
     about = {
         "cycle": record.cycle,
         "verdict": record.verdict,
+        "reason": record.reason,
+        **({"approval": words_of(approval)} if approval else {}),
         "candidate": record.candidate,
         "runs": [run["run"] for run in record.runs],
     }

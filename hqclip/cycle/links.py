@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hqclip.curate.annotator import read_annotator
-from hqclip.cycle.crown import read_champion
-from hqclip.cycle.keys import plan_key, record_key
+from hqclip.cycle.crown import read_champion, read_record
+from hqclip.cycle.keys import plan_key
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import NotFoundError
 from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Manifest, Pool
@@ -62,7 +62,7 @@ def read_chain(store: Store, cycle: int) -> list[Link | Gone]:
     """From this cycle to the first. Raises `NotFoundError` if one of them is not closed."""
     chain: list[Link | Gone] = []
     while cycle:
-        record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+        record = read_record(store, cycle)
         chain.append(read_link(store, cycle) if store.exists(record.dataset) else Gone(record))
         cycle = record.parent
     return chain
@@ -83,7 +83,7 @@ def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
 
 def read_link(store: Store, cycle: int) -> Link:
     """One closed cycle. Raises `NotFoundError` if it is not closed or has no data set."""
-    record = CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle))
+    record = read_record(store, cycle)
     version = read_dataset(store, record.dataset)[0]
     results = {run["name"]: read_json_or_warn(store, f"{run['run']}/result.json", "lineage") for run in record.runs}
     evaluations = {run["name"]: read_if_there(store, run["evaluation"], Evaluation) for run in record.runs}

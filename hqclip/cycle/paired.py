@@ -87,9 +87,15 @@ class PairedComparison:
             found[title] = (values, [None, *differences])
         return found
 
-    def gain(self) -> Triple:
-        """How much the average of the second model exceeds the first's, with its 95 % interval."""
-        return self._difference(self.outcomes[0], self.outcomes[1], self._mains())
+    def gain(self, benchmark: str = "") -> Triple:
+        """How much the average of the second model exceeds the first's, with its 95 % interval.
+
+        With a benchmark, how much its main metric does.
+        """
+        mains = self._mains()
+        if benchmark:
+            mains = [mains[[one.name for one in self.evaluations[0].benchmarks].index(benchmark)]]
+        return self._difference(self.outcomes[0], self.outcomes[1], mains)
 
     def _row(self, benchmark: BenchmarkScore, metric: str, group: str = "") -> PairedRow:
         name = f"{benchmark.name}/{metric}"

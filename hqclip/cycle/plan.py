@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from hqclip import log
 from hqclip.annotate.prompt import PROMPTS
-from hqclip.config import PlanConfig
+from hqclip.config import PlanConfig, PromoteConfig
 from hqclip.cycle import crown, lock
+from hqclip.cycle.gate import check_names
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
-from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings
+from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings, with_later
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError
 from hqclip.evaluate.importing.folders import find_suite
@@ -42,7 +43,9 @@ def run(config: PlanConfig) -> dict[str, Any]:
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
     source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
-    suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "")
+    suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", ())
+    if config.suite:
+        check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
 
     def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan | None = None) -> str:
         known = known_to(planned.settings, settings) if planned else settings
@@ -75,7 +78,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
         )
     notes = notes_prefix(number)
     done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
-    reason = f"cycle {number} is done: the same data, settings and champion" if done else f"cycle {number} has work"
+    reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
     busy = lock.take(store, owner, number) if owner and not done else None
     if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
@@ -95,6 +98,13 @@ def run(config: PlanConfig) -> dict[str, Any]:
     }
 
 
+def _why_done(store: Store, cycle: int) -> str:
+    said = f"cycle {cycle} is done: the same data, settings and champion"
+    if store.exists(record_key(cycle)) and crown.read_record(store, cycle).verdict == crown.WAITS:
+        said += f"; its winner {crown.WAITS}: `hqclip approve --store {store.uri} --cycle {cycle}`"
+    return said
+
+
 def _finish_promotion(store: Store) -> None:
     """A `promote` that was killed or failed in the middle leaves a store that contradicts itself: finish its work."""
     if cycle := crown.unfinished_promotion(store):
@@ -105,10 +115,11 @@ def _finish_promotion(store: Store) -> None:
 
 
 class FoundSuite(NamedTuple):
-    """Where the `suite.json` is, and what identifies the suite."""
+    """Where the `suite.json` is, what identifies the suite, and the names of its sets that are judged by."""
 
     uri: str
     digest: str
+    sets: tuple[str, ...]
 
 
 def resolve_suite(store: Store, uri: str, settings: Mapping[str, Any]) -> FoundSuite:
@@ -118,9 +129,8 @@ def resolve_suite(store: Store, uri: str, settings: Mapping[str, Any]) -> FoundS
     """
     found = find_suite(store, uri)
     suite = read_suite(found)
-    if settings["sets"]:
-        choose(suite, settings["sets"], skip_missing=settings["skip_missing"])
-    return FoundSuite(found, suite.digest)
+    judges = choose(suite, settings["sets"], skip_missing=settings["skip_missing"]) if settings["sets"] else suite
+    return FoundSuite(found, suite.digest, tuple(benchmark.name for benchmark in judges.benchmarks))
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan, suite: str) -> dict[str, Any]:

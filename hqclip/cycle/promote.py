@@ -6,24 +6,27 @@ from typing import Any
 
 from hqclip import exported
 from hqclip.config import PromoteConfig
+from hqclip.cycle.approve import complete
 from hqclip.cycle.attempt import run_id
-from hqclip.cycle.crown import KEY, PROMOTED, check_place, put_in_force
-from hqclip.cycle.keys import notes_prefix, plan_key, record_key
+from hqclip.cycle.crown import KEY, PROMOTED, REFUSED, WAITS, check_place, put_in_force, read_record, reason_of
+from hqclip.cycle.gate import judge
+from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import tell_verdict
-from hqclip.cycle.paired import PairedComparison
-from hqclip.cycle.report import comparison, write_report
+from hqclip.cycle.report import bars_of, comparison, write_report
 from hqclip.cycle.trials import noted_evaluations, read_evaluation, read_failed, refuse_if_none
 from hqclip.errors import NotFoundError
 from hqclip.provenance import made_by
 from hqclip.records import CyclePlan, CycleRecord, Evaluation
-from hqclip.report.text import text_table
+from hqclip.report.text import gate_table, text_table
 from hqclip.store import Store, open_store
 from hqclip.store.documents import write_manifest
 
 
 def run(config: PromoteConfig) -> dict[str, Any]:
     """Choose the best candidate, close the cycle, and put it in force if it wins. A closed cycle stays as it is.
+
+    With `approval` a winner waits for `hqclip approve`, and nothing in force changes.
 
     Trials that failed are named in record and page. Raises `TrialsFailedError` if all failed, `ConflictError` if the
     champion changed meanwhile, and `DataError` for a model that is not as it was trained.
@@ -33,11 +36,11 @@ def run(config: PromoteConfig) -> dict[str, Any]:
     key = record_key(plan.cycle)
     is_closed = store.exists(key)
     if is_closed:
-        record = CycleRecord.from_json(store.read(key), key)
+        record = read_record(store, plan.cycle)
     else:
         record = _judge(store, plan, config)
         write_report(store, plan, record)
-        if record.verdict == PROMOTED:
+        if record.verdict != REFUSED:
             check_place(store, plan)
         write_manifest(store, key, record)
     if record.verdict == PROMOTED:
@@ -56,6 +59,9 @@ def finish(store: Store, cycle: int) -> None:
     if not store.exists(key):
         raise NotFoundError(f"{KEY} names a model of cycle {cycle}, but {store.uri} has no {key}: bring it back")
     plan = CyclePlan.from_json(store.read(key), key)
+    if store.exists(approval_key(cycle)):
+        complete(store, cycle)
+        return
     if store.exists(record_key(cycle)):
         put_in_force(store, plan, CycleRecord.from_json(store.read(record_key(cycle)), record_key(cycle)))
         return
@@ -85,7 +91,8 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
     for evaluation in evaluations.values():
         exported.check_digest(store, evaluation.model, evaluation.model_digest)
     exported.check_files(store, best.model, best.model_digest)
-    wins, reason = _gate(store, plan, best, config.margin)
+    passed, reason, bars = judge(store, plan, best, config)
+    verdict = (WAITS if config.approval else PROMOTED) if passed else REFUSED
     return CycleRecord(
         cycle=plan.cycle,
         parent=plan.champion["cycle"] if plan.champion else 0,
@@ -94,32 +101,12 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
         runs=runs,
         failed=tuple(vars(one) for one in failed),
         candidate=best.model,
-        verdict=PROMOTED if wins else "refused",
+        verdict=verdict,
         reason=reason,
         report=f"cycles/{plan.cycle:06d}.html",
         provenance=made_by("promote", config.to_mapping(), [config.plan, config.dataset, *names]),
+        gate=tuple(vars(bar) for bar in bars),
     )
-
-
-def _gate(store: Store, plan: CyclePlan, candidate: Evaluation, margin: float) -> tuple[bool, str]:
-    """Whether the candidate beats the champion that was in force when the cycle was opened, and why."""
-    if plan.champion is None:
-        return True, f"there was no champion before; {candidate.model} has the best average, {candidate.average:.1%}"
-    key = f"evaluations/{plan.champion['model_digest']}/{candidate.suite_digest}.json"
-    if not store.exists(key):
-        raise NotFoundError(
-            f"{key}: the champion was not judged on this suite; run "
-            f"`hqclip evaluate --store {store.uri} --model {plan.champion['model']} --suite ...` and try again"
-        )
-    champion = Evaluation.from_json(store.read(key), key)
-    gain, low, high = PairedComparison.read(store, {"champion": champion, "candidate": candidate}).gain()
-    measured = (
-        f"average {candidate.average:.1%} against {champion.average:.1%} of the champion, "
-        f"difference {gain:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"
-    )
-    if gain < margin:
-        return False, f"{measured}: less than the margin of {margin:.1%}"
-    return True, f"{measured}: at least the margin of {margin:.1%}"
 
 
 def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
@@ -139,10 +126,11 @@ def _summary(store: Store, record: CycleRecord) -> dict[str, Any]:
         **({"failed": list(record.failed), "again": again} if record.failed else {}),
         "cycle": record.cycle,
         "verdict": record.verdict,
-        "reason": record.reason,
+        "reason": reason_of(store, record),
         "candidate": record.candidate,
         "average": next(run["average"] for run in record.runs if f"{run['run']}/model" == record.candidate),
         "report": record.report,
+        "gate": gate_table(bars_of(record)),
         "table": text_table(comparison(store, record)),
         "averages": {run["name"]: run["average"] for run in record.runs},
     }

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from hqclip import __version__
+from hqclip.cycle.answers import last_answers
+from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
 from hqclip.cycle.keys import plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
@@ -17,11 +19,13 @@ from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
 from hqclip.data.sidecar import read_curated
 from hqclip.recipes import LOSSES, Chart
-from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
+from hqclip.records import Bar, CyclePlan, CycleRecord, DatasetVersion, Evaluation, FailedTrial, Pool, Sample, Status
 from hqclip.report import (
+    Answers,
     Comparison,
     Curve,
     DataSummary,
+    Decision,
     Fault,
     FaultExample,
     Faults,
@@ -36,6 +40,7 @@ from hqclip.store.documents import read_curve, read_json_or_warn
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
+DECISIONS = {PROMOTED: Decision.PROMOTED, WAITS: Decision.WAITS}
 WHOLE = Chart("All parts together", "As weighted in training")
 
 
@@ -45,10 +50,12 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     samples, faults = _samples(store, version, shards)
     page = Report(
         title=f"{version.name}: cycle {plan.cycle}",
-        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {record.reason}.",
-        promoted=record.verdict == "promoted",
+        verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {reason_of(store, record)}.",
+        decision=DECISIONS.get(record.verdict, Decision.NOT_PROMOTED),
+        gate=bars_of(record),
         cycle=plan.cycle,
         comparison=comparison(store, record),
+        answers=_answers(store, record),
         failed=tuple(FailedTrial(**one) for one in record.failed),
         samples=samples,
         data=DataSummary(
@@ -61,8 +68,27 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     store.write(record.report, render(page).encode(), create_only=False)
 
 
+def bars_of(record: CycleRecord) -> tuple[Bar, ...]:
+    """What decided; nothing in the record of a version that did not keep it."""
+    return tuple(Bar(**one) for one in record.gate)
+
+
 def comparison(store: Store, record: CycleRecord) -> Comparison:
     """The champion before, if there was one, and the runs of a cycle, metric by metric; the first is the baseline."""
+    return side_by_side(PairedComparison.read(store, _judged(store, record)))
+
+
+def _answers(store: Store, record: CycleRecord) -> Answers | None:
+    """Of the candidate, against the champion before."""
+    judged = _judged(store, record)
+    candidate = next(run["name"] for run in record.runs if f"{run['run']}/model" == record.candidate)
+    before = list(judged)[: len(judged) - len(record.runs)]
+    kept = {name: judged[name] for name in (*before, candidate)}
+    return last_answers(store, kept, PairedComparison.read(store, kept))
+
+
+def _judged(store: Store, record: CycleRecord) -> dict[str, Evaluation]:
+    """The champion before, if there was one, and the runs, by name."""
     judged = {
         run["name"]: Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs
     }
@@ -71,7 +97,7 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
-    return side_by_side(PairedComparison.read(store, judged))
+    return judged
 
 
 def _samples(

@@ -63,10 +63,16 @@ def resolve_machines(
 
 def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Check the settings of one stage; what other stages will say is left out. Raises `ConfigError`."""
-    kind = STAGES[stage].settings
-    later = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in given}
-    checked = kind.from_mapping({**given, **dict.fromkeys(later, LATER)}, f"{stage}.").to_mapping()
-    return {name: value for name, value in checked.items() if name not in later}
+    all_given = with_later(stage, given)
+    checked = STAGES[stage].settings.from_mapping(all_given, f"{stage}.").to_mapping()
+    return {name: value for name, value in checked.items() if name in given or name not in all_given}
+
+
+def with_later(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one stage, with something in the place of what other stages will say."""
+    fields = dataclasses.fields(STAGES[stage].settings)
+    later = {f.name for f in fields if f.default is dataclasses.MISSING and f.name not in given}
+    return {**given, **dict.fromkeys(later, LATER)}
 
 
 def read_overrides(text: str) -> dict[str, Any]:

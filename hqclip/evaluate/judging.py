@@ -24,6 +24,7 @@ from hqclip.errors import NotFoundError
 from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.classifiers import embed_texts
+from hqclip.evaluate.examples import choose_examples
 from hqclip.evaluate.pictures import embed_images
 from hqclip.evaluate.suite import Suite, SuiteSet
 from hqclip.progress import Progress
@@ -40,6 +41,7 @@ class SetRecord(Manifest):
     outcomes: str
     outcomes_crc32c: int
     confusion: dict[str, Any] | None
+    examples: dict[str, Any]
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> SetRecord:
@@ -53,6 +55,7 @@ class JudgedSet(NamedTuple):
     score: BenchmarkScore
     outcomes: Outcomes
     confusion: dict[str, Any] | None
+    examples: dict[str, Any]
 
 
 def judge_sets(store: Store, clip: ExportedClip, suite: Suite, config: EvaluateConfig) -> list[JudgedSet]:
@@ -109,14 +112,21 @@ def _read(store: Store, key: str) -> JudgedSet | None:
         record = SetRecord.from_json(store.read(key), key)
     except NotFoundError:
         return None
-    return JudgedSet(record.score, read_outcomes(store, record.outcomes, record.outcomes_crc32c), record.confusion)
+    outcomes = read_outcomes(store, record.outcomes, record.outcomes_crc32c)
+    return JudgedSet(record.score, outcomes, record.confusion, record.examples)
 
 
 def _write(store: Store, key: str, judged: JudgedSet) -> None:
     """The record comes last: what it names is there."""
     outcomes = key.replace(".json", ".outcomes.parquet")
     crc32c = write_outcomes(store, outcomes, judged.outcomes)
-    record = SetRecord(score=judged.score, outcomes=outcomes, outcomes_crc32c=crc32c, confusion=judged.confusion)
+    record = SetRecord(
+        score=judged.score,
+        outcomes=outcomes,
+        outcomes_crc32c=crc32c,
+        confusion=judged.confusion,
+        examples=judged.examples,
+    )
     store.write(key, record.to_json())
 
 
@@ -130,7 +140,7 @@ def _judge(
     low_high = interval(measured, main, config.resamples)
     items = len(measured.values[main[0][0]])
     score = BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high)
-    return JudgedSet(score, measured, confusion)
+    return JudgedSet(score, measured, confusion, choose_examples(benchmark, measured, clip, images))
 
 
 class Judged(NamedTuple):

@@ -12,6 +12,7 @@ from hqclip.config import EvaluateConfig
 from hqclip.data.outcomes import joined, write_outcomes
 from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN
+from hqclip.evaluate.examples import write_examples
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.judging import JudgedSet, judge_sets
 from hqclip.evaluate.suite import Suite, choose, limited, read_suite
@@ -33,7 +34,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     if store.exists(key):
         there = Evaluation.from_json(store.read(key), key)
         return {**_summary(there, key), "skipped": dict(suite.skipped), "already_done": True}
-    evaluation = _write(store, key, judge_sets(store, clip, suite, config), _about(config, clip, suite))
+    evaluation = _write(store, key, suite, judge_sets(store, clip, suite, config), _about(config, clip, suite))
     done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
     return {**_summary(evaluation, key), **done}
 
@@ -59,8 +60,8 @@ def _about(config: EvaluateConfig, clip: ExportedClip, suite: Suite) -> dict[str
     }
 
 
-def _write(store: Store, key: str, judged: list[JudgedSet], about: dict[str, Any]) -> Evaluation:
-    """Outcomes and confusions of all sets, then the record that names them."""
+def _write(store: Store, key: str, suite: Suite, judged: list[JudgedSet], about: dict[str, Any]) -> Evaluation:
+    """Outcomes, confusions and examples of all sets, then the record that names them."""
     outcomes = key.removesuffix(".json") + ".outcomes.parquet"
     crc32c = write_outcomes(store, outcomes, joined(one.outcomes for one in judged))
     store.write(_confusion_key(key), canonical_json({one.score.name: one.confusion for one in judged if one.confusion}))
@@ -71,6 +72,7 @@ def _write(store: Store, key: str, judged: list[JudgedSet], about: dict[str, Any
         outcomes_crc32c=crc32c,
         **about,
     )
+    write_examples(store, evaluation.examples, suite, {one.score.name: one.examples for one in judged})
     write_manifest(store, key, evaluation)
     return evaluation
 

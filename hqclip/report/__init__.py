@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from hqclip.records import Annotation, FailedTrial, Sample
+from hqclip.records import Annotation, Bar, FailedTrial, Sample
 
 
 @dataclass(frozen=True)
@@ -149,15 +150,94 @@ class Provenance:
     command: str = ""
 
 
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: how many `images` it has and how many were found, and by the baseline `before` (None: not known)."""
+
+    name: str
+    images: int
+    found: int
+    before: int | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A caption that found other images first: the `top` ones in their order, its `own`, and which place that took.
+
+    `own_place` is the place of its own image among `top`, None if it is not among them.
+    """
+
+    text: str
+    top: tuple[bytes, ...]
+    own: bytes
+    rank: int
+    own_place: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A compositional item that was answered wrongly: one image with a true and a false caption, or two of a pair."""
+
+    group: str
+    images: tuple[bytes, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetExamples:
+    """What one set shows of a model; `wrong` of `items` is None where all there is to say is in `classes`."""
+
+    name: str
+    kind: str
+    classes: tuple[ClassScore, ...] = ()
+    queries: tuple[Query, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    items: int | None = None
+    wrong: int | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How many of the items of a metric became right and how many wrong, against the baseline."""
+
+    benchmark: str
+    metric: str
+    items: int
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered, set by set, and what moved against the `baseline` (empty: there is none)."""
+
+    model: str
+    sets: tuple[SetExamples, ...]
+    moved: tuple[Moved, ...] = ()
+    baseline: str = ""
+
+
+class Decision(StrEnum):
+    """What was decided of the candidate of a cycle."""
+
+    PROMOTED = "✓ Promoted"
+    NOT_PROMOTED = "✕ Not promoted"
+    WAITS = "… Waits for approval"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page. `verdict` is a sentence; `promoted` is None where nothing was to be decided; `failed` has no scores."""
+    """One page. `verdict` is a sentence; `decision` is None where nothing was to be decided, `gate` is what decided;
+    `failed` has no scores.
+    """
 
     title: str
     verdict: str = ""
-    promoted: bool | None = None
+    decision: Decision | None = None
     cycle: int | None = None
     comparison: Comparison | None = None
+    gate: tuple[Bar, ...] = ()
+    answers: Answers | None = None
     failed: tuple[FailedTrial, ...] = ()
     samples: tuple[ShownSample, ...] = ()
     data: DataSummary | None = None

@@ -72,22 +72,24 @@ def _paired(kind: str, true: Iterable[str], false: Iterable[str], limit: int) ->
     """Each text above its contradiction, in which the words that make it false are marked."""
     items = []
     for yes, no in zip_longest(true, false):
-        lines = [_line("true", cut(yes, limit))] if yes is not None else []
+        lines = [line("true", cut(yes, limit))] if yes is not None else []
         if no == "":
             lines.append(tag("span", "no contradiction is kept", class_="emptied"))
         elif no is not None:
             shown = cut(no, limit)
             pieces = contradiction(cut(yes, limit) if yes is not None else shown, shown)
-            lines.append(_line("false", *(_piece(piece) for piece in pieces)))
+            lines.append(line("false", *map(piece, pieces)))
         items.append(tag("li", *lines))
     return tag("ul", *items, class_=kind)
 
 
-def _line(kind: str, *text: str) -> Html:
+def line(kind: str, *text: str) -> Html:
+    """A text that is true or false of a picture, marked as such."""
     return tag("span", tag("span", f"{kind}: ", class_="hidden"), tag("bdi", *text), class_=kind)
 
 
-def _piece(piece: Piece) -> str:
+def piece(piece: Piece) -> str:
+    """A stretch of a contradiction, marked if it is what makes it false."""
     if piece.part not in _MARKS:
         return piece.text
     words = piece.text.strip()

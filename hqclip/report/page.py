@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from hqclip.records import FailedTrial
-from hqclip.report import Comparison, DataSummary, Fault, Faults, LossChart, Report
+from hqclip.report import Comparison, DataSummary, Decision, Fault, Faults, LossChart, Report
+from hqclip.report.answers import set_by_set, what_moved
 from hqclip.report.charts import line_chart, swatch
 from hqclip.report.comparison import differences, headline, table
 from hqclip.report.counts import data_summary, reason_meaning, reason_name, single_bar
 from hqclip.report.document import POLICY, document, section, what_was_run
 from hqclip.report.gallery import fault_card, what_was_written
+from hqclip.report.gate import what_decided
 from hqclip.report.markup import Html, join, share_of, tag, whole, wide_table
+
+BADGES = {Decision.PROMOTED: "yes", Decision.NOT_PROMOTED: "no", Decision.WAITS: "open"}
 
 __all__ = ["POLICY", "render"]
 
 
 def render(report: Report) -> str:
     """The whole page, to be written as UTF-8."""
-    return document(report.title, _header(report), _sections(report))
+    return document(report.title, _header(report), _sections(report), ("style.css", "answers.css"))
 
 
 def _header(report: Report) -> Html:
     cycle = f"cycle {report.cycle}" if report.cycle is not None else "report"
     verdict: list[Html] = []
-    if report.promoted is not None:
-        sign, kind = ("✓ Promoted", "yes") if report.promoted else ("✕ Not promoted", "no")
-        verdict.append(tag("strong", sign, class_=f"badge {kind}"))
+    if report.decision is not None:
+        verdict.append(tag("strong", report.decision, class_=f"badge {BADGES[report.decision]}"))
     if report.verdict:
         verdict.append(tag("span", report.verdict))
     comparison = report.comparison
@@ -49,7 +52,10 @@ def _averages(comparison: Comparison) -> Html:
 
 def _sections(report: Report) -> Iterable[Html | None]:
     styles = _styles(report)
+    yield what_decided(report.gate) if report.gate else None
     yield _comparison(report.comparison) if report.comparison and report.comparison.groups else None
+    yield what_moved(report.answers) if report.answers else None
+    yield set_by_set(report.answers) if report.answers else None
     yield _failed(report.failed) if report.failed else None
     yield what_was_written(report.samples)
     yield _data(report.data) if report.data else None

@@ -11,8 +11,8 @@ import argparse
 import re
 from pathlib import Path
 
-from hqclip.config import CompareModelsConfig
 from hqclip.cycle import compare
+from hqclip.cycle.config import CompareModelsConfig
 from hqclip.cycle.keys import newest_cycle
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.store import Store
