@@ -18,7 +18,8 @@ from hqclip.data.outcomes import read_outcomes
 from hqclip.demo.world import make_world
 from hqclip.evaluate import examples
 from hqclip.evaluate.benchmarks.matching import Matching
-from hqclip.evaluate.stage import _embed_images, run
+from hqclip.evaluate.pictures import embed_images
+from hqclip.evaluate.stage import run
 from hqclip.evaluate.suite import Suite, read_suite, write_suite
 from hqclip.records import Evaluation
 from hqclip.report.gallery import pixels
@@ -71,7 +72,7 @@ def test_every_example_was_answered_wrongly_and_its_pictures_are_there(
     store, (evaluation, _) = judged
     found = kept(store, evaluation)
     clip = ExportedClip(store, evaluation.model)
-    images = _embed_images(clip, suite, 16)
+    images = embed_images(clip, suite, 16, lambda _: None)
 
     def score(uid: str, text: str) -> float:
         return float(images[uid] @ clip.texts([text])[0])

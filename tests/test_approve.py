@@ -107,7 +107,9 @@ def test_approved_it_is_in_force_and_everything_says_by_whom(root: str, world: d
     )
     assert in_force(root) == WINNER
     assert "✓ Promoted" in page(root) and "approved by ada at 20" in page(root) and "<b>good" not in page(root)
-    (link,) = lineage(LineageConfig(store=root))["chain"]
+    told = lineage(LineageConfig(store=root, format="json"))
+    assert isinstance(told, dict)
+    (link,) = told["chain"]
     assert link["verdict"] == "promoted" and link["approval"].startswith("approved by ada at ")
     assert link["approval"].endswith(" UTC: looks <b>good</b>")
     assert promote.run(promoting.config_of(root))["verdict"] == "promoted"

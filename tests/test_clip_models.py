@@ -262,7 +262,8 @@ def test_a_tokenizer_that_is_not_clips_own_goes_with_the_export(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     text = {**TOWERS["text_cfg"], "hf_tokenizer_name": str(folder / "gelu-hf")}
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "own-words", {**TOWERS, "text_cfg": text})
+    known = {**open_clip.factory._MODEL_CONFIGS, "own-words": {**TOWERS, "text_cfg": text}}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)  # which a rescan replaces, too
     trained = HQClip("own-words", [0.5])
     trained.export(tmp_path / "m")
     with torch.no_grad():

@@ -175,7 +175,7 @@ def test_a_run_that_was_terminated_is_noticed_by_who_watches(
     state(OVER)
     assert watch(store)["ended"] == {RUN: "cancelled"}
     (message,) = told(web)
-    assert "it is over, and no exit task said how it ended: the run failed at annotate" in message["why"]
+    assert "the run was cancelled, or lost its machines, while annotate went on" in message["why"]
     assert message["title"] == f"hqclip: {EVENTS['cancelled']} at annotate (cycle 3)"
     assert watch(store)["ended"] == {} and len(told(web)) == 1
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hqclip.config import PromoteConfig
-from hqclip.cycle.paired import PairedComparison
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.evaluate.benchmarks import MAIN
 from hqclip.records import Bar, CyclePlan, Evaluation
 from hqclip.settings import did_you_mean
 from hqclip.store import Store
+
+if TYPE_CHECKING:
+    from hqclip.cycle.paired import PairedComparison
 
 AVERAGE = "average"
 ROUNDING = 1e-9  # so that 0.50 - 0.49 is no more than 0.01
@@ -64,6 +66,8 @@ def _pair(store: Store, before: Mapping[str, str], candidate: Evaluation) -> Pai
             f"`hqclip evaluate --store {store.uri} --model {before['model']} --suite ...` and try again"
         )
     champion = Evaluation.from_json(store.read(key), key)
+    from hqclip.cycle.paired import PairedComparison  # what it imports is not wanted to check names
+
     return PairedComparison.read(store, {"champion": champion, "candidate": candidate})
 
 

@@ -68,7 +68,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
                 config.to_mapping(),
                 [record_key(champion["cycle"])] if champion else [],
                 source={"shards": len(source), "digest": digest_of(source)},
-                suite=suite,
+                suite=suite.digest,
             ),
         )
     elif plan.fingerprint != fingerprint(plan.champion, plan):
