@@ -8,7 +8,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 VLLM_READY := .venv-vllm/.ready
 VLLM_PIP_ARGS ?=
-REFERENCES_READY := .venv-references/.ready
 ROLES ?= base launch train annotate
 REGISTRY ?= hqclip
 TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' hqclip/__init__.py)
@@ -53,16 +52,10 @@ test-vllm: $(VLLM_READY) ## run the tests with the real vLLM on this CPU, in an 
 
 # clip_benchmark's own dependencies bring a Java program for a metric that is not asked for, so these are named here. It
 # makes numbers of arrays in a way that NumPy 2.4 has given up.
-$(REFERENCES_READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-references
-	.venv-references/bin/pip install --quiet --upgrade pip==25.3
-	.venv-references/bin/pip install --quiet -c constraints.txt -e '.[dev]' scikit-learn==1.9.1 scipy==1.17.1 \
-		joblib==1.6.0 threadpoolctl==3.8.0 narwhals==2.29.0
-	.venv-references/bin/pip install --quiet --no-deps clip_benchmark==1.6.2 numpy==2.3.5
-	@touch $@
-
-test-references: $(REFERENCES_READY) ## compare our scores with those of clip_benchmark and open_clip, in an environment of their own
-	.venv-references/bin/python -m pytest -q tests/references
+test-references: $(READY) ## compare our scores with those of clip_benchmark and open_clip (which wants an older numpy)
+	$(BIN)/pip install --quiet --upgrade --no-deps --target build/references clip_benchmark==1.6.2 numpy==2.3.5 \
+		scikit-learn==1.9.1 scipy==1.17.1 joblib==1.6.0 threadpoolctl==3.8.0 narwhals==2.29.0
+	PYTHONPATH=build/references $(BIN)/python -m pytest -q tests/references
 
 test-client: $(READY) ## run the launcher's tests with the newest Kubernetes client (kfp holds the other one back)
 	$(BIN)/pip install --quiet --upgrade --no-deps --target build/newest kubernetes==37.0.2 urllib3==2.8.0 durationpy==0.11
@@ -100,4 +93,4 @@ locks: $(READY) ## renew the locks of the images from pyproject.toml and the con
 	PATH=$(CURDIR)/$(BIN):$$PATH images/relock.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-vllm .venv-references build $(OUT) $(OUT)-quick $(OUT)-docker
+	rm -rf .venv .venv-vllm build $(OUT) $(OUT)-quick $(OUT)-docker
