@@ -126,7 +126,9 @@ def test_killed_at_any_operation_of_the_store_it_ends_as_if_nothing_had_been(wor
         operations = kill_at(patch, 0, after)
         stage.run(config_of(world, tmp_path / "whole"))
     wanted = files(tmp_path / "whole")
-    assert operations.count("write") == 4 * 2 + 1 + 3  # two a set, one classifier for both, the evaluation
+    assert (
+        operations.count("write") == 4 * 2 + 1 + 4
+    )  # two a set, one classifier for both, the evaluation and its examples
     for number in range(1, len(operations) + 1):
         config = config_of(world, tmp_path / f"killed-{number}")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):

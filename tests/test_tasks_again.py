@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import pytest
 
 from hqclip.config import DemoWorldConfig
@@ -28,7 +29,13 @@ OWNER = "26703dc2-8cac-4b24-9bb9-10fb91f9b80a"
 OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 CHANGES = ("write", "swap", "delete")
 TASKS = ("plan", *STEPS, "train", "evaluate", "promote", "finish")
-OF_TIME = ("seconds", "already_done", "work", "launch")  # in results: of one attempt, not of what was done
+OF_TIME = (
+    "seconds",
+    "already_done",
+    "work",
+    "launch",
+    "provenance",
+)  # of one attempt, not of what was done
 TIMED = ("/tensorboard/", "/work/", "pipelines/", "cycles/lock", ".html", "claims/")  # keys of what has times in it
 OLD = "/checkpoints/"  # one that was to be deleted may stay; what was trained is compared as it was exported
 
@@ -114,10 +121,11 @@ def told(result: Any) -> Any:
 
 def contents(here: Path) -> dict[str, Any]:
     store = open_store(str(here / "store"))
-    found = {key: store.stat(key) for key in store.list() if not any(part in key for part in (*TIMED, OLD))}
+    keys = [key for key in store.list() if not any(part in key for part in (*TIMED, OLD))]
+    found = {key: store.read(key) for key in keys}
     return {
-        key: told(json.loads(store.read(key))) if ".stages/" in key else info and info.crc32c
-        for key, info in found.items()
+        key: told(json.loads(data)) if key.endswith(".json") else google_crc32c.value(data)
+        for key, data in found.items()
     }
 
 
