@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from hqclip import exported
-from hqclip.config import PromoteConfig
-from hqclip.cycle import promote
+from hqclip.config import DemoWorldConfig, PlanConfig, PromoteConfig
+from hqclip.cycle import plan, promote
 from hqclip.cycle.keys import notes_prefix, plan_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
+from hqclip.demo.world import make_world
 from hqclip.records import BenchmarkScore, CyclePlan, Evaluation, Sample
 from hqclip.store import Store, local, open_store
 from tests.training import tiny_run
@@ -44,6 +46,23 @@ def make_cycle(folder: Path, samples: list[Sample]) -> str:
     for name, right in RIGHT.items():
         _note(store, f"evaluate-{name}", {"evaluation": judge(store, train(store, f"000001-{name}"), right)})
     return given.store
+
+
+def copy_of(store: str, to: Path) -> str:
+    """The same store at another place."""
+    shutil.copytree(store, to)
+    return str(to)
+
+
+def draw_world(folder: Path) -> dict[str, Any]:
+    """Shards and a suite for another cycle."""
+    return make_world(DemoWorldConfig(store=str(folder), images=12, scenes=8))
+
+
+def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
+    """Another cycle, with other data and settings than those of the first."""
+    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
+    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def config_of(root: str) -> PromoteConfig:

@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 
 from hqclip.cli import main
-from hqclip.config import DemoWorldConfig, PlanConfig
-from hqclip.cycle import approve, crown, plan, promote
+from hqclip.cycle import approve, crown, promote
 from hqclip.cycle.config import ApproveConfig, LineageConfig
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage
-from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError, UnavailableError
 from hqclip.records import Approval, Champion, CyclePlan, CycleRecord, Sample
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import markdown
 from tests import promoting
+from tests.promoting import copy_of, draw_world, next_plan
 
 WINNER = "runs/000001-hqclip/model"
 OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
@@ -44,7 +43,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[...
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+    return draw_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -52,18 +51,8 @@ def root(waiting: str, tmp_path: Path) -> str:
     return copy_of(waiting, tmp_path / "store")
 
 
-def copy_of(store: str, to: Path) -> str:
-    shutil.copytree(store, to)
-    return str(to)
-
-
 def decide(root: str, **given: Any) -> dict[str, Any]:
     return approve.run(ApproveConfig(store=root, cycle=1, by="ada", **given))
-
-
-def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
-    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
-    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def in_force(root: str) -> str:

@@ -15,19 +15,18 @@ from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, PlanConfig
-from hqclip.cycle import crown, plan, promote
+from hqclip.cycle import crown, promote
 from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage
-from hqclip.demo.world import make_world
 from hqclip.errors import AccessError, ConflictError, DataError, HQClipError, NotFoundError, UnavailableError
 from hqclip.records import Champion, CyclePlan, CycleRecord, Sample
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from tests import promoting
 from tests.fakes.gcs import FakeGcs
+from tests.promoting import copy_of, draw_world, next_plan
 from tests.recording import all_well
 
 WINNER = "runs/000001-hqclip/model"
@@ -42,23 +41,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[...,
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+    return draw_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
 def root(judged: str, tmp_path: Path) -> str:
     return copy_of(judged, tmp_path / "store")
-
-
-def copy_of(store: str, to: Path) -> str:
-    shutil.copytree(store, to)
-    return str(to)
-
-
-def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
-    """Another cycle, with other data and settings than those of the first."""
-    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
-    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def assert_whole(root: str, world: dict[str, Any]) -> None:
