@@ -55,7 +55,7 @@ class PairedComparison:
     def only(self, names: Sequence[str]) -> PairedComparison:
         """The same of these models; the first of them is the baseline."""
         chosen = [list(self.names).index(name) for name in names]
-        return PairedComparison(names, *([kept[n] for n in chosen] for kept in (self.evaluations, self.outcomes)))
+        return PairedComparison(names, [self.evaluations[n] for n in chosen], [self.outcomes[n] for n in chosen])
 
     @cached_property
     def rows(self) -> list[PairedRow]:
