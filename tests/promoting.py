@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -23,7 +22,8 @@ from hqclip.cycle.keys import notes_prefix, plan_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
 from hqclip.demo.world import make_world
 from hqclip.records import BenchmarkScore, CyclePlan, Evaluation, Sample
-from hqclip.store import Store, local, open_store
+from hqclip.store import Store, open_store
+from tests.fakes.cut_short import die_at_change
 from tests.training import tiny_run
 
 SUITE = "suite"
@@ -115,14 +115,7 @@ def _note(store: Store, task: str, result: dict[str, Any]) -> None:
 
 def main(root: str, kill_at: str) -> None:
     """Promote, or die."""
-    publish, count = local._publish, iter(range(1, 1 << 30))
-
-    def publish_or_die(*args: Any) -> Any:
-        if next(count) == int(kill_at):
-            os._exit(137)
-        return publish(*args)
-
-    local._publish = publish_or_die
+    die_at_change(int(kill_at))
     promote.run(config_of(root))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -23,10 +22,10 @@ from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import markdown
 from tests import promoting
+from tests.fakes.cut_short import cut_short
 from tests.promoting import copy_of, draw_world, next_plan
 
 WINNER = "runs/000001-hqclip/model"
-OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +166,14 @@ def test_an_approval_that_is_cut_short_anywhere_is_finished_by_whoever_comes_nex
 ):
     given = {"reject": True, "reason": "no"} if reject else {}
     with pytest.MonkeyPatch.context() as patch:
-        whole = fail_at(patch, 0)
+        whole = cut_short(patch, 0, UnavailableError("no answer"))
         decide(copy_of(waiting, tmp_path / "whole"), **given)
     changes = [number for number, name in enumerate(whole, 1) if name in ("write", "swap")]
     assert len(changes) == (3 if reject else 4)  # decision, champion, page, note
     for number in (1, *changes, *(change + 1 for change in changes[:-1])):
         root = copy_of(waiting, tmp_path / f"failed-{number}")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(UnavailableError):
-            fail_at(patch, number)
+            cut_short(patch, number, UnavailableError("no answer"))
             decide(root, **given)
         decided = open_store(root).exists(approval_key(1))
         assert decided == (number > changes[0])
@@ -185,24 +184,6 @@ def test_an_approval_that_is_cut_short_anywhere_is_finished_by_whoever_comes_nex
         assert ("✕ Not promoted" if reject else "✓ Promoted") in page(root)
         assert crown.unfinished_promotion(open_store(root)) == 0
         shutil.rmtree(root)
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """The operation of that number on a store fails before it did its work; the operations as they come."""
-    done: list[str] = []
-
-    def failing(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            done.append(name)
-            if len(done) == number:
-                raise UnavailableError("no answer")
-            return operation(*args, **kwargs)
-
-        return call
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(LocalStore, name, failing(name, getattr(LocalStore, name)))
-    return done
 
 
 def test_of_two_who_decide_at_once_one_is_told_of_the_other(root: str, monkeypatch: pytest.MonkeyPatch):
