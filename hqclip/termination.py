@@ -65,6 +65,15 @@ def _watch(reading: int, then: Callable[[], object], within_s: float) -> None:
                     os._exit(TerminatedError.exit_code)
 
 
+def put_back(handler: Any, *, came: bool) -> None:
+    """Set the handler of SIGTERM that there was before one's own; `came`: one's own has had the signal.
+
+    The thread of `told_at_once` may read of it only now, and must not take it for one that nobody else has heard.
+    """
+    if not (came and handler is _left_to_thread):
+        signal.signal(signal.SIGTERM, handler)
+
+
 def _left_to_thread(_signal: int, _frame: FrameType | None) -> None:
     """The thread ends the process, once it has told; whoever asks for signals from now on has missed this one."""
     _LEFT.set()
@@ -109,7 +118,7 @@ class Termination:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+            put_back(self._before, came=self.asked)
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.asked = True
@@ -134,10 +143,12 @@ def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[Callable[[], bool
         yield came.is_set
         return
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGTERM)
     told = signal.set_wakeup_fd(-1)  # of `told_at_once`; the loop has one of its own
     loop.add_signal_handler(signal.SIGTERM, handle)
     try:
         yield came.is_set
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+        put_back(before, came=came.is_set())
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)

@@ -265,21 +265,27 @@ def test_a_planned_task_tells_what_it_decided_and_of_which_trial(
 
 
 TASK = """
-import sys, time
+import sys, threading, time
 from hqclip.cycle.attempt import recorded
 from hqclip.errors import TerminatedError
+from hqclip import termination
 from hqclip.termination import Termination
+watch, left = termination._watch, threading.Event()
+if sys.argv[3] == "asks, is told late":
+    termination._watch = lambda *given: (left.wait(), watch(*given))
 with recorded("train", sys.argv[1], owner=sys.argv[2]):
     if sys.argv[3] in ("sleeps", "late"):
         print("works", flush=True)
     if sys.argv[3] == "late":
         time.sleep(0.2)
-    if sys.argv[3] in ("asks", "late"):
+    if sys.argv[3] in ("asks", "late", "asks, is told late"):
         with Termination() as termination:
             print("works", flush=True)
             while not termination.asked:
                 time.sleep(0.01)
+        left.set()
         time.sleep(float(sys.argv[4]))
+        print("saved", flush=True)
         raise TerminatedError("SIGTERM: what was finished is kept")
     if sys.argv[3] == "asyncio":
         import asyncio
@@ -344,6 +350,14 @@ def test_a_task_that_ends_by_itself_after_sigterm_tells_why(store: Store) -> Non
     task.send_signal(signal.SIGTERM)
     assert task.wait(60) == 143
     assert told(store).error.startswith("hqclip train: SIGTERM")
+
+
+def test_a_task_that_saves_its_work_is_not_ended_by_who_hears_of_sigterm_late(store: Store) -> None:
+    """On a busy machine the thread that tells reads of the signal when the task is done with asking for it."""
+    task = start(store, "asks, is told late", "1")
+    task.send_signal(signal.SIGTERM)
+    assert task.communicate(timeout=60)[0] == "saved\n"
+    assert (task.returncode, told(store).exit_code) == (143, 143)
 
 
 def test_a_signal_that_came_before_a_task_could_ask_for_it_ends_it(store: Store) -> None:

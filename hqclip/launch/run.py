@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
+from hqclip.termination import put_back
 
 LEASE_S = 10.0
 
@@ -175,7 +177,10 @@ def _interrupted(what_goes_on: str) -> Iterator[None]:
 def _terminated(act: Callable[[], str]) -> Iterator[None]:
     """On SIGTERM act at once, before anything else: a pod of Kubeflow has less than a second. Says what was done."""
 
+    came = threading.Event()
+
     def handle(_signal: int, _frame: FrameType | None) -> None:
+        came.set()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise TerminatedError(f"{act()}; the same command continues")
 
@@ -183,7 +188,7 @@ def _terminated(act: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        put_back(before, came=came.is_set())
 
 
 def _failure(store: Store, job: Job, state: State, on_cluster: bool) -> LaunchError:
