@@ -27,13 +27,12 @@ from hqclip.provenance import made_by
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE, STAGES
+from hqclip.stages import CYCLE, STAGES, TRAINING
 from hqclip.store import Store, open_store
 from hqclip.store.documents import write_manifest
 from hqclip.train.architecture import check_models, refusals
 
 MAX_TRIALS = 16
-TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
 
 
 def run(config: PlanConfig) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any
 from hqclip.config import SweepConfig, TrainConfig
 from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.plan import MAX_TRIALS, known_to, resolve_suite
-from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
+from hqclip.cycle.resolve import complete, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
 from hqclip.launch.spec import LaunchSpec
 from hqclip.recipes import LOSSES
 from hqclip.records import canonical_json, digest_of
+from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
 from hqclip.train.architecture import check_models, refusals
