@@ -47,8 +47,7 @@ def read_flags(
     Raises `ConfigError`. No two kinds have a flag of the same name. How much is said is set here for all of hqclip.
     """
     parser = make_parser(command, kinds, dry_runs)
-    names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
-    known, unknown = parser.parse_known_args(current_flags(words, names))
+    known, unknown = parser.parse_known_args(list(words))
     given = vars(known)
     log.choose(given.pop(LOG_LEVEL, ""), given.pop(LOG_FORMAT, ""))
     choose_config(given.pop("config", ""))

@@ -92,7 +92,7 @@ class Project:
         return found
 
     def _overrides(self, section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        stages = SWEPT if section == "sweep" else CYCLE
+        stages: tuple[str, ...] = SWEPT if section == "sweep" else CYCLE
         if str(settings.get("data_only", "")).lower() in ("true", "1", "yes"):
             stages = tuple(stage for stage in stages if stage not in TRAINING)
         variables = {
