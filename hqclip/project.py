@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hqclip.deprecated import SETTING, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import CONFIG, SWITCHES
 from hqclip.presets import find_preset
@@ -64,7 +65,7 @@ class Project:
         """Of a section: its variable, the file, its preset; a section says more than what all share."""
         places = [(section, name), *([("", name)] if name in SHARED and (section, name) not in OTHERS else [])]
         for place in places:
-            variable = PREFIX + "_".join(filter(None, place)).upper()
+            variable = _variable(*place)
             if said := os.environ.get(variable):
                 return Value(said, variable)
         found = next((self.file[place] for place in places if place in self.file), None)
@@ -143,9 +144,11 @@ def load(sections: Sections) -> Project:
     problems = []
     for keys, value in _entries(document):
         where = f"{path}:{lines.get(keys, 1)}"
-        if problem := _problem(keys, value, sections):
-            problems.append(f"{where}: {problem}")
         section, name = keys if len(keys) == 2 else ("", keys[0])
+        if section in sections:
+            name = current(SETTING, name, known_names(sections)[section])
+        if problem := _problem(section, name, value, sections):
+            problems.append(f"{where}: {problem}")
         found[section, name] = Value(value, where)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -156,13 +159,20 @@ def find_file() -> Path | None:
     """The file that --config or HQCLIP_CONFIG names, or the nearest one above the working directory; None for none."""
     if named := os.environ.get(CONFIG):
         return None if named == OFF else Path(named)
-    home = Path.home()
+    home = os.environ.get("HOME", "")  # in a container nobody may have one
     for folder in (here := Path.cwd(), *here.parents):
-        if (folder / NAME).is_file():
+        if _is_there(folder / NAME):
             return folder / NAME
-        if folder == home or (folder / ".git").exists():
+        if str(folder) == home or _is_there(folder / ".git"):
             return None
     return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that is not ours to look into
+        return False
 
 
 def known_names(sections: Sections) -> dict[str, tuple[str, ...]]:
@@ -179,20 +189,19 @@ def _entries(document: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any
     for key, value in document.items():
         if isinstance(value, dict):
             yield from (((str(key), str(name)), inner) for name, inner in value.items())
-        else:
+        elif value is not None:  # an empty section
             yield (str(key),), value
 
 
-def _problem(keys: tuple[str, ...], value: Any, sections: Sections) -> str:
+def _problem(section: str, name: str, value: Any, sections: Sections) -> str:
     """What is wrong with one entry; a value that may be a secret is not said."""
-    known, name = known_names(sections), keys[-1]
-    section = keys[0] if len(keys) == 2 else ""
-    dotted = ".".join(keys)
-    if len(keys) == 2 and section not in known:
+    known = known_names(sections)
+    dotted = f"{section}.{name}" if section else name
+    if section not in known:
         return f"unknown section {section!r}{did_you_mean(section, [*known][1:])}"
     if name not in known[section]:
         if _SECRET.search(name):
-            return f"{dotted}: secrets are never in this file; give {_variable(keys)} in the environment"
+            return f"{dotted}: secrets are never in this file; give {_variable(section, name)} in the environment"
         names = known[section] if section else (*SHARED, *[*known][1:])
         return f"unknown setting {dotted!r}{did_you_mean(name, names)}"
     if any(_USER.search(str(one)) for one in (value if isinstance(value, list) else [value])):
@@ -208,8 +217,8 @@ def _names(kind: type[Settings]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind) if field.name not in SWITCHES)
 
 
-def _variable(keys: tuple[str, ...]) -> str:
-    return PREFIX + "_".join(keys).upper()
+def _variable(section: str, name: str) -> str:
+    return PREFIX + "_".join(filter(None, (section, name))).upper()
 
 
 def _object(text: Any) -> dict[str, Any]:

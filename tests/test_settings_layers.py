@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,17 @@ def test_the_home_folder_ends_the_search(write: Write, tmp_path: Path, monkeypat
     assert project.find_file() is None
 
 
+def test_a_name_of_before_and_an_empty_section_are_read(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write("store: s\nshards: x\ntrain:\nplan: {points: [raw]}\n")
+    assert dry(capsys, "plan")["trials"] == ["raw"]
+
+
+def test_without_a_home_the_search_ends_at_the_root(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("store: s\n")
+    monkeypatch.delenv("HOME")
+    assert project.find_file() == path
+
+
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
@@ -165,6 +177,15 @@ def test_what_is_wrong_is_told_with_its_line(write: Write, text: str, line: int,
     with pytest.raises(ConfigError) as fault:
         project.load(cli.sections())
     assert str(fault.value).startswith(f"{path}:{line}: {why}")
+
+
+def test_the_page_shows_a_file_that_is_right_and_all_names_of_kubeflow(write: Write) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    write(example)
+    found = project.load(cli.sections())
+    assert {name for section, name in found.file if not section} == set(project.SHARED)
+    assert all(f"`{name}`" in page for name in project.KFP_NAMES)
 
 
 @pytest.mark.parametrize(

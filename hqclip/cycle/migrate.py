@@ -10,10 +10,12 @@ all formats, there are no steps, and nothing is written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -61,6 +63,7 @@ _TABLE = re.compile(
     r"|(?P<scores>scores/[^/]+/[^/]+)\.parquet|(?P<curated>curated/[^/]+/[^/]+)\.parquet"
 )
 TRIES = 16
+AT_ONCE, BATCH = 16, 1024  # requests, and keys that are held
 
 
 class Found(NamedTuple):
@@ -83,7 +86,10 @@ def run(config: MigrateConfig) -> dict[str, Any]:
     formats: Counter[str] = Counter()
     ahead: list[Found] = []
     behind: list[Found] = []
-    for found in _look(store, damaged):
+    for found in _look(store):
+        if isinstance(found, str):
+            damaged.append(found)
+            continue
         formats[f"{found.kind} {found.number}"] += 1
         if found.number > found.newest:
             ahead.append(found)
@@ -110,19 +116,24 @@ def _reason(changes: int, is_dry: bool) -> str:
     return f"{changes} documents {'would be' if is_dry else 'were'} brought to the formats of this version"
 
 
-def _look(store: Store, damaged: list[str]) -> Iterator[Found]:
-    """The formats of all that bears one; keys of what is damaged are added to `damaged`."""
-    for key in store.list():
-        try:
-            if _MANIFEST.fullmatch(key):
-                yield _manifest(store, key)
-            elif match := _TABLE.fullmatch(key):
-                yield Found(key, str(match.lastgroup), _table_format(store, key), FORMAT)
-        except NotFoundError:
-            continue  # gone meanwhile
-        except DataError as error:
-            log.warning("migrate", f"{error}; it is left as it is")
-            damaged.append(key)
+def _look(store: Store) -> Iterator[Found | str]:
+    """The formats of all that bears one, or just the key of what is damaged."""
+    keys = (key for key in store.list() if _MANIFEST.fullmatch(key) or _TABLE.fullmatch(key))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while batch := list(itertools.islice(keys, BATCH)):
+            yield from filter(None, threads.map(lambda key: _found(store, key), batch))
+
+
+def _found(store: Store, key: str) -> Found | str | None:
+    try:
+        if match := _TABLE.fullmatch(key):
+            return Found(key, str(match.lastgroup), _table_format(store, key), FORMAT)
+        return _manifest(store, key)
+    except NotFoundError:
+        return None  # gone meanwhile
+    except DataError as error:
+        log.warning("migrate", f"{error}; it is left as it is")
+        return key
 
 
 def _manifest(store: Store, key: str) -> Found:

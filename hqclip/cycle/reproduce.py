@@ -161,4 +161,5 @@ def _here(again: Again) -> str:
 
 def _command(again: Again, flags: Sequence[str], names: Iterable[str]) -> str:
     words = [word for name in names if again.inputs[name] for word in ("--set", f"{INPUTS[name]}={again.inputs[name]}")]
-    return f"{HEAD} {shlex.join([*flags, *words])}"
+    alone = ["--config", "none"]  # a project file would bring settings that the cycle had not
+    return f"{HEAD} {shlex.join([*flags, *words, *alone])}"
