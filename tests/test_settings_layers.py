@@ -307,3 +307,25 @@ def test_the_config_flag_reaches_what_is_started(monkeypatch: pytest.MonkeyPatch
     assert os.environ["HQCLIP_CONFIG"] == "none"
     choose_config("mine.yaml")
     assert os.environ["HQCLIP_CONFIG"] == str(tmp_path / "mine.yaml")
+
+
+def test_a_run_is_sent_with_what_the_project_says_or_without_it(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("store: gs://b/c\nsuite: gs://b/suite.json\nshards: gs://b/0.tar\npreset: medium\ntrain: {warmup: 3}\n")
+    monkeypatch.setenv("HQCLIP_TRAIN_WARMUP", "4")
+    words = ["run", "refine", "--dry-run", "-o", "json", "--set", "train_seed=5"]
+    assert pipelines.main(words) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == {
+        "store": "gs://b/c",
+        "evaluate_suite": "gs://b/suite.json",
+        "download_shards": "gs://b/0.tar",
+        "plan_preset": "medium",
+        "plan_overrides": '{"train.warmup": "4"}',
+        "train_seed": "5",
+    }
+    assert (
+        pipelines.main([*words, "--preset", "small", "--set", "store=mine", "--config", "none"])
+        == ConfigError.exit_code
+    )
+    assert "pipeline inputs are missing" in capsys.readouterr().err
