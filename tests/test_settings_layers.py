@@ -329,3 +329,18 @@ def test_a_run_is_sent_with_what_the_project_says_or_without_it(
         == ConfigError.exit_code
     )
     assert "pipeline inputs are missing" in capsys.readouterr().err
+
+
+def test_a_demo_on_this_machine_has_its_world_and_the_rest_of_the_project(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write("store: production\npreset: medium\ncurate: {name: mine}\n")
+    ran: list[dict[str, Any]] = []
+    monkeypatch.setattr("pipelines.local.Runner.run", lambda _, inputs: ran.append(inputs) or 1)
+    monkeypatch.setattr("pipelines.demo.SIZES", {"demo-quick": (2, 8)})
+    words = ["run", "annotate", "--local", "--out", str(tmp_path / "out")]
+    assert pipelines.main([*words, "--preset", "demo-quick"]) == 1
+    assert ran[0]["store"] == str(tmp_path / "out" / "store")
+    assert (ran[0]["plan_preset"], ran[0]["plan_overrides"]) == ("demo-quick", '{"curate.name": "mine"}')
+    assert pipelines.main([*words, "--set", "download_shards=s.tar"]) == 1
+    assert (ran[1]["store"], ran[1]["plan_preset"]) == ("production", "medium")
