@@ -12,14 +12,23 @@ from typing import Any
 from hqclip import __version__, completion, log
 from hqclip.config import (
     CompareConfig,
+    ConfigShowConfig,
     CostConfig,
     DemoTeachConfig,
     DemoWorldConfig,
     ExportTransformersConfig,
     PilotConfig,
 )
-from hqclip.cycle.config import ApproveConfig, CompareModelsConfig, ExportMlflowConfig, LineageConfig, ReproduceConfig
+from hqclip.cycle.config import (
+    ApproveConfig,
+    CompareModelsConfig,
+    ExportMlflowConfig,
+    LineageConfig,
+    MigrateConfig,
+    ReproduceConfig,
+)
 from hqclip.cycle.garbage.config import GcConfig
+from hqclip.deprecated import COMMAND, current
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
 from hqclip.evaluate.config import SuiteCheckConfig, SuiteImportConfig, SuiteShowConfig
@@ -122,13 +131,13 @@ def _export_transformers(settings: ExportTransformersConfig) -> dict[str, Any]:
 def _launch_run(words: Sequence[str]) -> dict[str, Any]:
     from hqclip.launch.commands import run
 
-    return run(words)
+    return run(words, sections())
 
 
 def _launch_render(words: Sequence[str]) -> dict[str, Any]:
     from hqclip.launch.commands import show
 
-    return show(words)
+    return show(words, sections())
 
 
 def _launch_profiles(_: ProfilesConfig) -> dict[str, Any]:
@@ -181,6 +190,18 @@ def _notify_watch(settings: WatchConfig) -> dict[str, Any]:
     return watch(settings)
 
 
+def _config_show(settings: ConfigShowConfig) -> dict[str, Any] | str:
+    from hqclip.show_settings import show
+
+    return show(settings, sections())
+
+
+def _migrate(settings: MigrateConfig) -> dict[str, Any]:
+    from hqclip.cycle.migrate import run
+
+    return run(settings)
+
+
 def _demo_world(settings: DemoWorldConfig) -> dict[str, Any]:
     from hqclip.demo.world import make_world
 
@@ -210,6 +231,8 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "gc": Command(GcConfig, _gc),
+    "migrate": Command(MigrateConfig, _migrate),
+    "config show": Command(ConfigShowConfig, _config_show),
     "suite import": Command(SuiteImportConfig, _suite_import),
     "suite show": Command(SuiteShowConfig, _suite("show")),
     "suite check": Command(SuiteCheckConfig, _suite("check")),
@@ -227,7 +250,8 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "export", "suite", "launch", "jobs", "notify")  # first words that are no command by themselves
+GROUPS = ("demo", "export", "suite", "launch", "jobs", "notify", "config")  # first words that are no command themselves
+SAID_EACH_TIME = ("approve", "demo world", "demo teach", "config show")  # nothing of them comes from a project file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -269,7 +293,7 @@ def _print(result: dict[str, Any] | str) -> None:
 def _name(words: Sequence[str]) -> str:
     """The command that words begin with, or what stands in its place."""
     two = " ".join(words[:2])
-    return two if words[0] in GROUPS or two in COMMANDS else words[0]
+    return two if words[0] in GROUPS or two in COMMANDS else current(COMMAND, words[0], COMMANDS)
 
 
 def _complete(words: list[str]) -> None:
@@ -296,7 +320,17 @@ def parse(name: str, words: Sequence[str]) -> tuple[Settings, bool]:
     """The settings that flags give, and whether only they are wanted. Raises `ConfigError`."""
     kind = COMMANDS[name].settings
     (given,), dry_run = read_flags(name, [kind], words)
+    if name not in SAID_EACH_TIME:
+        from hqclip import project
+
+        known, first = sections(), name.split()[0]
+        given = project.load(known).under(first if first in known else "", kind, given)
     return kind.from_mapping(given), bool(dry_run)
+
+
+def sections() -> dict[str, type[Settings]]:
+    """The sections that a project file may have, and whose settings are in them."""
+    return {name: made.settings for name, made in COMMANDS.items() if " " not in name and name not in SAID_EACH_TIME}
 
 
 def overview() -> str:

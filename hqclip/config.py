@@ -417,6 +417,15 @@ class CostConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfigShowConfig(Settings):
+    """Every setting that variables and the project file may have, its value here, and where that comes from."""
+
+    origin: bool = setting("also where each value comes from: a variable, file:line, a preset, or the default", False)
+    section: str = setting("only those of this section, e.g. train or kfp; empty shows all", "")
+    format: str = setting("a table, or JSON", "table", choices=("table", "json"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoWorldConfig(Settings):
     """Draw the shapes world: a pool of web-like shards and a suite to judge with."""
 

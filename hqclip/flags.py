@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hqclip import log
 from hqclip.completion import offer
+from hqclip.deprecated import current_flags
 from hqclip.errors import ConfigError
 from hqclip.settings import Settings, did_you_mean
 
 BOOLEANS = ("true", "false")
 DRY_RUN = "dry_run"
-SWITCHES = (DRY_RUN, "delete")  # settings whose flag takes no value
+SWITCHES = (DRY_RUN, "delete", "origin")  # settings whose flag takes no value
 LOG_LEVEL, LOG_FORMAT = "log_level", "log_format"
+CONFIG = "HQCLIP_CONFIG"  # the project file; `hqclip/project.py` reads it
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,6 +28,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `ConfigError`."""
         raise ConfigError(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Flags that were given up are read as what they are called now."""
+        known = [action.dest for action in self._actions]
+        return super().parse_known_args(args and current_flags(args, known), namespace)
 
 
 def read_flags(
@@ -41,6 +50,7 @@ def read_flags(
     known, unknown = parser.parse_known_args(list(words))
     given = vars(known)
     log.choose(given.pop(LOG_LEVEL, ""), given.pop(LOG_FORMAT, ""))
+    choose_config(given.pop("config", ""))
     dry_run = "" if _has_own_dry_run(kinds) else given.pop(DRY_RUN, "")
     if unknown:
         flag, flags = unknown[0].partition("=")[0], [_flag(f) for kind in kinds for f in dataclasses.fields(kind)]
@@ -73,7 +83,19 @@ def make_parser(command: str, kinds: Sequence[type[Settings]], dry_runs: Sequenc
     if not _has_own_dry_run(kinds):
         _add_dry_run(parser, dry_runs)
     _add_output(parser)
+    add_config(parser)
     return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """`--config`, which all commands have."""
+    parser.add_argument("--config", metavar="FILE", help="project file (the nearest hqclip.yaml); none for none")
+
+
+def choose_config(path: str | None) -> None:
+    """Set the project file, for this process and those that it starts; an empty path leaves it as it is."""
+    if path:
+        os.environ[CONFIG] = path if path == "none" else str(Path(path).absolute())
 
 
 def _has_own_dry_run(kinds: Sequence[type[Settings]]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
+from hqclip import __version__
 from hqclip.errors import DataError
 
 FORMAT = 1
@@ -108,12 +109,21 @@ class Manifest:
             raise DataError(f"{where}: this is a {kind} manifest; a {cls.KIND} manifest is needed here")
         if not isinstance(number, int):
             raise DataError(f"{where}: format {number!r} is no number; the manifest is damaged")
+        writer = cls.writer_of(document)
         if number > cls.NUMBER:
-            raise DataError(f"{where}: format {number} is newer than {cls.NUMBER}; upgrade hqclip")
+            raise DataError(newer(where, number, cls.NUMBER, writer))
         try:
             return cls._from_document(document)
         except (TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{where}: damaged {cls.KIND} manifest ({error})") from error
+            other = f"; hqclip {writer} wrote it, this is {__version__}" if writer not in ("", __version__) else ""
+            raise DataError(f"{where}: damaged {cls.KIND} manifest ({error}){other}") from error
+
+    @staticmethod
+    def writer_of(document: dict[str, Any]) -> str:
+        """The version of hqclip that wrote a document, if it says so."""
+        made = document.get("provenance")
+        said = made.get("code_version") if isinstance(made, dict) else document.get("code_version")
+        return said if isinstance(said, str) else ""
 
     def _to_document(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -326,6 +336,12 @@ class Champion(Traced):
     model_digest: str
     evaluation: str
     cycle: int
+
+
+def newer(where: str, number: int, newest: int, writer: str = "") -> str:
+    """What is said of a format that this version cannot read."""
+    upgrade = f" to {writer}, which wrote it, or later" if writer else ""
+    return f"{where}: format {number} is newer than {newest}; upgrade hqclip{upgrade}"
 
 
 def canonical_json(value: Any) -> bytes:

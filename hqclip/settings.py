@@ -85,6 +85,16 @@ class Settings:
             raise ConfigError("\n".join(problems))
         return cls(**values)
 
+    @classmethod
+    def problems_with(cls, name: str, value: Any, where: str = "") -> list[str]:
+        """What is wrong with a value of the known setting `name` alone, a sentence each."""
+        try:
+            known = _coerce(value, get_type_hints(cls)[name])
+        except ValueError as error:
+            return [f"{where}{name} {error}, got {value!r}"]
+        (asked,) = (f for f in dataclasses.fields(cls) if f.name == name)
+        return [where + problem for problem in _refusals(asked, known)]
+
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, as JSON would give them back."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

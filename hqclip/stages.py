@@ -63,6 +63,12 @@ STAGES = {
     "plan_evaluation": Stage("hqclip.cycle.plan_evaluation", PlanEvaluationConfig),
 }
 CYCLE = ("download", "annotate", "score", "curate", "train", "evaluate", "promote")  # what `plan` makes settings for
+TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
+# what the plan itself or an earlier stage gives to a stage
+HANDED_ON = (
+    *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
+    *("dataset", "run", "evaluations", "plan"),
+)
 LAUNCHABLE = tuple(name for name, stage in STAGES.items() if stage.accelerator)  # worth machines of their own
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-from hqclip import completion
+from hqclip import cli, completion, flags, project
 from hqclip.errors import HQClipError
 from hqclip.flags import Parser
 
@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         given = _parser(words[0] if words else "").parse_args(words)
+        flags.choose_config(given.config)
+        _fill(given)
         code: int = given.act(given)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as `| head` has
@@ -54,6 +56,15 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def _fill(given: argparse.Namespace) -> None:
+    """What the project file says of Kubeflow, and the platform, if no flag says it and it is asked for."""
+    found = project.load(cli.sections())
+    given.project = found.filed(project.KFP)
+    elsewhere = any(getattr(given, name, None) for name in ("local", "docker", "version"))
+    if getattr(given, "platform", None) == "" and not elsewhere and (platform := found.find(project.KFP, "platform")):
+        given.platform = str(platform.value)
+
+
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """All verbs, and the flags of the chosen one: only its code is loaded."""
     parser = Parser(prog="python -m pipelines", description=__doc__, allow_abbrev=False)
@@ -64,6 +75,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
             module = importlib.import_module(path)
             verb.description = module.__doc__
             module.add_arguments(verb)
+            flags.add_config(verb)
             verb.set_defaults(act=module.run)
     return parser
 

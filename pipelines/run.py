@@ -30,14 +30,19 @@ def run(given: argparse.Namespace) -> int:
     """Run it here or there. Raises `ConfigError` for flags that would have no effect."""
     if given.local or given.docker:
         _refuse(given, THERE, "is for runs on a cluster")
+        _choose_preset(given)
         for name, default in {**HERE, "preset": "demo"}.items():
             if getattr(given, name) is None:
                 setattr(given, name, default)
         return run_local(given)
     _refuse(given, tuple(HERE), "is for --local and --docker")
+    _choose_preset(given)
+    return runs.run(given)
+
+
+def _choose_preset(given: argparse.Namespace) -> None:
     if given.preset:
         given.set.insert(0, f"plan_preset={given.preset}")
-    return runs.run(given)
 
 
 def _refuse(given: argparse.Namespace, flags: tuple[str, ...], why: str) -> None:

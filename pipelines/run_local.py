@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines.client.inputs import require
+from pipelines.client.project_inputs import with_project
 from pipelines.client.settings import check_settings
 from pipelines.client.versions import read_package
 from pipelines.compiling import PIPELINES
@@ -20,8 +21,11 @@ def run_local(given: argparse.Namespace) -> int:
         compiled = Path(folder) / "pipeline.yaml"
         compiled.write_bytes(read_package(given.pipeline, given.launched).text)
         runner = _runner(given.docker)(compiled, given.out / "tasks")
-        chosen = runner.parse_inputs(given.set, given.params)
+        said = runner.parse_inputs(given.set, given.params)
+        chosen = with_project(given.pipeline, runner.inputs, said)
         preset = chosen.get("plan_preset", given.preset)
+        if preset in SIZES:
+            chosen = with_project(given.pipeline, runner.inputs, said, demo=True)
         for cycle in range(1, given.cycles + 1):
             prepared = demo_inputs(preset, given.out, cycle) if preset in SIZES else {}
             known = {name: value for name, value in prepared.items() if name in runner.inputs}

@@ -17,8 +17,9 @@ from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
 from hqclip.strict_yaml import read_yaml
 from pipelines.client import connect, output
-from pipelines.client.inputs import definitions, read_inputs, read_said, require
+from pipelines.client.inputs import Definitions, definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
+from pipelines.client.project_inputs import with_project
 from pipelines.client.runs import EXPERIMENT, POLL_S, account_of, add_input_arguments, run_name, start_run
 from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
@@ -84,7 +85,7 @@ def run(given: argparse.Namespace) -> int:
     if given.platform and (given.local or given.docker):
         raise ConfigError("--platform is for runs on a cluster")
     if package:
-        inputs = read_inputs(definitions(package.spec), given.set, given.params)
+        inputs = _inputs(definitions(package.spec), given, trials)
     else:  # only the cluster knows their types
         inputs = {name: text for name, (text, _) in read_said(given.set, given.params).items()}
     preset = "demo" if (given.local or given.docker) else "small"
@@ -155,7 +156,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     kubeflow = connect.connect(given)
     version: Any = None if package else find_version(kubeflow, name, given.version)
     known = definitions(package.spec if package else version.pipeline_spec or {})
-    inputs = read_inputs(known, given.set, given.params)
+    inputs = _inputs(known, given, [trial for batch in batches for trial in batch])
     require(known, {**inputs, "sweep_trials": "later"})
     if version:
         check_for_cluster(PIPELINE, version.pipeline_spec or {}, inputs)
@@ -189,6 +190,14 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     show(rows, given.output)
     say_next(*(kubeflow.command("status", row["run"]) for row in rows[:3]))
     return max(codes)
+
+
+def _inputs(known: Definitions, given: argparse.Namespace, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What is given of them, over what the project says of what the trials leave open."""
+    said = {**read_inputs(known, given.set, given.params), "sweep_trials": json.dumps(list(trials))}
+    here = given.local or given.docker  # a demo, mostly: `run_local` tells
+    inputs = said if here else with_project(PIPELINE, known, said)
+    return {name: value for name, value in inputs.items() if name != "sweep_trials"}
 
 
 def _read_list(path: Path) -> list[dict[str, Any]]:

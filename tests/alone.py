@@ -24,6 +24,7 @@ FIXED = {
     "TZ": "UTC",
     "OMP_NUM_THREADS": "1",  # several workers on few cores: teams of threads would only wait for each other
     "HF_HUB_OFFLINE": "1",
+    "HQCLIP_CONFIG": "none",  # whatever hqclip.yaml is above the tests
     "KUBECONFIG": os.devnull,  # an empty one is no cluster; without any, clients look for a pod's
 }
 GIVEN = dict(os.environ)  # what the shell has given, for the one suite that wants the world: tests/cluster

@@ -21,6 +21,8 @@ HOSTILE = {
     "HTTPS_PROXY": "http://proxy:3128",
     "HQCLIP_KFP_HOST": "http://kubeflow",
     "HQCLIP_TAG": "mine",
+    "HQCLIP_STORE": "gs://production",
+    "HQCLIP_CONFIG": "/home/me/hqclip.yaml",
     "COLUMNS": "40",
     "FORCE_COLOR": "1",
     "LANG": "tr_TR.UTF-8",

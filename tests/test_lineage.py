@@ -247,6 +247,7 @@ def test_a_cycle_is_made_again_with_the_settings_that_it_had(
     for command in (commands[0], commands[1].removeprefix("# ")):
         given = _parser("run").parse_args(shlex.split(command)[3:])
         assert given.local is ("--local" in command)
+        assert given.config == "none"  # whatever a project file says
         inputs = dict(each.split("=", 1) for each in given.set)
         assert (inputs["store"], inputs["evaluate_suite"]) == ("gs://bucket/again", made["suite"])
         settings = {INPUTS["refine"].settings[name]: value for name, value in inputs.items()}

@@ -47,6 +47,14 @@ class ReproduceConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MigrateConfig(Settings):
+    """Bring a store to the formats of this version: looks at every format number in it, and says what it finds."""
+
+    store: str = setting(STORE)
+    dry_run: bool = setting("only say what would be changed", False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportMlflowConfig(Settings):
     """Bring the training runs of a cycle into MLflow: settings, curves, scores, models, and where they come from."""
 

@@ -23,17 +23,17 @@ from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import choose, read_suite
+from hqclip.presets import find_preset
 from hqclip.provenance import made_by
 from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE, STAGES
+from hqclip.stages import CYCLE, STAGES, TRAINING
 from hqclip.store import Store, open_store
 from hqclip.store.documents import write_manifest
 from hqclip.train.architecture import check_models, refusals
 
 MAX_TRIALS = 16
-TRAINING = ("train", "evaluate", "promote")  # stages that a cycle of data only does without
 
 
 def run(config: PlanConfig) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
         check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
 
     def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan | None = None) -> str:
-        known = known_to(planned.settings, settings) if planned else settings
+        known = known_to(planned.settings, settings, find_preset(config.preset)) if planned else settings
         return digest_of([source, suite.digest, known, trials, champion and champion["model_digest"]])
 
     _finish_promotion(store)
@@ -202,11 +202,14 @@ def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None, Cycl
     return newest if plan.fingerprint == fingerprint(champion, plan) else newest + 1
 
 
-def known_to(planned: Mapping[str, Any], settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The settings without those that the version which planned did not know, if they have their defaults."""
+def known_to(
+    planned: Mapping[str, Any], settings: dict[str, dict[str, Any]], preset: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The settings without those that the version which planned did not know, if nobody but the preset chose them."""
 
     def is_default(stage: str, name: str, value: Any) -> bool:
         fields = {field.name: field.default for field in dataclasses.fields(STAGES[stage].settings)}
+        fields |= preset.get(stage, {})
         return bool(fields[name] == (tuple(value) if isinstance(value, list) else value))
 
     return {

@@ -16,11 +16,11 @@ from hqclip.config import PlanConfig
 from hqclip.cycle.config import ReproduceConfig
 from hqclip.cycle.links import Document, Gone, Link, champion_cycle, read_chain
 from hqclip.cycle.plan import resolve
-from hqclip.cycle.resolve import HANDED_ON
 from hqclip.cycle.still_there import not_there
 from hqclip.errors import NotFoundError
 from hqclip.presets import PRESETS
 from hqclip.recipes import RECIPES
+from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
 
 INPUTS = {
@@ -161,4 +161,5 @@ def _here(again: Again) -> str:
 
 def _command(again: Again, flags: Sequence[str], names: Iterable[str]) -> str:
     words = [word for name in names if again.inputs[name] for word in ("--set", f"{INPUTS[name]}={again.inputs[name]}")]
-    return f"{HEAD} {shlex.join([*flags, *words])}"
+    alone = ["--config", "none"]  # a project file would bring settings that the cycle had not
+    return f"{HEAD} {shlex.join([*flags, *words, *alone])}"

@@ -12,14 +12,9 @@ from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
 from hqclip.presets import find_preset
 from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE, STAGES
+from hqclip.stages import CYCLE, HANDED_ON, STAGES
 
 LATER = "(from an earlier stage)"
-# what the plan itself or an earlier stage gives to a stage
-HANDED_ON = (
-    *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
-    *("dataset", "run", "evaluations", "plan"),
-)
 Problems = list[str]
 
 

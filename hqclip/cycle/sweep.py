@@ -11,12 +11,14 @@ from typing import Any
 from hqclip.config import SweepConfig, TrainConfig
 from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.plan import MAX_TRIALS, known_to, resolve_suite
-from hqclip.cycle.resolve import HANDED_ON, complete, resolve_machines, resolve_settings
+from hqclip.cycle.resolve import complete, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
 from hqclip.launch.spec import LaunchSpec
+from hqclip.presets import find_preset
 from hqclip.recipes import LOSSES
 from hqclip.records import canonical_json, digest_of
+from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
 from hqclip.train.architecture import check_models, refusals
@@ -43,7 +45,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     check_models(settings["train"], trials, here="train" not in machines)
     suite = resolve_suite(store, config.suite, settings["evaluate"])
     asked = {"suite": suite.digest, "settings": settings, "points": trials}
-    planned = _planned_before(store, asked)
+    planned = _planned_before(store, asked, config.preset)
     data = choose_data(store, config.dataset, planned)
     _check_batches(settings["train"], trials, data, machines.get("train"))
     plan = {"dataset": data.key, **asked}
@@ -74,13 +76,14 @@ def run(config: SweepConfig) -> dict[str, Any]:
     }
 
 
-def _planned_before(store: Store, asked: Mapping[str, Any]) -> dict[str, str]:
+def _planned_before(store: Store, asked: Mapping[str, Any], preset: str) -> dict[str, str]:
     """Sweeps by their data set that were planned to try the same; older versions knew fewer settings."""
     found = {}
     for key in store.list("sweeps/"):
         if match := re.fullmatch(r"sweeps/(\w+)\.plan\.json", key):
             planned = read_json_or_warn(store, key, "sweep") or {}
-            same = {**asked, "settings": known_to(planned.get("settings", {}), asked["settings"])}
+            known = known_to(planned.get("settings", {}), asked["settings"], find_preset(preset))
+            same = {**asked, "settings": known}
             dataset = str(planned.get("dataset", ""))
             if digest_of({"dataset": dataset, **same}) == match[1]:
                 found[dataset] = match[1]

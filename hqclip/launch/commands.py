@@ -14,30 +14,32 @@ from hqclip.launch.platform import read_platform, read_workers
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.spec import LaunchSpec
+from hqclip.project import Sections
+from hqclip.project import load as load_project
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES
 
 DRY_RUNS = ("client", "server")
 
 
-def run(words: Sequence[str]) -> dict[str, Any]:
+def run(words: Sequence[str], sections: Sections) -> dict[str, Any]:
     """`hqclip launch run STAGE --flag value ...`."""
     from hqclip.launch.run import launch
 
-    spec, stage, settings, dry_run = read_words("launch run", LaunchRunConfig, words)
+    spec, stage, settings, dry_run = read_words("launch run", LaunchRunConfig, words, sections)
     if dry_run:
         return _object(spec, stage, settings, dry_run)
     return launch(spec, stage, settings)
 
 
-def show(words: Sequence[str]) -> dict[str, Any]:
+def show(words: Sequence[str], sections: Sections) -> dict[str, Any]:
     """`hqclip launch render STAGE --flag value ...`: the object that `run` would create."""
-    spec, stage, settings, dry_run = read_words("launch render", LaunchRenderConfig, words)
+    spec, stage, settings, dry_run = read_words("launch render", LaunchRenderConfig, words, sections)
     return _object(spec, stage, settings, dry_run)
 
 
 def read_words(
-    command: str, kind: type[LaunchSpec], words: Sequence[str]
+    command: str, kind: type[LaunchSpec], words: Sequence[str], sections: Sections
 ) -> tuple[LaunchSpec, str, dict[str, Any], str]:
     """Spec, stage, settings of the stage, and the kind of dry run. Raises `ConfigError`."""
     stage = words[0] if words and not words[0].startswith("-") else ""
@@ -50,7 +52,8 @@ def read_words(
         raise ConfigError(f"hqclip {command} wants a stage: one of {', '.join(STAGES)}")
     own = dict(given[0])
     beneath = read_workers(read_platform(str(own.pop("platform", ""))).workers([stage]))
-    return read_spec(own, file=str(own.pop("spec", "")), stage=stage, beneath=beneath), stage, given[1], dry_run
+    settings = load_project(sections).under(stage, STAGES[stage].settings, given[1])
+    return read_spec(own, file=str(own.pop("spec", "")), stage=stage, beneath=beneath), stage, settings, dry_run
 
 
 def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:

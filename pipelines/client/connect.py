@@ -1,6 +1,7 @@
 """Where Kubeflow is and how to log in, from flags and the environment; a kfp.Client that is patient out.
 
-The later gives way: flags, `HQCLIP_KFP_*`, the service account token of the pod this runs in, nothing.
+The later gives way: flags, `HQCLIP_KFP_*`, the section `kfp` of the project file, the service account token of the
+pod this runs in, nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shlex
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,16 +200,23 @@ class _IapCredentials(TokenCredentialsBase):
 
 
 def _said(given: argparse.Namespace, name: str) -> str:
-    """A flag, else its variable, else nothing."""
+    """A flag, else its variable, else what the project file says, else nothing."""
     flag = getattr(given, name, None)
-    return str(flag) if flag else os.environ.get(f"HQCLIP_KFP_{name.upper()}", "")
+    return str(flag) if flag else os.environ.get(f"HQCLIP_KFP_{name.upper()}", "") or _filed(given).get(name, "")
+
+
+def _filed(given: argparse.Namespace) -> Mapping[str, str]:
+    """What the project file says of where Kubeflow is; `python -m pipelines` has read it."""
+    found: Mapping[str, str] = getattr(given, "project", {})
+    return found
 
 
 def _way_there(given: argparse.Namespace) -> tuple[str, str]:
-    """The host, or the namespace of a port-forward: what flags name, else what variables name; ConfigError for both."""
+    """The host, or the namespace of a port-forward: of flags, else variables, else the file; ConfigError for both."""
     flags = {f"--{name.replace('_', '-')}": str(getattr(given, name, None) or "") for name in ("host", "port_forward")}
     variables = {name: os.environ.get(name, "") for name in ("HQCLIP_KFP_HOST", "HQCLIP_KFP_PORT_FORWARD")}
-    for ways in (flags, variables):
+    filed = {f"kfp.{name}": _filed(given).get(name, "") for name in ("host", "port_forward")}
+    for ways in (flags, variables, filed):
         host, forwarded = ways.values()
         if host and forwarded:
             raise ConfigError(f"{' and '.join(ways)} are two ways to Kubeflow; give one")
@@ -240,7 +248,7 @@ def _namespace(given: argparse.Namespace) -> str:
 
 
 def _login(given: argparse.Namespace) -> Login:
-    """The one way that flags name, else that variables name, else the pod's own token. Raises `ConfigError` for two."""
+    """The one way that flags, else variables, else the file name, else the pod's. Raises `ConfigError` for two."""
     flags = {
         f"--{name.replace('_', '-')}": value
         for name in ("token_file", "cookie_file", "iap_client_id")
@@ -251,7 +259,9 @@ def _login(given: argparse.Namespace) -> Login:
         for word in ("TOKEN", "TOKEN_FILE", "COOKIE", "COOKIE_FILE", "IAP_CLIENT_ID")
         if (value := os.environ.get(name := f"HQCLIP_KFP_{word}"))
     }
-    for ways in (flags, variables):
+    names = ("token_file", "cookie_file", "iap_client_id")
+    filed = {f"kfp.{name}": value for name in names if (value := _filed(given).get(name))}
+    for ways in (flags, variables, filed):
         if len(ways) > 1:
             raise ConfigError(f"{' and '.join(ways)} are two ways to log in; give one")
         for name, value in ways.items():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hqclip.deprecated import INPUT, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.settings import did_you_mean
 from hqclip.strict_yaml import read_yaml
@@ -46,7 +47,8 @@ def read_inputs(known: Definitions, assignments: Sequence[str] = (), params: Pat
     """
     problems = [f"--set {assignment}: give INPUT=VALUE" for assignment in assignments if "=" not in assignment]
     inputs = {}
-    for name, (text, value) in read_said(assignments, params).items():
+    for said, (text, value) in read_said(assignments, params).items():
+        name = current(INPUT, said, known)
         if name not in known:
             several = ", ".join(sorted(known)) or "none"
             problems.append(f"unknown pipeline input {name!r}{did_you_mean(name, known)}; one of {several}")

@@ -19,6 +19,7 @@ from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.inputs import definitions, read_inputs, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.patience import created
+from pipelines.client.project_inputs import with_project
 from pipelines.client.settings import check_run
 from pipelines.client.status import linked, summary
 from pipelines.client.versions import (
@@ -68,7 +69,7 @@ def run(given: argparse.Namespace) -> int:
     package = read_package(given.pipeline, given.launched, given.requests, given.platform)
     given.service_account = given.service_account or account_of(given.platform)
     known = definitions(package.spec)
-    inputs = read_inputs(known, given.set, given.params)
+    inputs = with_project(package.name, known, read_inputs(known, given.set, given.params))
     require(known, inputs)
     check_run(package.name, package.version if given.pipeline in PIPELINES else "", package.spec, inputs)
     warn_of_floating(package)
@@ -153,7 +154,7 @@ def _run_version(given: argparse.Namespace) -> int:
     kubeflow = connect.connect(given)
     version = find_version(kubeflow, name, given.version)
     known = definitions(version.pipeline_spec or {})
-    inputs = read_inputs(known, given.set, given.params)
+    inputs = with_project(name, known, read_inputs(known, given.set, given.params))
     require(known, inputs)
     check_run(name, str(version.display_name), version.pipeline_spec or {}, inputs)
     if given.dry_run:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hqclip.deprecated import INPUT, current
 from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
@@ -231,7 +232,8 @@ def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
     spec, release = _spec(kubeflow, schedule)
     known = definitions(spec)
     problems, inputs = [], {}
-    for name, (text, value) in schedule.inputs.items():
+    given = {current(INPUT, name, known): said for name, said in schedule.inputs.items()}
+    for name, (text, value) in given.items():
         if name not in known:
             problems.append(f"unknown input {name!r}{did_you_mean(name, known)}; one of {', '.join(sorted(known))}")
             continue
@@ -239,7 +241,7 @@ def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
             inputs[name] = typed(name, known[name], text, value)
         except ConfigError as error:
             problems.append(str(error))
-    texts = {name: text for name, (text, _) in schedule.inputs.items()}
+    texts = {name: text for name, (text, _) in given.items()}
     for name, text in texts.items():
         problems += _placeholders(name, text, schedule)
     problems += [f"input {name} is missing" for name in missing(known, texts)]
