@@ -18,7 +18,14 @@ from hqclip.config import (
     ExportTransformersConfig,
     PilotConfig,
 )
-from hqclip.cycle.config import ApproveConfig, CompareModelsConfig, ExportMlflowConfig, LineageConfig, ReproduceConfig
+from hqclip.cycle.config import (
+    ApproveConfig,
+    CompareModelsConfig,
+    ExportMlflowConfig,
+    HistoryConfig,
+    LineageConfig,
+    ReproduceConfig,
+)
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
@@ -52,6 +59,12 @@ def _lineage(settings: LineageConfig) -> dict[str, Any] | str:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _history(settings: HistoryConfig) -> dict[str, Any] | str:
+    from hqclip.cycle.history.write import run
+
+    return run(settings)
 
 
 def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
@@ -204,6 +217,7 @@ COMMANDS: dict[str, Command] = {
     "distill": Command(DistillConfig, _distill),
     "approve": Command(ApproveConfig, _approve),
     "lineage": Command(LineageConfig, _lineage),
+    "history": Command(HistoryConfig, _history),
     "reproduce": Command(ReproduceConfig, _reproduce),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
