@@ -9,13 +9,13 @@ import numpy as np
 
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
-from hqclip.cycle.cost.spent import spent, work_before
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
 from hqclip.cycle.keys import HISTORY, plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import run_link
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.side_by_side import side_by_side
+from hqclip.cycle.spent import spent, work_before
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS

@@ -7,10 +7,10 @@ from itertools import accumulate
 from typing import Any
 
 from hqclip.curate.statistics import Statistics
-from hqclip.cycle.cost.spent import finite, logged, spent
 from hqclip.cycle.crown import APPROVED, PROMOTED, WAITS, words_of
 from hqclip.cycle.history.documents import MALFORMED, Documents, counts, figures, whole
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
+from hqclip.cycle.spent import finite, logged, spent
 from hqclip.records import Approval, CyclePlan, CycleRecord, Evaluation
 from hqclip.report.history import DATA_ONLY, OPEN, UNREADABLE, PastCycle, Triple
 from hqclip.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from hqclip.cycle.cost.spent import finite
+from hqclip.cycle.spent import finite
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Manifest
 from hqclip.store import Store

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hqclip.config import AnnotateConfig
-from hqclip.cycle.cost.prices import Price, price_range, read_prices
 from hqclip.cycle.keys import notes_prefix
+from hqclip.cycle.prices import Price, price_range, read_prices
 from hqclip.errors import ConfigError
 from hqclip.report import StageCost
 from hqclip.stages import LAUNCHABLE
