@@ -6,8 +6,6 @@ import re
 
 from hqclip.store import Store
 
-HISTORY = "cycles/history.html"  # the page about all cycles
-
 
 def plan_key(cycle: int) -> str:
     """Where the plan of a cycle is."""

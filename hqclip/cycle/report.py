@@ -10,7 +10,7 @@ import numpy as np
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
-from hqclip.cycle.keys import HISTORY, plan_key, record_key
+from hqclip.cycle.keys import plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import run_link
 from hqclip.cycle.paired import PairedComparison
@@ -38,7 +38,7 @@ from hqclip.report import (
     ShownSample,
 )
 from hqclip.report.history import seconds_of
-from hqclip.report.links import links
+from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.page import render
 from hqclip.store import Store
 from hqclip.store.documents import read_curve, read_json_or_warn
@@ -166,8 +166,7 @@ def _links(store: Store, version: DatasetVersion, record: CycleRecord) -> tuple[
     """To the history beside the page, what it was made of, the cycle that it had to beat, and its run."""
     runs = [(f"curves: {run['name']}", f"{run['run']}/tensorboard/") for run in record.runs]
     before = [("champion before", record_key(record.parent).replace(".json", ".html"))] if record.parent else []
-    sheet = f"datasets/{version.digest}/sheet.html"
-    wanted = [("history of all cycles", HISTORY), *before, ("data set", sheet), *runs]
+    wanted = [*history_of(store), *before, ("data set", sheet_of(version.digest)), *runs]
     run = run_link(str((record.provenance or {}).get("run", ""))).get("run")
     return (*links(store.uri, record.report, wanted), *([Link("run in Kubeflow", run)] if run else []))
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hqclip.report import Link
+from hqclip.store import Store
 
 GCS_PAGES = "https://storage.cloud.google.com/"
 GCS_FOLDERS = "https://console.cloud.google.com/storage/browser/"
+HISTORY = "cycles/history.html"  # the page about all cycles
 OUTSIDE = ""  # the page is no object of the store
 
 
@@ -25,6 +27,16 @@ def links(uri: str, here: str, wanted: Iterable[tuple[str, str]]) -> tuple[Link,
     """
     found = ((name, address(uri, here, key)) for name, key in wanted if key)
     return tuple(Link(name, href) for name, href in found if href)
+
+
+def history_of(store: Store) -> list[tuple[str, str]]:
+    """The page about all cycles, in a store that has any: it is written when the next one ends."""
+    return [("history of all cycles", HISTORY)] if next(iter(store.list("cycles/")), None) else []
+
+
+def sheet_of(digest: str) -> str:
+    """The page about a data set version."""
+    return f"datasets/{digest}/sheet.html"
 
 
 def address(uri: str, here: str, key: str) -> str:

@@ -15,12 +15,12 @@ from hqclip.cycle.config import LAST, HistoryConfig
 from hqclip.cycle.history import memory
 from hqclip.cycle.history.read import AT_ONCE, read_history
 from hqclip.cycle.history.table import text_table
-from hqclip.cycle.keys import HISTORY, record_key
+from hqclip.cycle.keys import record_key
 from hqclip.cycle.notices import run_link
 from hqclip.report import Link
 from hqclip.report.history import History, PastCycle
 from hqclip.report.history_page import render_history
-from hqclip.report.links import OUTSIDE, links
+from hqclip.report.links import HISTORY, OUTSIDE, links, sheet_of
 from hqclip.store import Store, open_store
 
 WITH_CURVES = 30  # newest cycles, the folders of whose curves are looked for
@@ -76,8 +76,7 @@ def _page(store: Store, history: History, here: str) -> str:
 def _of_cycle(past: PastCycle, sheets: set[str], curves: Sequence[str]) -> Iterator[tuple[str, str]]:
     if past.average is not None:  # it is closed, so its page is there
         yield "page of the cycle", record_key(past.cycle).replace(".json", ".html")
-    sheet = f"datasets/{past.dataset}/sheet.html"
-    if sheet in sheets:
+    if (sheet := sheet_of(past.dataset)) in sheets:
         yield "data set", sheet
     for run in curves:
         yield f"curves: {run.rpartition('/')[2].partition('-')[2] or run}", f"{run}/tensorboard/"
