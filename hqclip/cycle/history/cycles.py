@@ -49,7 +49,9 @@ def _facts(documents: Documents, cycle: int, keys: set[str]) -> Facts:
         **_data(documents, record, notes),
     }
     if record is not None:
-        return {**facts, **_verdict(documents, record, keys), **_scores(documents, record)}
+        key = record_key(cycle)
+        facts |= documents.take(key, lambda: _verdict(documents, record, keys), {"verdict": UNREADABLE})
+        return facts | documents.take(key, lambda: _scores(documents, record), {})
     if record_key(cycle) in keys:
         return {**facts, "verdict": UNREADABLE}
     is_data = plan is not None and not plan.trials and "curate" in notes
@@ -77,7 +79,7 @@ def _verdict(documents: Documents, record: CycleRecord, keys: set[str]) -> Facts
 
 def _scores(documents: Documents, record: CycleRecord) -> Facts:
     """Of the candidate, and of the champion that it had to beat, as the gate wrote it down."""
-    run = next(run for run in record.runs if f"{run['run']}/model" == record.candidate)
+    run = next((run for run in record.runs if f"{run['run']}/model" == record.candidate), {})
     judged = documents.manifest(str(run["evaluation"]), Evaluation)
     bar = next((bar for bar in record.gate if bar["rule"] == "margin"), {})
     scores = {one.name: _score(one.metrics[one.main], *one.interval) for one in judged.benchmarks} if judged else {}
