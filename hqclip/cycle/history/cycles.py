@@ -51,7 +51,8 @@ def _facts(documents: Documents, cycle: int, keys: set[str]) -> Facts:
     if record is not None:
         key = record_key(cycle)
         facts |= documents.take(key, lambda: _verdict(documents, record, keys), {"verdict": UNREADABLE})
-        return facts | documents.take(key, lambda: _scores(documents, record), {})
+        unscored: Facts = {}
+        return facts | documents.take(key, lambda: _scores(documents, record), unscored)
     if record_key(cycle) in keys:
         return {**facts, "verdict": UNREADABLE}
     is_data = plan is not None and not plan.trials and "curate" in notes
