@@ -23,6 +23,7 @@ from hqclip.cycle.config import (
     ApproveConfig,
     CompareModelsConfig,
     ExportMlflowConfig,
+    HistoryConfig,
     LineageConfig,
     MigrateConfig,
     ReproduceConfig,
@@ -61,6 +62,12 @@ def _lineage(settings: LineageConfig) -> dict[str, Any] | str:
     from hqclip.cycle.lineage import lineage
 
     return lineage(settings)
+
+
+def _history(settings: HistoryConfig) -> dict[str, Any] | str:
+    from hqclip.cycle.history.write import run
+
+    return run(settings)
 
 
 def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
@@ -225,6 +232,7 @@ COMMANDS: dict[str, Command] = {
     "distill": Command(DistillConfig, _distill),
     "approve": Command(ApproveConfig, _approve),
     "lineage": Command(LineageConfig, _lineage),
+    "history": Command(HistoryConfig, _history),
     "reproduce": Command(ReproduceConfig, _reproduce),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),

@@ -45,6 +45,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return draw_world(tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(autouse=True)
+def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads in no order, and its faults break nothing."""
+    monkeypatch.setattr("hqclip.cycle.history.write._write", lambda *_: None)
+    monkeypatch.setattr("hqclip.cycle.history.write.read_history", lambda *_: ((), {}))
+
+
 @pytest.fixture
 def root(waiting: str, tmp_path: Path) -> str:
     return copy_of(waiting, tmp_path / "store")

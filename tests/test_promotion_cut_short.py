@@ -31,6 +31,13 @@ from tests.recording import all_well
 WINNER = "runs/000001-hqclip/model"
 
 
+@pytest.fixture(autouse=True)
+def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads in no order, and its faults break nothing."""
+    monkeypatch.setattr("hqclip.cycle.history.write._write", lambda *_: None)
+    monkeypatch.setattr("hqclip.cycle.history.write.read_history", lambda *_: ((), {}))
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> str:
     """A store with a cycle that is all but promoted."""

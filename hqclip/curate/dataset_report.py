@@ -22,6 +22,7 @@ from hqclip.data.shards import REPAIRS
 from hqclip.records import DatasetVersion, Pool, Status
 from hqclip.report import Provenance
 from hqclip.report.dataset_report import render_dataset_report
+from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.refinement import DatasetReport, RuleCount, Tags
 from hqclip.store import Store
 
@@ -56,8 +57,10 @@ def _report(store: Store, here: Version, parent: Version | None, checked: Checke
     pictures.fetch([*sampled.random, *sampled.worst, *(pick for picks in sampled.examples.values() for pick in picks)])
     before = parent.statistics if parent else None
     histograms = [*distributions(here.statistics, before, checked.drift), *similarity(sampled.similarities)]
+    before_it = [("parent data set", sheet_of(version.parent))] if version.parent else []
     return DatasetReport(
         title=version.name,
+        links=links(store.uri, sheet_of(version.digest), [*history_of(store), *before_it]),
         rows=version.rows,
         usable_rows=version.usable_rows,
         parent=f"{parent.version.name} ({parent.version.digest})" if parent else "",

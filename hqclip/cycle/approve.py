@@ -26,6 +26,7 @@ from hqclip.cycle.crown import (
     read_record,
     words_of,
 )
+from hqclip.cycle.history.write import write_at_the_end
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.cycle.report import write_report
 from hqclip.errors import ConfigError, ConflictError, NotFoundError
@@ -50,6 +51,7 @@ def run(config: ApproveConfig) -> dict[str, Any]:
         raise ConflictError(f"cycle {config.cycle} was {words_of(there)}; a decision stays: the next cycle has its own")
     already_done = store.exists(_note(config.cycle))
     record = read_record(store, config.cycle) if already_done else complete(store, config.cycle)
+    write_at_the_end(store)
     decided = {name: getattr(there, name) for name in ("decision", "by", "at")}
     return {**_result(record), **decided, "already_done": already_done}
 

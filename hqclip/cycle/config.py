@@ -8,6 +8,7 @@ from hqclip.config import SHARED_STORE, STORE
 from hqclip.settings import Settings, setting
 
 CYCLE = "cycle to start from; 0 is the champion's"
+LAST = 400  # cycles on the page about all of them: a year of nightlies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,18 @@ class LineageConfig(Settings):
     cycle: int = setting(CYCLE, 0, minimum=0)
     format: str = setting(
         "a tree for people, JSON, or one OpenLineage event a line", "tree", choices=("tree", "json", "openlineage")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryConfig(Settings):
+    """All cycles on one page, night by night: data, scores against the champion, texts, time, cost, verdicts."""
+
+    store: str = setting(STORE)
+    last: int = setting("newest cycles to tell of, with twice as many runs", LAST, minimum=1)
+    html: str = setting("file to write the page to; empty is cycles/history.html in the store", "")
+    format: str = setting(
+        "what is printed: a table for people, or JSON with all of it", "table", choices=("table", "json")
     )
 
 

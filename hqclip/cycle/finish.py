@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hqclip.cycle.attempt import recorded, run_id
+from hqclip.cycle.history.write import write_at_the_end
 from hqclip.cycle.lock import owner_of, release
 from hqclip.cycle.notices import decided_by, tell_end
 from hqclip.cycle.run_state import was_cancelled
@@ -47,6 +48,7 @@ def finish(store_uri: str, owner: str = "") -> str:
         attempt.decides({"outcome": "", "task": "", **ended, "reason": reason})
     if store is not None and ended:
         tell_end(store, run, {**ended, "reason": reason}, decided_by(records))
+        write_at_the_end(store)
     return reason
 
 

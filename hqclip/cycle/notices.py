@@ -11,6 +11,7 @@ from hqclip.cycle.keys import notes_prefix
 from hqclip.notify import outbox
 from hqclip.notify.config import EVENTS
 from hqclip.notify.message import Message
+from hqclip.report.links import GCS_PAGES
 from hqclip.store import Store
 from hqclip.store.documents import read_json_or_warn
 from hqclip.task_records import TaskRecord
@@ -18,7 +19,6 @@ from hqclip.task_records import TaskRecord
 VERDICTS = {PROMOTED: ("promoted", "{model} is in force"), WAITS: ("waits", "{model} waits for approval")}
 KEPT = ("kept", "the champion was kept")
 UI = "HQCLIP_KFP_UI"  # where people look at Kubeflow; links to runs lead there
-GCS_PAGES = "https://storage.cloud.google.com/"
 
 
 def tell_verdict(store: Store, summary: Mapping[str, Any], run: str) -> bool:
@@ -28,7 +28,7 @@ def tell_verdict(store: Store, summary: Mapping[str, Any], run: str) -> bool:
     title = f"cycle {cycle}: {happened.format(model=summary.get('candidate') or 'a new model')}"
     failed = "".join(f"; {one['trial']} failed: {one['error']}" for one in summary.get("failed", ()))
     report = str(summary.get("report") or f"cycles/{cycle:06d}.html")
-    links = {"page": page_of(store, report), **_run_link(run)}
+    links = {"page": page_of(store, report), **run_link(run)}
     links["next"] = f"hqclip lineage --store {store.uri} --cycle {cycle}"
     message = Message(
         id=f"cycle-{cycle:06d}-gate",
@@ -58,7 +58,7 @@ def tell_end(store: Store, run: str, ended: Mapping[str, Any], decided: Mapping[
     where = f" at {ended['task']}" if ended.get("task") else ""
     title = f"{EVENTS[event]}{where}" + (f" (cycle {cycle})" if cycle else "")
     page = str(decided.get("curate", {}).get("report", ""))
-    links = {**({"page": page_of(store, page)} if page else {}), **_run_link(run), **_next(event, run, plan)}
+    links = {**({"page": page_of(store, page)} if page else {}), **run_link(run), **_next(event, run, plan)}
     outbox.tell(
         store,
         Message(
@@ -112,7 +112,8 @@ def _noted(store: Store, cycle: int) -> dict[str, Any]:
     return (read_json_or_warn(store, key, "notify") or {}) if store.exists(key) else {}
 
 
-def _run_link(run: str) -> dict[str, str]:
+def run_link(run: str) -> dict[str, str]:
+    """The page of a run in Kubeflow, as `run`; nothing where nobody says where that is, and for runs elsewhere."""
     ui = os.environ.get(UI, "").partition("/#")[0].rstrip("/")
     return {"run": f"{ui}/#/runs/details/{run}"} if ui and run and not _is_local(run) else {}
 

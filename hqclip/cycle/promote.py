@@ -10,6 +10,7 @@ from hqclip.cycle.approve import complete
 from hqclip.cycle.attempt import run_id
 from hqclip.cycle.crown import KEY, PROMOTED, REFUSED, WAITS, check_place, put_in_force, read_record, reason_of
 from hqclip.cycle.gate import judge
+from hqclip.cycle.history.write import write_at_the_end
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import tell_verdict
@@ -47,6 +48,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         put_in_force(store, plan, record)
     summary = _summary(store, record)
     tell_verdict(store, summary, run_id(""))
+    write_at_the_end(store)
     return {**summary, "already_done": is_closed}
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
-from hqclip.cycle.keys import plan_key
+from hqclip.cycle.keys import plan_key, record_key
 from hqclip.cycle.notes import read_notes
+from hqclip.cycle.notices import run_link
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.side_by_side import side_by_side
+from hqclip.cycle.spent import spent, work_before
 from hqclip.data.dataset import DatasetShard, read_dataset
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.shards import REPAIRS
@@ -29,11 +31,14 @@ from hqclip.report import (
     Fault,
     FaultExample,
     Faults,
+    Link,
     LossChart,
     Provenance,
     Report,
     ShownSample,
 )
+from hqclip.report.history import seconds_of
+from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.page import render
 from hqclip.store import Store
 from hqclip.store.documents import read_curve, read_json_or_warn
@@ -47,6 +52,7 @@ WHOLE = Chart("All parts together", "As weighted in training")
 def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     """Write the page to `record.report`."""
     version, shards, tags = read_dataset(store, record.dataset)
+    notes = read_notes(store, plan.cycle)
     samples, faults = _samples(store, version, shards)
     paired = _paired(store, record)
     page = Report(
@@ -64,7 +70,9 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         ),
         faults=faults,
         losses=loss_charts(store, record.runs),
-        run=_provenance(store, plan, version, record),
+        cost=spent(store, notes, plan.settings, work_before(store, plan.cycle, notes)),
+        run=_provenance(plan, version, record, notes),
+        links=_links(store, version, record),
     )
     store.write(record.report, render(page).encode(), create_only=False)
 
@@ -154,8 +162,18 @@ def loss_charts(store: Store, runs: Sequence[Mapping[str, Any]]) -> tuple[LossCh
     )
 
 
-def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: CycleRecord) -> Provenance:
-    results = read_notes(store, plan.cycle)
+def _links(store: Store, version: DatasetVersion, record: CycleRecord) -> tuple[Link, ...]:
+    """To the history beside the page, what it was made of, the cycle that it had to beat, and its run."""
+    runs = [(f"curves: {run['name']}", f"{run['run']}/tensorboard/") for run in record.runs]
+    before = [("champion before", record_key(record.parent).replace(".json", ".html"))] if record.parent else []
+    wanted = [*history_of(store), *before, ("data set", sheet_of(version.digest)), *runs]
+    run = run_link(str((record.provenance or {}).get("run", ""))).get("run")
+    return (*links(store.uri, record.report, wanted), *([Link("run in Kubeflow", run)] if run else []))
+
+
+def _provenance(
+    plan: CyclePlan, version: DatasetVersion, record: CycleRecord, results: Mapping[str, Mapping[str, Any]]
+) -> Provenance:
     digests = {
         "data set": version.digest,
         "pool": version.pool,
@@ -172,4 +190,11 @@ def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: 
         seconds={stage: result["seconds"] for stage, result in results.items() if "seconds" in result},
         counts={name: number for name, number in counts.items() if number},
         code_version=__version__,
+        elapsed=_elapsed(plan, record),
     )
+
+
+def _elapsed(plan: CyclePlan, record: CycleRecord) -> float | None:
+    """Seconds from the plan to the verdict; None where one of them is of a version that did not say when."""
+    planned, judged = (seconds_of(str((one.provenance or {}).get("time", ""))) for one in (plan, record))
+    return judged - planned if judged is not None and planned is not None else None

@@ -17,6 +17,7 @@ from hqclip.errors import DataError
 from hqclip.exported import trained_digest
 from hqclip.records import Evaluation, FailedTrial, canonical_json
 from hqclip.report import Provenance, Report
+from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.page import render
 from hqclip.report.text import text_table
 from hqclip.store import Store, open_store
@@ -48,8 +49,12 @@ def _compare(store: Store, plan: Mapping[str, Any], digest: str, evaluations: Se
         PairedComparison.read(store, {row["name"]: judged[row["model_digest"]][1] for row in rows})
     )
     reason = f"{best['name']} has the best average of {len(rows)} trials, {best['average']:.1%}"
+    report = f"sweeps/{digest}.html"
+    curves = [(f"curves: {row['name']}", f"{row['run']}/tensorboard/") for row in rows]
+    sheet = ("data set", sheet_of(plan["dataset"].split("/")[1]))
     page = Report(
         title=f"sweep {digest}",
+        links=links(store.uri, report, [*history_of(store), sheet, *curves]),
         verdict=reason + ".",
         comparison=comparison,
         failed=tuple(failed),
@@ -60,7 +65,6 @@ def _compare(store: Store, plan: Mapping[str, Any], digest: str, evaluations: Se
             code_version=__version__,
         ),
     )
-    report = f"sweeps/{digest}.html"
     store.write(report, render(page).encode(), create_only=False)
     result = {
         "sweep": f"sweeps/{digest}.json",

@@ -138,9 +138,34 @@ class DataSummary:
     tag_vocabulary: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """What one task took, in seconds; of all GPUs together, 0 where it ran without one and None where nobody knows.
+
+    `usd` is from low to high, by the price table of its cycle; None without a GPU or a price.
+    """
+
+    task: str
+    seconds: float
+    gpu_seconds: float | None = None
+    device: str = ""
+    usd: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a page leads to, `href` being as it stands in the page."""
+
+    name: str
+    href: str
+
+
 @dataclass(frozen=True)
 class Provenance:
-    """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it."""
+    """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it.
+
+    `elapsed` is from the plan to the verdict, in seconds, waiting included.
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +173,7 @@ class Provenance:
     counts: Mapping[str, int] = field(default_factory=dict)
     code_version: str = ""
     command: str = ""
+    elapsed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +254,7 @@ class Decision(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One page. `verdict` is a sentence; `decision` is None where nothing was to be decided, `gate` is what decided;
-    `failed` has no scores.
+    `failed` has no scores; `cost` is what each task took; `links` lead to other pages.
     """
 
     title: str
@@ -243,4 +269,6 @@ class Report:
     data: DataSummary | None = None
     faults: Faults | None = None
     losses: tuple[LossChart, ...] = ()
+    cost: tuple[StageCost, ...] = ()
     run: Provenance | None = None
+    links: tuple[Link, ...] = ()

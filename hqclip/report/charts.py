@@ -53,19 +53,19 @@ def axis(values: Iterable[float], ticks: int = 5, round_ends: bool = True) -> Ax
 
 def line_chart(chart: LossChart, styles: Mapping[str, int]) -> Html:
     """The curves of one part of the loss, labelled at their ends; `styles` gives every model its number."""
-    curves = [(curve.model, drawn) for curve in chart.curves if _finite(drawn := _thinned(curve))]
+    curves = [(curve.model, drawn) for curve in chart.curves if finite(drawn := _thinned(curve))]
     if not curves:
         return tag("p", "No finite values were recorded.", class_="quiet")
     right = WIDTH - 16 - LETTER_WIDTH * max(min(len(model), LABEL_LETTERS) for model, _ in curves)
-    values = [y for _, drawn in curves for _, y in _finite(drawn)]
+    values = [y for _, drawn in curves for _, y in finite(drawn)]
     horizontal = axis((step for curve in chart.curves for step, _ in curve.points), 4, round_ends=False)
     vertical = axis(values)
-    ends = "; ".join(f"{model} ends at {number(_finite(drawn)[-1][1])}" for model, drawn in curves)
+    ends = "; ".join(f"{model} ends at {number(finite(drawn)[-1][1])}" for model, drawn in curves)
     return tag(
         "svg",
         *_frame(horizontal, vertical, right),
-        *(_curve(drawn, styles[model], horizontal, vertical, right) for model, drawn in curves),
-        *_end_labels(curves, styles, vertical, right),
+        *(curve_path(drawn, styles[model], horizontal, vertical, right) for model, drawn in curves),
+        *end_labels(curves, styles, vertical, right),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
         aria_label=f"{chart.name} by step: {ends}",
@@ -84,7 +84,8 @@ def _mean(chunk: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return sum(x for x, _ in chunk) / len(chunk), sum(values) / len(values) if values else math.nan
 
 
-def _finite(drawn: Points) -> Points:
+def finite(drawn: Points) -> Points:
+    """The points that have a value."""
     return [point for point in drawn if math.isfinite(point[1])]
 
 
@@ -103,8 +104,10 @@ def _frame(horizontal: Axis, vertical: Axis, right: float) -> list[Html]:
     return parts
 
 
-def _curve(drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: float) -> Html:
-    """A path with a gap wherever a value is not finite; a lone point is a dot."""
+def curve_path(
+    drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: float, pattern: str | None = None
+) -> Html:
+    """A path with a gap wherever a value is not finite; a lone point is a dot. Dashes are those of the style."""
     moves, pen_down = [], False
     for x, y in drawn:
         if math.isfinite(y):
@@ -112,15 +115,13 @@ def _curve(drawn: Points, style: int, horizontal: Axis, vertical: Axis, right: f
             up = vertical.place(y, HEIGHT - BOTTOM, TOP)
             moves.append(f"{'L' if pen_down else 'M'}{across:.1f} {up:.1f}{'' if pen_down else 'h0'}")
         pen_down = math.isfinite(y)
-    return tag("path", d="".join(moves), stroke_dasharray=dash(style), class_=f"curve {colour(style)}")
+    return tag("path", d="".join(moves), stroke_dasharray=pattern or dash(style), class_=f"curve {colour(style)}")
 
 
-def _end_labels(
-    curves: list[tuple[str, Points]], styles: Mapping[str, int], vertical: Axis, right: float
-) -> list[Html]:
+def end_labels(curves: list[tuple[str, Points]], styles: Mapping[str, int], vertical: Axis, right: float) -> list[Html]:
     """The models' names at the ends of their curves, pushed apart where they would touch."""
     bottom = HEIGHT - BOTTOM
-    wanted = sorted((vertical.place(_finite(drawn)[-1][1], bottom, TOP), model) for model, drawn in curves)
+    wanted = sorted((vertical.place(finite(drawn)[-1][1], bottom, TOP), model) for model, drawn in curves)
     heights: list[float] = []
     for y, _ in wanted:
         heights.append(max(y, heights[-1] + LINE_HEIGHT) if heights else y)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from hqclip.report import ShownSample
 from hqclip.report.costs import all_figures, figure_list, key_figures
 from hqclip.report.counts import bar_table, ranked, reason_meaning, reason_name
-from hqclip.report.document import document, facts, panel, section, what_was_run
+from hqclip.report.document import document, facts, navigation, panel, section, what_was_run
 from hqclip.report.gallery import finding_card, sample_card
 from hqclip.report.histograms import drift_in_words, histogram, in_words
 from hqclip.report.markup import Html, cut, join, percent, rounded_percent, share_of, tag, whole
@@ -37,6 +37,7 @@ def _header(report: DatasetReport) -> Html:
         tag("p", tag("b", "hqclip"), " · refined texts", class_="eyebrow"),
         tag("h1", report.title),
         tag("p", tag("strong", sign, class_=f"badge {kind}"), _verdict(report, over), class_="verdict"),
+        navigation(report.links),
         figure_list([*figures, *(key_figures(report.cost) if report.cost else [])]),
         class_="refinement",
     )

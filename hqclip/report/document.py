@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-from hqclip.report import Provenance
+from hqclip.report import Link, Provenance
 from hqclip.report.counts import bar_table, ranked, reason_name
 from hqclip.report.markup import Html, duration, join, tag, whole
 
@@ -47,7 +47,7 @@ def what_was_run(run: Provenance) -> Html:
         parts += [tag("h3", "Command"), again, tag("pre", tag("code", lines), tabindex=0)]
     panels: list[Html] = []
     if run.seconds:
-        whole_time = f"{duration(sum(run.seconds.values()))} in all."
+        whole_time = time_in_words(sum(run.seconds.values()), run.elapsed)
         bars = bar_table(run.seconds.items(), "Time by stage", duration)
         panels.append(panel("Time by stage", tag("p", whole_time, class_="caption"), bars))
     if run.counts:
@@ -60,6 +60,20 @@ def what_was_run(run: Provenance) -> Html:
         parts += [tag("h3", "Settings"), *(_settings(stage, values) for stage, values in run.settings.items())]
     caption = "Everything that decides the result. The same inputs, settings and code give the same digests."
     return section("What was run", caption, *parts)
+
+
+def time_in_words(worked: float, elapsed: float | None) -> str:
+    """The sum of all stages, beside the time from the first to the last, so that waiting is seen."""
+    if elapsed is None:
+        return f"{duration(worked)} in all."
+    waited = f", {duration(elapsed - worked)} of it waiting" if elapsed > worked else ""
+    return f"{duration(worked)} in all stages together; {duration(elapsed)} from the plan to the verdict{waited}."
+
+
+def navigation(links: Iterable[Link]) -> Html:
+    """Where a reader goes on; nothing without links."""
+    parts = [tag("a", link.name, href=link.href) for link in links]
+    return tag("nav", *parts, aria_label="Related pages", class_="links") if parts else Html("")
 
 
 def panel(name: str, *content: Html) -> Html:

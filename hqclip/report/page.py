@@ -10,10 +10,11 @@ from hqclip.report.answers import set_by_set, what_moved
 from hqclip.report.charts import line_chart, swatch
 from hqclip.report.comparison import differences, headline, table
 from hqclip.report.counts import data_summary, reason_meaning, reason_name, single_bar
-from hqclip.report.document import POLICY, document, section, what_was_run
+from hqclip.report.document import POLICY, document, navigation, section, what_was_run
 from hqclip.report.gallery import fault_card, what_was_written
 from hqclip.report.gate import what_decided
 from hqclip.report.markup import Html, join, share_of, tag, whole, wide_table
+from hqclip.report.spending import what_it_cost
 
 BADGES = {Decision.PROMOTED: "yes", Decision.NOT_PROMOTED: "no", Decision.WAITS: "open"}
 
@@ -38,6 +39,7 @@ def _header(report: Report) -> Html:
         tag("p", tag("b", "hqclip"), f" · {cycle}", class_="eyebrow"),
         tag("h1", report.title),
         tag("p", *verdict, class_="verdict") if verdict else "",
+        navigation(report.links),
         _averages(comparison) if comparison else "",
     )
 
@@ -61,6 +63,7 @@ def _sections(report: Report) -> Iterable[Html | None]:
     yield _data(report.data) if report.data else None
     yield _faults(report.faults) if report.faults else None
     yield _losses(report.losses, styles) if report.losses else None
+    yield what_it_cost(report.cost, report.run.elapsed if report.run else None) if report.cost else None
     yield what_was_run(report.run) if report.run else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hqclip.records import AnnotatedRow, Sample
-from hqclip.report import Faults, Provenance, ShownSample
+from hqclip.report import Faults, Link, Provenance, ShownSample
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ class DatasetReport:
     tags: Tags | None = None
     cost: Cost | None = None
     run: Provenance | None = None
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 from hqclip.config import CostConfig, PlanConfig
 from hqclip.cycle.cost.history import History, Pace
-from hqclip.cycle.cost.prices import Price, device_of, price_range, read_prices
 from hqclip.cycle.cost.storage import storage
 from hqclip.cycle.cost.work import Work, work_of_stages
 from hqclip.cycle.plan import resolve
+from hqclip.cycle.prices import Price, device_of, price_range, read_prices
 from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
 from hqclip.stages import LAUNCHABLE

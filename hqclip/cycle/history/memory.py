@@ -1,0 +1,92 @@
+"""What was read of cycles and runs before, `cycles/history.json` beside the page: each night reads what is new.
+
+A cycle or run of which the very same objects are there as then, by size and time, is taken from it, unless something
+was wrong with them. So a night costs a few listings and some thirty reads, and what `hqclip gc` deletes is still told.
+It can be deleted: then everything is read anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from hqclip import __version__, log
+from hqclip.cycle.history.documents import MALFORMED
+from hqclip.records import digest_of
+from hqclip.report import StageCost
+from hqclip.report.history import PastCycle, PastRun
+from hqclip.store import Listed, Store
+from hqclip.store.documents import read_json_or_warn
+
+KEY = "cycles/history.json"
+FORMAT = 1
+Group = Sequence[Listed]
+Past = TypeVar("Past", PastCycle, PastRun)
+Told = tuple[str, Past]  # the digest of what was there, and what it said
+
+
+class Memory:
+    """What the last page was made of, if this version of hqclip made it. Safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        said = (read_json_or_warn(store, KEY, "history") or {}) if store.exists(KEY) else {}
+        is_ours = said.get("code_version") == __version__ and said.get("format") == FORMAT
+        self._cycles = _by_name(said, "cycles", "cycle") if is_ours else {}
+        self._runs = _by_name(said, "runs", "run") if is_ours else {}
+
+    def cycle(self, number: int, group: Group, read: Callable[[Sequence[str]], PastCycle]) -> Told[PastCycle]:
+        """A cycle whose objects are this group, remembered or read from their keys."""
+        return _again_or(self._cycles.get(number), group, _cycle, read)
+
+    def run(self, run: str, group: Group, read: Callable[[Sequence[str]], PastRun]) -> Told[PastRun]:
+        """The same of a run of a pipeline."""
+        return _again_or(self._runs.get(run), group, _run, read)
+
+
+def to_keep(cycles: Iterable[Told[PastCycle]], runs: Iterable[Told[PastRun]]) -> dict[str, Any]:
+    """What to remember, as JSON has it."""
+    return {
+        "kind": "history",
+        "format": FORMAT,
+        "code_version": __version__,
+        "cycles": [{"seen": seen, **dataclasses.asdict(past)} for seen, past in cycles if not past.problems],
+        "runs": [{"seen": seen, **dataclasses.asdict(past)} for seen, past in runs if not past.problems],
+    }
+
+
+def _by_name(said: Mapping[str, Any], rows: str, name: str) -> dict[Any, Mapping[str, Any]]:
+    try:
+        return {row[name]: row for row in said[rows]}
+    except MALFORMED as error:
+        log.warning("history", f"{KEY} is damaged ({error!r}); everything is read anew")
+        return {}
+
+
+def _again_or(
+    known: Mapping[str, Any] | None,
+    group: Group,
+    remember: Callable[[dict[str, Any]], Past],
+    read: Callable[[Sequence[str]], Past],
+) -> Told[Past]:
+    seen = digest_of([[one.key, one.size, one.changed] for one in group])
+    try:
+        if known and known["seen"] == seen:
+            return seen, remember({name: _plain(value) for name, value in known.items() if name != "seen"})
+    except MALFORMED as error:
+        log.warning("history", f"{KEY} is damaged ({error!r}); what it should know is read anew")
+    return seen, read([one.key for one in group])
+
+
+def _cycle(said: dict[str, Any]) -> PastCycle:
+    stages = tuple(StageCost(**{name: _plain(value) for name, value in row.items()}) for row in said["stages"])
+    scores = {name: tuple(score) for name, score in said["scores"].items()}
+    return PastCycle(**{**said, "stages": stages, "scores": scores})
+
+
+def _run(said: dict[str, Any]) -> PastRun:
+    return PastRun(**said)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

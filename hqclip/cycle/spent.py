@@ -1,0 +1,109 @@
+"""What the tasks of a cycle said in, what each of them took out: seconds, GPU-seconds, dollars.
+
+Times are of the attempt that went well; of annotation, all work that was done for the cycle. A launched task counts the
+hours of its nodes, another one a single GPU, unless it ran on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hqclip.config import AnnotateConfig
+from hqclip.cycle.keys import notes_prefix
+from hqclip.cycle.prices import Price, price_range, read_prices
+from hqclip.errors import ConfigError
+from hqclip.report import StageCost
+from hqclip.stages import LAUNCHABLE
+from hqclip.store import Store
+from hqclip.store.documents import read_json_or_warn
+
+Notes = Mapping[str, Mapping[str, Any]]
+LOOK_BACK = 30  # cycles, for the one before that had the same annotator
+CPU = "cpu"
+
+
+def spent(store: Store, notes: Notes, settings: Mapping[str, Any], before: float = 0.0) -> tuple[StageCost, ...]:
+    """A row for each task that said how long it took; `settings` are those of the plan.
+
+    `before` are the GPU-seconds that earlier cycles had spent with the same annotator, whose work log goes on.
+    """
+    device, prices = _device(notes), _prices(settings)
+    rows = []
+    for task, note in notes.items():
+        if (seconds := finite(note.get("seconds"))) is not None:
+            gpu_seconds = _gpu_seconds(store, task.partition("-")[0], note, seconds, device, before)
+            named = device if gpu_seconds else ""
+            rows.append(StageCost(task=task, seconds=seconds, gpu_seconds=gpu_seconds, device=named))
+    return tuple(_priced(row, prices) for row in rows)
+
+
+def work_before(store: Store, cycle: int, notes: Notes) -> float:
+    """The GPU-seconds in the work log of this cycle's annotator when the cycle before that used it was done."""
+    annotator = notes.get("annotate", {}).get("annotator")
+    for earlier in range(cycle - 1, max(cycle - LOOK_BACK, 0), -1):
+        key = f"{notes_prefix(earlier)}annotate.json"
+        note = (read_json_or_warn(store, key, "cost") if store.exists(key) else None) or {}
+        if annotator and note.get("annotator") == annotator:
+            return logged(note)
+    return 0.0
+
+
+def logged(note: Mapping[str, Any]) -> float:
+    """The GPU-seconds that an annotator's work log has come to, by what `annotate` said."""
+    work = note.get("work")
+    return (finite(work.get("gpu_seconds")) if isinstance(work, Mapping) else None) or 0.0
+
+
+def finite(value: Any) -> float | None:
+    """A number as a document has it; None for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _device(notes: Notes) -> str:
+    """What the tasks of the cycle ran on: the name of the GPU, `cpu`, or nothing where nobody says."""
+    work = notes.get("annotate", {}).get("work")
+    names = [str(name) for name in work.get("devices") or []] if isinstance(work, Mapping) else []
+    told = [str(note["device"]) for note in notes.values() if isinstance(note.get("device"), str)]
+    if not names and told and all(name.startswith(CPU) for name in told):
+        return CPU
+    return ", ".join(names)
+
+
+def _gpu_seconds(
+    store: Store, stage: str, note: Mapping[str, Any], seconds: float, device: str, before: float
+) -> float | None:
+    own = note.get("device") if isinstance(note.get("device"), str) else device
+    if stage not in LAUNCHABLE or str(own).startswith(CPU):
+        return 0.0
+    if stage == "annotate":
+        return max(logged(note) - before, 0.0) if logged(note) else None
+    launch = note.get("launch")
+    if not isinstance(launch, Mapping):
+        return seconds
+    hours = finite(launch.get("node_hours"))
+    job = read_json_or_warn(store, f"launch/{launch.get('key')}/job.json", "cost") or {}
+    ranks = finite(job.get("nproc"))
+    return 3600 * hours * ranks if hours is not None and ranks is not None else None
+
+
+def _prices(settings: Mapping[str, Any]) -> Sequence[Price]:
+    """Those that the cycle was planned with; those that are no more than the default are to plan with, and wide."""
+    table = settings.get("annotate", {}).get("gpu_prices", ())
+    default: Any = AnnotateConfig.__dataclass_fields__["gpu_prices"].default
+    try:
+        return read_prices(() if tuple(table) == default else tuple(table))
+    except (ConfigError, TypeError):
+        return read_prices()
+
+
+def _priced(row: StageCost, prices: Sequence[Price]) -> StageCost:
+    if not row.gpu_seconds:
+        return row
+    low, high = price_range(row.device, prices)
+    if low is None or high is None:
+        return row
+    hours = row.gpu_seconds / 3600
+    return StageCost(**{**vars(row), "usd": (hours * low, hours * high)})
