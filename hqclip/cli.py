@@ -34,6 +34,7 @@ from hqclip.launch.config import (
     LaunchRunConfig,
     ProfilesConfig,
 )
+from hqclip.models.config import ModelsFetchConfig
 from hqclip.notify.config import NotifyTestConfig, WatchConfig
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES, run_stage
@@ -109,6 +110,12 @@ def _annotate_compare(settings: CompareConfig) -> dict[str, Any]:
 
 def _distill(settings: DistillConfig) -> dict[str, Any]:
     from hqclip.distill.stage import run
+
+    return run(settings)
+
+
+def _models_fetch(settings: ModelsFetchConfig) -> dict[str, Any]:
+    from hqclip.models.fetch import run
 
     return run(settings)
 
@@ -205,6 +212,7 @@ COMMANDS: dict[str, Command] = {
     "approve": Command(ApproveConfig, _approve),
     "lineage": Command(LineageConfig, _lineage),
     "reproduce": Command(ReproduceConfig, _reproduce),
+    "models fetch": Command(ModelsFetchConfig, _models_fetch),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
     "compare": Command(CompareModelsConfig, _compare),
@@ -227,7 +235,8 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "export", "suite", "launch", "jobs", "notify")  # first words that are no command by themselves
+# first words that are no command by themselves
+GROUPS = ("demo", "export", "models", "suite", "launch", "jobs", "notify")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
