@@ -7,7 +7,9 @@ pickles or of no use, and code of its author is never run.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +30,20 @@ def chosen(names: Iterable[str]) -> list[str]:
     if covered >= OPEN_CLIP:
         covered = {name for name in covered if not name.endswith(SAFE) or name in OPEN_CLIP}
     return sorted(covered, key=lambda name: (name in CONFIGS, name))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder has a config, and weights: all that an index of them names, if there is one."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    needed = set()
+    for index in names:
+        if index.endswith(f"{SAFE}.index.json"):
+            with suppress(
+                ValueError, TypeError, KeyError, AttributeError
+            ):  # whoever reads the weights says what is wrong with it
+                needed |= {str(name) for name in json.loads((folder / index).read_bytes())["weight_map"].values()}
+    weights = {name for name in names if name.endswith(SAFE)}
+    return bool(weights) and needed <= names and any(config in names for config in CONFIGS)
 
 
 def sha256_of(path: Path) -> str:

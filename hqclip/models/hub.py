@@ -7,13 +7,14 @@ the network; what lies in its own cache (HF_HOME) is used where it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from hqclip.errors import NotFoundError, StorageError, UnavailableError
 from hqclip.foreign import translated
-from hqclip.models.contents import COVERED, chosen, sha256_of
+from hqclip.models.contents import COVERED, chosen, is_whole, sha256_of
 from hqclip.models.names import HubName, is_commit
 from hqclip.store.local import BLOCK_BYTES
 
@@ -34,21 +35,17 @@ def commit_of(name: HubName) -> str:
     if is_commit(name.revision):
         return name.revision
     try:
-        with translated(_about(name)):
+        with _asking(name):
             from huggingface_hub import HfApi
-            from huggingface_hub.errors import RevisionResolutionError
 
-            try:
-                return HfApi().resolve_revision(name.repository, revision=name.revision or None).resolved
-            except RevisionResolutionError as error:
-                raise error.__cause__ or error from None  # what it was: no network, or none wanted
+            return HfApi().resolve_revision(name.repository, revision=name.revision or None).resolved
     except (NotFoundError, UnavailableError) as error:
         raise type(error)(f"{error}; a name with a commit is not asked about: {name.repository}@COMMIT") from error
 
 
 def list_files(name: HubName, commit: str) -> dict[str, HubFile]:
     """The files of a commit that belong to the model, as `contents` says. Raises as `commit_of`."""
-    with translated(_about(name)):
+    with _asking(name):
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
@@ -66,20 +63,24 @@ def download(name: HubName, commit: str, files: Mapping[str, HubFile], folder: P
     Raises as `commit_of`, and `StorageError` for a file that came with another content, which is removed.
     """
     for path, file in files.items():
-        with translated(_about(name)):
+        with _asking(name):
             from huggingface_hub import hf_hub_download
             from huggingface_hub.utils.tqdm import disable_progress_bars
 
             disable_progress_bars()
-            hf_hub_download(name.repository, path, revision=commit, local_dir=folder)
+            nowhere = folder / ".cache"  # what the client itself has of this commit is not whole, or damaged
+            hf_hub_download(name.repository, path, revision=commit, local_dir=folder, cache_dir=nowhere)
         if not _is(folder / path, file):
             (folder / path).unlink(missing_ok=True)
             raise StorageError(f"{_about(name)}: {path} arrived with another content than the hub says; try again")
 
 
 def in_own_cache(name: HubName, commit: str) -> Path | None:
-    """The folder of a commit in the client's own cache, if all of the model is there."""
-    with translated(_about(name)):
+    """The folder of a commit in the client's own cache, if the model is there.
+
+    The client knows whether a copy is whole if it has seen the list of files; else weights and config must be there.
+    """
+    with _asking(name):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -90,7 +91,23 @@ def in_own_cache(name: HubName, commit: str) -> Path | None:
             )
         except LocalEntryNotFoundError:
             return None
-        return Path(found)
+    return Path(found) if is_whole(Path(found)) else None
+
+
+@contextmanager
+def _asking(name: HubName) -> Iterator[None]:
+    """What the client raises is told as one of our faults; where it says that it has no copy, why it did not ask."""
+    with translated(_about(name)):
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RevisionResolutionError
+
+        try:
+            yield
+        except (LocalEntryNotFoundError, RevisionResolutionError) as error:
+            cause = error.__cause__
+            silent = isinstance(cause, HfHubHTTPError | ConnectionError) or type(cause).__module__.startswith("httpx")
+            if cause is None or not silent:
+                raise
+            raise cause from None
 
 
 def _is(path: Path, file: HubFile) -> bool:
