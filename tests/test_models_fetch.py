@@ -21,7 +21,7 @@ from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.hub import FakeHub
-from tests.test_models import FILES, FIRST, OTHERS
+from tests.test_models import FILES, FIRST
 
 LVLM = {path.name: path.read_bytes() for path in folder().iterdir()}
 
@@ -29,9 +29,7 @@ LVLM = {path.name: path.read_bytes() for path in folder().iterdir()}
 def test_a_model_is_mirrored_and_used_by_the_name_that_is_printed(
     hub: FakeHub, fake_gcs: FakeGcs, models_cache: Path, capsys: pytest.CaptureFixture[str]
 ):
-    commit = hub.push(
-        "org/lvlm", {**LVLM, **{name: OTHERS[name] for name in ("pytorch_model.bin", "modeling_evil.py")}}
-    )
+    commit = hub.push("org/lvlm", {**LVLM, "pytorch_model.bin": b"a pickle", "modeling_evil.py": b"raise SystemExit"})
     assert main(["models", "fetch", "--model", "org/lvlm", "--to", "gs://bucket/store"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["model"] == f"gs://bucket/store/models/org--lvlm/{commit}"

@@ -38,9 +38,7 @@ def is_whole(folder: Path) -> bool:
     needed = set()
     for index in names:
         if index.endswith(f"{SAFE}.index.json"):
-            with suppress(
-                ValueError, TypeError, KeyError, AttributeError
-            ):  # whoever reads the weights says what is wrong with it
+            with suppress(ValueError, TypeError, KeyError, AttributeError):  # who reads the weights says what is wrong
                 needed |= {str(name) for name in json.loads((folder / index).read_bytes())["weight_map"].values()}
     weights = {name for name in names if name.endswith(SAFE)}
     return bool(weights) and needed <= names and any(config in names for config in CONFIGS)
