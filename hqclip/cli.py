@@ -44,6 +44,7 @@ from hqclip.launch.config import (
     LaunchRunConfig,
     ProfilesConfig,
 )
+from hqclip.models.config import ModelsFetchConfig
 from hqclip.notify.config import NotifyTestConfig, WatchConfig
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES, run_stage
@@ -125,6 +126,12 @@ def _annotate_compare(settings: CompareConfig) -> dict[str, Any]:
 
 def _distill(settings: DistillConfig) -> dict[str, Any]:
     from hqclip.distill.stage import run
+
+    return run(settings)
+
+
+def _models_fetch(settings: ModelsFetchConfig) -> dict[str, Any]:
+    from hqclip.models.fetch import run
 
     return run(settings)
 
@@ -234,6 +241,7 @@ COMMANDS: dict[str, Command] = {
     "lineage": Command(LineageConfig, _lineage),
     "history": Command(HistoryConfig, _history),
     "reproduce": Command(ReproduceConfig, _reproduce),
+    "models fetch": Command(ModelsFetchConfig, _models_fetch),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
     "compare": Command(CompareModelsConfig, _compare),
@@ -258,7 +266,8 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-GROUPS = ("demo", "export", "suite", "launch", "jobs", "notify", "config")  # first words that are no command themselves
+# first words that are no command themselves
+GROUPS = ("demo", "export", "models", "suite", "launch", "jobs", "notify", "config")
 SAID_EACH_TIME = ("approve", "demo world", "demo teach", "config show")  # nothing of them comes from a project file
 
 

@@ -25,6 +25,7 @@ MODEL = (
     "model folder, as printed by `hqclip train`, or one elsewhere (/folder, gs://), also a CLIPModel of transformers; "
     "hf-hub:org/name, or one of open_clip with its tag, e.g. ViT-B-32:laion2b_s34b_b79k"
 )
+PLACES = "a folder, gs:// or s3://bucket/folder, or name@revision of a hub"
 DEVICE = "where CLIP runs; auto takes a GPU where there is one"
 DEVICES = ("auto", "cpu", "cuda")
 DECODE = "threads that decode and shrink images"
@@ -52,7 +53,7 @@ class AnnotateConfig(Settings):
 
     store: str = setting(STORE)
     pool: str = setting("pool manifest, as printed by `hqclip download`")
-    model: str = setting("LVLM: a folder, a hub name with its revision (name@revision), or a server's model", "demo")
+    model: str = setting(f"LVLM: {PLACES}, or a server's model", "demo")
     engine: str = setting("what runs the LVLM", "transformers", choices=ENGINES)
     server: str = setting("for the openai engine: root of the server, e.g. http://host:8000/v1", "")
     plain_http: bool = setting("send OPENAI_API_KEY also in clear (http://) to other machines", False)
@@ -326,7 +327,7 @@ class PlanConfig(Settings):
     )
     data_only: bool = setting("train nothing: the cycle ends with a data set version", False)
     cycle: int = setting("number of the cycle; 0 continues the open one or opens the next", 0, minimum=0)
-    annotate_model: str = setting("LVLM: a folder or a hub name; empty leaves it to the preset", "")
+    annotate_model: str = setting(f"LVLM: {PLACES}; empty leaves it to the preset", "")
     train_samples_seen: int = setting("training budget of each trial; 0 leaves it to the preset", 0, minimum=0)
     train_seed: int = setting("seed of the training runs", 0, minimum=0)
     overrides: str = setting('further settings as JSON, e.g. {"curate.drop_share": 0.2}', "{}")

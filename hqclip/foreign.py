@@ -30,8 +30,8 @@ MEMORY = "give a smaller batch_size, or a machine with more memory"
 LOGIN = "ask for access on its page and set HF_TOKEN"
 NOT_THERE = "check the name and the revision"
 OFFLINE = (
-    "this machine is offline and has no copy: fetch it once where there is a network, with the HF_HOME that is used "
-    "here, or choose something that needs no hub"
+    "this machine is offline and has no copy: fetch it once where there is a network, with the HF_HOME or "
+    "HQCLIP_MODELS that is used here, or choose something that needs no hub"
 )
 LATER = "try again later"
 CLASSES: dict[str, Rule] = {

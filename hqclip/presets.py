@@ -12,7 +12,10 @@ from hqclip.errors import ConfigError
 from hqclip.settings import did_you_mean
 
 # The open LVLM of the size that the HQ-CLIP authors fine-tuned; `hqclip annotate compare` measures it against others.
-_LVLM: dict[str, Any] = {"engine": "vllm", "model": "Qwen/Qwen2.5-VL-7B-Instruct"}
+_LVLM: dict[str, Any] = {
+    "engine": "vllm",
+    "model": "Qwen/Qwen2.5-VL-7B-Instruct@cc594898137f460bfe9f0759e9844b3ce807cfb5",
+}
 
 
 def _datacomp(model: str, samples_seen: int, batch_size: int, **more: Any) -> dict[str, dict[str, Any]]:

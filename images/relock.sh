@@ -10,7 +10,7 @@ compile=(uv --no-config pip compile --quiet --generate-hashes --no-annotate --no
 role() {
   local lock=images/$1/requirements.lock
   case $1 in
-    base) "${compile[@]}" --extra gcs --extra s3 -c constraints.txt -o "$lock" pyproject.toml ;;
+    base) "${compile[@]}" --extra gcs --extra s3 --extra hub -c constraints.txt -o "$lock" pyproject.toml ;;
     launch) "${compile[@]}" --extra gcs --extra s3 --extra launch -c constraints.txt -o "$lock" pyproject.toml ;;
     train) "${compile[@]}" --extra gcs --extra s3 --extra train -c constraints.txt -o "$lock" pyproject.toml ;;
     demo) "${compile[@]}" --extra gcs --extra s3 --extra train --extra annotate -c constraints.txt -o "$lock" pyproject.toml ;;

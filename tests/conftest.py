@@ -18,6 +18,7 @@ be_alone()  # before any test module is read
 pytest_plugins = [  # a module stands before those that import it
     "tests.annotated_pools",
     "tests.buckets",
+    "tests.hubs",
     "tests.launching",
     "tests.kubeflow_runs",
     "tests.scheduling",

@@ -16,7 +16,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hqclip.annotate import stage, supervisor, worker
-from hqclip.annotate.annotator import Annotator, model_folder
+from hqclip.annotate.annotator import DEMO_MODEL, Annotator
 from hqclip.annotate.engines.protocol import Finish, RequestFailed, Unanswered
 from hqclip.annotate.prompt import clean_alt_text
 from hqclip.config import AnnotateConfig
@@ -217,28 +217,11 @@ def test_what_does_not_decide_the_answers_does_not(tmp_path: Path):
         assert Annotator.of(AnnotateConfig(**{**base.to_mapping(), **change})).digest == Annotator.of(base).digest
     copied = tmp_path / "elsewhere"
     copied.mkdir()
-    for path in model_folder("demo").iterdir():
+    for path in DEMO_MODEL.iterdir():
         (copied / path.name).write_bytes(path.read_bytes())
     assert (
         Annotator.of(AnnotateConfig(**{**base.to_mapping(), "model": str(copied)})).digest == Annotator.of(base).digest
     )
-
-
-def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UnavailableError, match="model 'nobody/nothing' is not a folder, and the hub does not give it"):
-        model_folder("nobody/nothing")
-
-
-def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="model 'no such folder!' is neither a folder nor on the hub"):
-        model_folder("no such folder!")
-
-
-def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path: Path):
-    with pytest.raises(NotFoundError, match=r"gone': there is no such folder; give the folder of an LVLM"):
-        model_folder(str(tmp_path / "gone"))
 
 
 def test_a_model_without_eyes_is_refused(tmp_path: Path):

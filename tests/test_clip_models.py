@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import open_clip
 import pytest
 import torch
@@ -25,6 +23,7 @@ from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.store import open_store
 from hqclip.train.model import HQClip
 from tests.clips import COLOURS, TEXTS, TOWERS, pictures, write_clip
+from tests.fakes.hub import FakeHub
 
 
 @pytest.fixture(scope="module")
@@ -171,32 +170,20 @@ def test_pickled_weights_are_never_opened(saved: Path, tmp_path: Path):
         texts_of(folder, "m")
 
 
-def test_a_hub_is_asked_for_a_revision_and_gives_either_form(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    asked: list[Any] = []
+def test_a_hub_gives_either_form_at_a_revision(folder: Path, hub: FakeHub, tmp_path: Path):
+    def push(name: str, *refs: str) -> None:
+        files = {path.name: path.read_bytes() for path in (folder / name).iterdir()}
+        hub.push(f"org/{name}", {**files, "pytorch_model.bin": b"a pickle"}, *refs)
 
-    def snapshot(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repo, revision, [name for name in allow_patterns if name.endswith(".safetensors")]))
-        commit = tmp_path / repo / "c0ffee"
-        if not commit.exists():
-            shutil.copytree(folder / repo.partition("/")[2], commit, copy_function=os.symlink)  # as the hub's cache is
-        return str(commit)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    push("gelu")
+    push("quick-hf", "v2")
     assert torch.equal(texts_of(tmp_path, "hf-hub:org/gelu"), texts_of(folder, "gelu"))
     assert torch.equal(texts_of(tmp_path, "hf-hub:org/quick-hf@v2"), texts_of(folder, "quick"))
-    assert asked == [
-        ("org/gelu", None, []),
-        ("org/gelu", "c0ffee", [WEIGHTS]),
-        ("org/quick-hf", "v2", []),
-        ("org/quick-hf", "c0ffee", ["model.safetensors"]),
-    ]
+    assert "pytorch_model.bin" not in hub.fetched
 
 
-def test_a_hub_that_is_not_there_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(HQClipError, match="hf-hub:nobody/nothing: "):
+def test_a_hub_that_is_not_there_is_said(folder: Path):
+    with pytest.raises(NotFoundError, match="model nobody/nothing of the hub: .*offline"):
         texts_of(folder, "hf-hub:nobody/nothing")
 
 

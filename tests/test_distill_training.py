@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hqclip.annotate.annotator import DEMO_MODEL, Annotator, folder_digest
+from hqclip.annotate.annotator import DEMO_MODEL, Annotator
 from hqclip.annotate.preparation import Preparation
 from hqclip.annotate.stage import run as annotate
 from hqclip.config import AnnotateConfig
@@ -20,6 +20,7 @@ from hqclip.distill.pool_images import PoolImages
 from hqclip.distill.sampling import sample
 from hqclip.distill.stage import run
 from hqclip.distill.training_set import TrainingSet, completion
+from hqclip.models.contents import folder_digest
 from hqclip.records import Pool
 from hqclip.store import open_store
 from tests.distilling import PART_ROWS, World

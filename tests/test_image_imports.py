@@ -35,8 +35,6 @@ NOT_REACHED: Mapping[tuple[str, str], Set[str]] = {
     ("hqclip.evaluate.benchmarks.choice", "torch"): {"base"},
     ("hqclip.evaluate.benchmarks.classification", "torch"): {"base"},
     ("hqclip.evaluate.benchmarks.retrieval", "torch"): {"base"},
-    # asked of open_clip where that is installed
-    ("hqclip.train.architecture", "huggingface_hub"): {"base"},
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from hqclip.annotate.annotator import Annotator, folder_digest
+from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.engines.transformers import TransformersEngine
 from hqclip.annotate.prompt import PROMPTS
@@ -22,6 +22,7 @@ from hqclip.config import LOCAL_ENGINES, AnnotateConfig
 from hqclip.demo.lvlm import folder
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS
+from hqclip.models.contents import folder_digest
 from hqclip.store import open_store
 
 

@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hqclip.errors import ConfigError
+from hqclip.models.contents import SAFE
 
-SAFE = ".safetensors"
-UNREAD = (  # files of a hub's repository that are of no use: weights that are not read, and code
-    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.npz", "*.onnx", "*.onnx_data"),
-    *("*.gguf", "*.tflite", "*.mlmodel", "*.ot", "*.py"),
-)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".npz", ".gguf")
 
 

@@ -22,13 +22,14 @@ from hqclip.clip import transformers_form
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.exported import CONFIG, WEIGHTS, check_digest, is_in_store, model_digest
 from hqclip.foreign import translated
+from hqclip.models.find import find
+from hqclip.models.names import HUB
 from hqclip.records import canonical_json
 from hqclip.settings import did_you_mean
 from hqclip.store import Store, open_store, split_uri
 from hqclip.store.leftovers import scratch_folder
 
 AGAIN = "bring it back, or export the model again"
-HUB = "hf-hub:"
 SMALL = ("*.json", "*.txt", "*.model")  # configs and tokenizers of a folder
 
 
@@ -53,8 +54,8 @@ def model_files(store: Store, name: str) -> Iterator[ModelFiles]:
     """
     with scratch_folder() as folder:
         if name.startswith(HUB):
-            snapshot = _snapshot(name)
-            yield _from_folder(open_store(str(snapshot.parent)), snapshot.name, name, folder)
+            fetched = find(name).folder
+            yield _from_folder(open_store(str(fetched.parent)), fetched.name, name, folder)
         elif is_in_store(name):
             yield _from_folder(store, name, f"{store.uri}/{name}", folder)
         elif "://" in name or name.startswith("/"):
@@ -90,17 +91,6 @@ def _tokenizer_files(store: Store, key: str) -> list[str]:
         return []  # whoever loads it says what is wrong
     names = [path.rpartition("/")[2] for path in store.list(f"{key}/")]
     return [] if is_own else [n for n in names if n != CONFIG and any(Path(n).match(small) for small in SMALL)]
-
-
-def _snapshot(name: str) -> Path:
-    """A model of the hub as a local folder: the small files first, which say whose weights to fetch."""
-    from huggingface_hub import snapshot_download
-
-    repo, _, revision = name.removeprefix(HUB).partition("@")
-    with translated(name):
-        folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(SMALL)))
-        weights = WEIGHTS if (folder / CONFIG).is_file() else transformers_form.WEIGHTS
-        return Path(snapshot_download(repo, revision=folder.name, allow_patterns=[*SMALL, weights]))
 
 
 def _pretrained(name: str, folder: Path) -> ModelFiles:

@@ -18,6 +18,7 @@ from hqclip.config import PlanConfig, PromoteConfig
 from hqclip.cycle import crown, lock
 from hqclip.cycle.gate import check_names
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
+from hqclip.cycle.pinned import NOTE, as_planned, pin
 from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings, with_later
 from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError, ConflictError
@@ -47,9 +48,9 @@ def run(config: PlanConfig) -> dict[str, Any]:
     if config.suite:
         check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
 
-    def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan | None = None) -> str:
-        known = known_to(planned.settings, settings, find_preset(config.preset)) if planned else settings
-        return digest_of([source, suite.digest, known, trials, champion and champion["model_digest"]])
+    def fingerprint(champion: dict[str, Any] | None, planned: CyclePlan) -> str:
+        known = known_to(planned.settings, as_planned(planned, settings), find_preset(config.preset))
+        return _fingerprint(source, suite, known, trials, champion)
 
     _finish_promotion(store)
     number = config.cycle or _open_cycle(store, fingerprint)
@@ -57,11 +58,12 @@ def run(config: PlanConfig) -> dict[str, Any]:
     plan = written = _read_plan(store, key)
     if plan is None:
         champion = _champion(store)
+        pinned, names = pin(settings)
         plan = CyclePlan(
             cycle=number,
-            fingerprint=fingerprint(champion),
+            fingerprint=_fingerprint(source, suite, pinned, trials, champion),
             champion=champion,
-            settings=_with_champion(store, settings, champion),
+            settings=_with_champion(store, pinned, champion),
             trials=tuple(trials),
             provenance=made_by(
                 "plan",
@@ -69,6 +71,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
                 [record_key(champion["cycle"])] if champion else [],
                 source={"shards": len(source), "digest": digest_of(source)},
                 suite=suite.digest,
+                **({NOTE: names} if names else {}),
             ),
         )
     elif plan.fingerprint != fingerprint(plan.champion, plan):
@@ -112,6 +115,17 @@ def _finish_promotion(store: Store) -> None:
 
         log.info("plan", f"the promotion of cycle {cycle} was cut short; finishing it")
         promote.finish(store, cycle)
+
+
+def _fingerprint(
+    source: list[list[Any]],
+    suite: FoundSuite,
+    settings: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    champion: dict[str, Any] | None,
+) -> str:
+    """What is the same work has the same: data, suite, settings, trials, champion."""
+    return digest_of([source, suite.digest, settings, trials, champion and champion["model_digest"]])
 
 
 class FoundSuite(NamedTuple):

@@ -15,9 +15,11 @@ from hqclip.cycle.links import Document, Link
 from hqclip.data.sources import list_shards
 from hqclip.errors import HQClipError
 from hqclip.exported import WEIGHTS
+from hqclip.models.contents import chosen, folder_digest
+from hqclip.models.names import hub_name
 from hqclip.provenance import UNKNOWN
 from hqclip.records import Pool, digest_of
-from hqclip.store import Store
+from hqclip.store import Store, in_bucket, open_store
 
 
 def not_there(store: Store, link: Link, shards: str, suite: str) -> Iterator[str]:
@@ -95,7 +97,7 @@ def _suite(link: Link, suite: str) -> Iterator[str]:
 
 def _lvlm(annotator: Document) -> Iterator[str]:
     """A model of a folder must be there with the same content; one of the hub must have a revision."""
-    from hqclip.annotate.annotator import DEMO_MODEL, folder_digest
+    from hqclip.annotate.annotator import DEMO_MODEL
 
     if not annotator:
         yield "LVLM: no annotator.json says which it was"
@@ -104,14 +106,19 @@ def _lvlm(annotator: Document) -> Iterator[str]:
     if engine not in LOCAL_ENGINES:
         yield f"LVLM {name}: the {engine} engine answered; whether it would answer the same is not known"
         return
-    folder = DEMO_MODEL if name == "demo" else Path(name)
-    if folder.is_dir():
-        if folder_digest(folder) != annotator.get("model_digest"):
-            yield f"LVLM {name}: its files are not those that annotated"
-    elif name.startswith(("/", "./", "../")) or name.count("/") != 1:
-        yield f"LVLM {name}: there is no such folder"
-    elif "@" not in name and not (annotator.get("provenance") or {}).get("lvlm", {}).get("revision"):
-        yield f"LVLM {name}: its revision was not recorded, and the hub may have another one now"
+    known = (annotator.get("provenance") or {}).get("lvlm", {})
+    try:
+        folder = DEMO_MODEL if name == "demo" else Path(name)
+        if folder.is_dir():
+            if folder_digest(folder) != annotator.get("model_digest"):
+                yield f"LVLM {name}: its files are not those that annotated"
+        elif in_bucket(name):
+            if not chosen(open_store(name).list()):
+                yield f"LVLM {name}: there is no model any more"
+        elif hub_name(name) and "@" not in name and not known.get("revision"):
+            yield f"LVLM {name}: its revision was not recorded, and the hub may have another one now"
+    except HQClipError as error:
+        yield f"LVLM: {error}"
 
 
 def _code(made: Mapping[str, Document]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hqclip.annotate.annotator import Annotator, model_folder
+from hqclip.annotate.annotator import Annotator, weights_of
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.prompt import load_prompt
 from hqclip.annotate.supervisor import Limits
@@ -31,12 +31,16 @@ COMMON = (
 
 @dataclass(frozen=True)
 class Collected:
-    """Usable examples to learn from and to judge on, what became of every question, and what the answers cost."""
+    """Usable examples to learn from and to judge on, what became of every question, and what the answers cost.
+
+    `teacher_weights` are revision and digest of a teacher that was run here; empty for a server's.
+    """
 
     learn: list[Example]
     judge: list[Example]
     statuses: dict[str, int]
     usd: float
+    teacher_weights: dict[str, str]
 
 
 def collect(
@@ -48,7 +52,8 @@ def collect(
     """
     settings = teacher_settings(config)
     prompt = load_prompt(config.prompt, config.max_tags, config.max_sentences)
-    model = model_folder(config.teacher) if config.teacher_engine in LOCAL_ENGINES else config.teacher
+    weights = weights_of(config.teacher) if config.teacher_engine in LOCAL_ENGINES else None
+    model = weights.folder if weights else config.teacher
     budget = Budget(config.budget_usd, config.usd_per_million_input, config.usd_per_million_output)
     limits = RequestLimits(config.in_flight, patience_of(config), config.max_new_tokens, budget)
     log = ResponseLog(store, f"{folder}/teacher")
@@ -65,7 +70,8 @@ def collect(
         raise DataError(f"{log.folder}: {len(learn)} usable answers to learn from, {len(judge)} to judge on; give more")
     responses = [example.response for example in examples]
     usd = sum(budget.cost(response.prompt_tokens, response.output_tokens) for response in responses)
-    return Collected(learn, judge, dict(statuses), usd)
+    teacher = {"revision": weights.revision, "digest": weights.digest} if weights else {}
+    return Collected(learn, judge, dict(statuses), usd, teacher)
 
 
 def open_folder(config: DistillConfig, store: Store, pupil: Annotator) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hqclip.config import ENGINES, LOCAL_ENGINES, STORE, THREADS
+from hqclip.config import ENGINES, LOCAL_ENGINES, PLACES, STORE, THREADS
 from hqclip.settings import Settings, setting
 
 
@@ -14,12 +14,12 @@ class DistillConfig(Settings):
 
     store: str = setting(STORE)
     pool: str = setting("pool manifest, as printed by `hqclip download`")
-    teacher: str = setting("LVLM that teaches: what its server calls it, a folder, or a hub name")
+    teacher: str = setting(f"LVLM that teaches: what its server calls it, {PLACES}")
     teacher_engine: str = setting("what runs the teacher", "openai", choices=ENGINES)
     server: str = setting("for the openai engine: root of the teacher's server, e.g. https://host/v1", "")
     plain_http: bool = setting("send OPENAI_API_KEY also in clear (http://) to other machines", False)
     recording: str = setting("for the replay engine: file of the teacher's recorded answers", "")
-    model: str = setting("LVLM that is taught: a folder or a hub name with its revision", "Qwen/Qwen2-VL-7B-Instruct")
+    model: str = setting(f"LVLM that is taught: {PLACES}", "Qwen/Qwen2-VL-7B-Instruct")
     engine: str = setting("what runs the pupil when it is judged", "transformers", choices=LOCAL_ENGINES)
     out: str = setting("folder for the taught model; empty keeps it in the store, if that is a folder", "")
     prompt: str = setting("prompt of teacher and pupil: a built-in name or a text file", "web-1")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip import __version__
-from hqclip.annotate.annotator import Annotator, folder_digest
+from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.engines.registry import make_engine
 from hqclip.annotate.preparation import Preparation
 from hqclip.distill.acceptance import Agreement, compare, decide
@@ -21,6 +21,7 @@ from hqclip.distill.response_log import Response, ResponseLog
 from hqclip.distill.sampling import sample
 from hqclip.distill.training_set import TrainingSet
 from hqclip.errors import ConfigError, ConflictError, MissingSoftwareError
+from hqclip.models.contents import folder_digest
 from hqclip.records import Pool, canonical_json, digest_of
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
@@ -52,6 +53,7 @@ def run(config: DistillConfig) -> dict[str, Any]:
     training = training or _train(config, store, key, TrainingSet(pupil, images, collected.learn), folder)
     acceptance = _acceptance(config, store, teaching, TrainingSet(pupil, images, collected.judge), folder)
     gate = {"engine": config.engine, "min_valid": config.min_valid, "margin": config.margin}
+    about["base_revision"] = pupil.lvlm["revision"]
     card = {**about, **acceptance, **training, **_counts(collected), "gate": gate, "code_version": __version__}
     store.write(f"{key}/lesson.json", canonical_json(card), create_only=False)  # the gate may be set anew
     return {"model": str(folder), "lesson": f"{key}/lesson.json", **card, "seconds": time.monotonic() - start}
@@ -146,4 +148,5 @@ def _counts(collected: Collected) -> dict[str, Any]:
         "judged_on": len(collected.judge),
         "teacher_statuses": collected.statuses,
         "teacher_usd": collected.usd,
+        **({"teacher_weights": collected.teacher_weights} if collected.teacher_weights else {}),
     }

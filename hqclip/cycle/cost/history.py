@@ -91,7 +91,9 @@ class History:
         if work and work.keys() >= WORK and self._is_same_annotator(self._plan):
             found.append((f"cycle {self.cycle}", work))
         if not found:
-            return Pace(0, 0, f"unknown: no pilot and no cycle with {self._settings['annotate']['model']} yet")
+            return Pace(
+                0, 0, f"unknown: no pilot and no cycle with {_unpinned(self._settings['annotate']['model'])} yet"
+            )
         basis, work = max(found, key=lambda item: item[1]["images"])
         tokens = work["prompt_tokens"] + work["output_tokens"]
         basis = f"{basis}, {work['images']:,} images"
@@ -112,7 +114,7 @@ class History:
     def _is_same_annotator(self, settings: Mapping[str, Mapping[str, Any]]) -> bool:
         names = ("model", "prompt", "engine")
         then, now = settings.get("annotate", {}), self._settings["annotate"]
-        return all(then.get(name) == now[name] for name in names)
+        return all(_unpinned(then.get(name)) == _unpinned(now[name]) for name in names)
 
     def _gpu_seconds(self, result: Mapping[str, Any]) -> float:
         """Of one task: those of its job on many machines, else its own with one GPU."""
@@ -130,3 +132,8 @@ class History:
         rows = float(self._results.get("annotate", {}).get("rows", 0))
         shards = int(result["num_shards"])
         return rows * (shards - int(result["already_done"])) / shards if shards else 0.0
+
+
+def _unpinned(name: Any) -> str:
+    """`org/name@revision` -> `org/name`: how fast a model is does not depend on it."""
+    return str(name).partition("@")[0]
