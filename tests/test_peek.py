@@ -15,6 +15,7 @@ import pytest
 from hqclip import cli
 from hqclip.config import CurateConfig
 from hqclip.curate.stage import run as curate
+from hqclip.data.index import read_index
 from hqclip.data.shards import MEMBERS_AT_ONCE, first_samples, write_shard
 from hqclip.data.sidecar import write_annotations
 from hqclip.data.tar import write_tar
@@ -28,7 +29,9 @@ from tests.annotated_pools import pool_of
 
 Draw = Callable[..., list[Sample]]
 HOSTILE = "a ring\x1b[31m\x1b]0;owned\x07 \u202egnir \x9b2J red"
-TEXTS = Annotation(("a ring", "a square \x1b[2J above"), ("a cross",), ("ring", "square"), ("cross",))
+TEXTS = Annotation(
+    desc=("a ring", "a square \x1b[2J above"), neg_desc=("a cross",), tags=("ring", "square"), neg_tags=("cross",)
+)
 
 
 def samples(**given: Any) -> list[dict[str, Any]]:
@@ -128,12 +131,13 @@ def refined(tmp_path: Path, draw_samples: Draw) -> dict[str, str]:
     store = open_store(config.store)
     pool = Pool.from_json(store.read(config.pool), config.pool)
     for entry in pool.shards:
-        rows = [AnnotatedRow(f"{n:032x}", Status.OK, TEXTS) for n in range(entry.rows)]
+        rows = [AnnotatedRow(uid, Status.OK, TEXTS) for uid in read_index(store, entry).uids]
         rows[-1] = AnnotatedRow(rows[-1].uid, Status.NOT_JSON, None, answer="I \x1b[5mcannot")
         write_annotations(store, f"annotations/teacher/{entry.name}.parquet", rows, entry, "teacher")
-    dataset = curate(CurateConfig(store=config.store, pool=config.pool, annotations="annotations/teacher"))["dataset"]
+    about = {"store": config.store, "pool": config.pool}
+    dataset = curate(CurateConfig(**about, annotations="annotations/teacher", max_drop_rate=1, gate="warn"))["dataset"]
     store.delete(f"annotations/teacher/{pool.shards[1].name}.parquet")
-    return {"store": config.store, "pool": config.pool, "dataset": dataset}
+    return {**about, "dataset": dataset}
 
 
 def test_a_pool_shows_its_texts_as_far_as_there_are_any(refined: dict[str, str]):
@@ -154,7 +158,7 @@ def test_a_data_set_shows_what_was_curated(refined: dict[str, str]):
 def test_a_terminal_obeys_nothing_of_the_data(refined: dict[str, str]):
     given = {"store": refined["store"], "pool": refined["pool"], "annotations": "annotations/teacher"}
     text = str(run(PeekConfig(**given, num=5)))
-    assert "a square above" in text and "a ring gnir red" in text and "I cannot" in text
+    assert "a square above" in text and "owned gnir" in text and "I cannot" in text
     assert all(letter == "\n" or letter.isprintable() for letter in text)
 
 
