@@ -46,6 +46,7 @@ from hqclip.launch.config import (
 )
 from hqclip.models.config import ModelsFetchConfig
 from hqclip.notify.config import NotifyTestConfig, WatchConfig
+from hqclip.peek.config import PeekConfig
 from hqclip.settings import Settings, did_you_mean
 from hqclip.stages import STAGES, run_stage
 
@@ -176,6 +177,12 @@ def _jobs_gc(settings: JobsGcConfig) -> dict[str, Any]:
     return collect_garbage(settings)
 
 
+def _peek(settings: PeekConfig) -> dict[str, Any] | str:
+    from hqclip.peek.show import run
+
+    return run(settings)
+
+
 def _suite_import(settings: SuiteImportConfig) -> dict[str, Any]:
     from hqclip.evaluate.importing.command import run
 
@@ -238,6 +245,7 @@ COMMANDS: dict[str, Command] = {
     "annotate compare": Command(CompareConfig, _annotate_compare),
     "distill": Command(DistillConfig, _distill),
     "approve": Command(ApproveConfig, _approve),
+    "peek": Command(PeekConfig, _peek),
     "lineage": Command(LineageConfig, _lineage),
     "history": Command(HistoryConfig, _history),
     "reproduce": Command(ReproduceConfig, _reproduce),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.kubeflow import FakeKubeflow
+from tests.fakes.kubeflow_client import connected, write_package
+
 PROGRAMS = {"hqclip": ("hqclip.cli", 1), "python -m pipelines": ("pipelines", 3)}
 
 
@@ -60,6 +63,27 @@ def test_what_cannot_come_any_more_is_not_offered(tmp_path: Path):
 def test_a_path_is_completed_where_one_is_wanted(tmp_path: Path):
     (tmp_path / "machines.yaml").touch()
     assert offered("hqclip launch run train --spec mach", tmp_path) == {"machines.yaml"}
+
+
+def test_the_ids_of_runs_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with FakeKubeflow() as fake:
+        monkeypatch.setenv("HQCLIP_KFP_HOST", fake.url)
+        client = connected(fake).client
+        experiment = client.create_experiment("nightly")
+        package = str(write_package(tmp_path))
+        for name in ("one", "two"):
+            client.run_pipeline(experiment.experiment_id, name, package, {"store": "gs://bucket/store"})
+        ids = set(fake.runs)
+        for verb in ("logs", "status", "explain", "cancel"):
+            assert offered(f"python -m pipelines {verb} ", tmp_path) >= {"latest", *ids}, verb
+        one = min(ids)
+        assert offered(f"python -m pipelines logs {one[:8]}", tmp_path) == {one}
+        assert offered(f"python -m pipelines logs --host {fake.url} ", tmp_path) >= ids
+    assert "latest" in offered("python -m pipelines logs ", tmp_path), "nobody answers"
+    monkeypatch.delenv("HQCLIP_KFP_HOST")
+    monkeypatch.setenv("HQCLIP_KFP_PORT_FORWARD", "kubeflow")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "latest" in offered("python -m pipelines logs ", tmp_path), "no tunnel is opened"
 
 
 def test_a_real_shell_completes_both_programs():

@@ -26,6 +26,7 @@ from hqclip.store import Store, open_store
 from hqclip.store.documents import read_curve, read_json, read_json_or_warn
 from hqclip.store.local import LocalStore
 from hqclip.train.metrics import MetricsLog
+from hqclip.train.work import Work
 from tests import promoting
 
 DAMAGED = {
@@ -141,7 +142,7 @@ def test_a_damaged_curve_loses_its_damaged_lines_only(
     store.write("runs/a/config.json", b"{")
     assert [point["step"] for point in read_curve(store, "runs/a/metrics.jsonl", "report")] == [2, 4, 6][:kept]
     assert "lines are damaged; they are left out" in capsys.readouterr().err
-    with MetricsLog(store, "a") as metrics:
+    with MetricsLog(store, "a", Work(store, "a", 0.0, 8)) as metrics:
         metrics.resume(4)
         assert metrics.last == {"step": 4, "loss": 0.5}
         metrics.upload()

@@ -45,13 +45,14 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
     ]
     cluster.assert_all_faults_fired()
     assert result["model"] == "runs/000001-hqclip/model"
-    assert result["launch"] | {"seconds": 0} == {
+    assert result["launch"] | {"seconds": 0, "queued_seconds": 0} == {
         "job": pods.name,
         "key": f"{pods.name}/1",
         "scheduler": scheduler,
         "attempts": 1,
         "restarts": 0,
         "node_hours": 1.0,
+        "queued_seconds": 0,
         "seconds": 0,
     }
     said = capsys.readouterr().err

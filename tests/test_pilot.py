@@ -11,7 +11,6 @@ import pytest
 from hqclip.annotate import pilot as pilots
 from hqclip.annotate import worker
 from hqclip.annotate.cost import estimate, price_of, priced
-from hqclip.annotate.gpu import GpuMeter
 from hqclip.config import AnnotateConfig, CompareConfig, DownloadConfig, PilotConfig
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
@@ -105,31 +104,3 @@ def test_dollars_follow_the_price_of_the_device():
 def test_without_a_gpu_there_is_no_cost():
     assert priced({**WORK, "gpu_seconds": 0.0}, ["H100=3"]) == {}
     assert estimate({**WORK, "gpu_seconds": 0.0}, 10, ["H100=3"]) == {}
-
-
-class FakeNvml:
-    """A driver with two GPUs, one busy and one idle."""
-
-    class NVMLError(Exception):
-        """What the driver raises."""
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the driver's name
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
-        return number
-
-    def nvmlDeviceGetUtilizationRates(self, number: int) -> Any:  # noqa: N802
-        if number not in (0, 1):
-            raise self.NVMLError
-        return type("Rates", (), {"gpu": 100 * number})()
-
-
-def test_the_busy_share_is_the_mean_over_gpus():
-    meter = GpuMeter(FakeNvml())
-    meter.look()
-    assert meter.busy_share() == 0.5
-
-
-def test_no_driver_no_busy_share():
-    assert GpuMeter().busy_share() is None

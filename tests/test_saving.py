@@ -23,6 +23,7 @@ from hqclip.train import stage
 from hqclip.train.checkpoint import complete_steps
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.saving import Saving
+from hqclip.train.work import Work
 from tests.training import tiny_run
 
 RUN = "000001-hqclip"
@@ -62,7 +63,7 @@ def model() -> nn.Linear:
 
 @pytest.fixture
 def metrics(store: FaultStore) -> Iterator[MetricsLog]:
-    with MetricsLog(store, RUN) as metrics:
+    with MetricsLog(store, RUN, Work(store, RUN, 0.0, 8)) as metrics:
         yield metrics
 
 

@@ -1,9 +1,16 @@
-"""The comparison as a terminal and a README show it."""
+"""The comparison as a terminal and a README show it, and rows as verbs print them."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+import yaml
+
 from hqclip.report import Comparison, Difference, Group, Model, Row, Score
 from hqclip.report.text import text_table
+from pipelines.client.output import show
 
 
 def test_scores_stand_beside_their_difference_to_the_first_arm():
@@ -18,3 +25,21 @@ def test_scores_stand_beside_their_difference_to_the_first_arm():
         ["average", "25.0%", "50.0% (+25.0; -20.0 to +30.0)"],
     ]
     assert len({len(line) for line in table.splitlines()}) == 1, "columns stand under each other"
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ([{"run_id": "7e742f44", "name": "nightly"}, {"run_id": "0a1b2c3d", "name": "other"}], "7e742f44\n0a1b2c3d\n"),
+        ({"name": "nightly", "id": "9"}, "nightly\n"),
+        ([{"version": "0.1.0-abc", "id": "9"}], "0.1.0-abc\n"),
+        ([], ""),
+    ],
+)
+def test_rows_are_printed_as_names_for_a_script(rows: Any, names: str, capsys: pytest.CaptureFixture[str]):
+    show(rows, "name")
+    assert capsys.readouterr().out == names
+    show(rows, "json")
+    as_json = json.loads(capsys.readouterr().out)
+    show(rows, "yaml")
+    assert yaml.safe_load(capsys.readouterr().out) == as_json == rows

@@ -17,7 +17,6 @@ from hqclip.annotate.dispatcher import Dispatcher
 from hqclip.annotate.engines.protocol import Engine, EngineInfo
 from hqclip.annotate.engines.readiness import start_in_time
 from hqclip.annotate.engines.registry import make_engine
-from hqclip.annotate.gpu import busy_meter
 from hqclip.annotate.partial_rows import RowWriter, ShardRows
 from hqclip.annotate.picture import Picture
 from hqclip.annotate.preparation import Preparation
@@ -29,6 +28,7 @@ from hqclip.annotate.supervisor import Limits
 from hqclip.annotate.worklog import WorkLog
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError, TerminatedError
+from hqclip.gpu import busy_meter
 from hqclip.progress import Progress
 from hqclip.records import AnnotatedRow, ShardEntry
 from hqclip.store import Store

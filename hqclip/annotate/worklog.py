@@ -7,10 +7,9 @@ sum over them, work that was lost and done again included.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from hqclip.annotate.engines.protocol import EngineInfo
 from hqclip.annotate.supervisor import Counts
 from hqclip.records import AnnotatedRow
 from hqclip.store import Store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import number_in, read_json_or_warn
 from hqclip.tensorboard import SummaryWriter
 
 EVERY_S = 30.0
@@ -123,13 +122,11 @@ def total_work(store: Store, annotations: str) -> dict[str, Any]:
     keys = [key for key in store.list(f"{annotations}/work/") if key.endswith("/progress.json")]
     logs = [log for key in keys if (log := read_json_or_warn(store, key, "annotate")) is not None]
     summed = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "restarts", "seconds", "gpu_seconds")
+    told = [log for log in logs if log.get("gpu_busy_share") is not None and number_in(log, "seconds")]
+    busy = sum(number_in(log, "gpu_busy_share") * number_in(log, "seconds") for log in told)
     return {
-        **{name: sum(_number(log, name) for log in logs) for name in ("images", *summed)},
+        **{name: sum(number_in(log, name) for log in logs) for name in ("images", *summed)},
         "processes": len(logs),
         "devices": sorted({str(log["device"]) for log in logs if log.get("device")}),
+        **({"gpu_busy_share": busy / sum(number_in(log, "seconds") for log in told)} if told else {}),
     }
-
-
-def _number(log: Mapping[str, Any], name: str) -> float:
-    value = log.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0

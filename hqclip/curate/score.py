@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from hqclip.config import ScoreConfig
+from hqclip.gpu import gpu_work, meter_of
 from hqclip.progress import Progress
 from hqclip.records import Pool
 from hqclip.store import Store, open_store
@@ -33,17 +34,20 @@ def _score(store: Store, config: ScoreConfig, pool: Pool) -> dict[str, Any]:
     clip = ExportedClip(store, config.champion, config.threads, config.device, config.decode_threads)
     folder = f"scores/{clip.digest}-{config.annotations.rpartition('/')[2]}"
     missing = [entry for entry in pool.shards if not store.exists(f"{folder}/{entry.name}.parquet")]
-    start = time.monotonic()
-    with Progress("score", sum(entry.rows for entry in missing), "images") as progress:
+    rows_to_do = sum(entry.rows for entry in missing)
+    start, meter = time.monotonic(), meter_of(clip.device.place)
+    with Progress("score", rows_to_do, "images") as progress:
         for entry in missing:
             rows = score_shard(store, entry, config.annotations, clip, config.batch_size)
             write_scores(store, f"{folder}/{entry.name}.parquet", rows, entry, clip.digest)
             progress.advance(entry.rows)
+    seconds = time.monotonic() - start
     return {
         "scores": folder,
         "score_model": clip.digest,
         "device": str(clip.device),
         "num_shards": len(pool.shards),
         "already_done": len(pool.shards) - len(missing),
-        "seconds": time.monotonic() - start,
+        "seconds": seconds,
+        **gpu_work(meter, seconds, rows_to_do),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from hqclip.data.dataset import DatasetShard
 from hqclip.data.sidecar import read_tally
 from hqclip.report.refinement import Cost
 from hqclip.store import Store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import number_in, read_json_or_warn
 
 
 def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ()) -> Cost | None:
@@ -30,7 +29,7 @@ def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ())
         cached_tokens=int(_sum(logs, "cached_tokens")),
         output_tokens=int(_sum(logs, "output_tokens")),
         gpu_seconds=gpu_seconds or None,
-        gpus=max(int(_number(log, "num_gpus")) for log in logs),
+        gpus=max(int(number_in(log, "num_gpus")) for log in logs),
         device=", ".join(sorted({str(log["device"]) for log in logs if log.get("device")})),
         images_per_second=images / seconds if seconds else None,
         window_full_share=_mean_share(logs, "window_full_share"),
@@ -38,17 +37,12 @@ def work_cost(store: Store, annotator: str, shards: Sequence[DatasetShard] = ())
     )
 
 
-def _number(log: Mapping[str, Any], name: str) -> float:
-    value = log.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0.0
-
-
 def _sum(logs: Sequence[Mapping[str, Any]], name: str) -> float:
-    return sum(_number(log, name) for log in logs)
+    return sum(number_in(log, name) for log in logs)
 
 
 def _mean_share(logs: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    known = [(_number(log, name), _number(log, "seconds")) for log in logs if log.get(name) is not None]
+    known = [(number_in(log, name), number_in(log, "seconds")) for log in logs if log.get(name) is not None]
     seconds = sum(weight for _, weight in known)
     return sum(share * weight for share, weight in known) / seconds if seconds else None
 

@@ -10,6 +10,7 @@ import numpy as np
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
+from hqclip.cycle.gpu_use import gpu_use
 from hqclip.cycle.keys import plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import run_link
@@ -64,6 +65,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         comparison=side_by_side(paired),
         answers=_answers(store, record, paired),
         failed=tuple(FailedTrial(**one) for one in record.failed),
+        gpus=gpu_use(store, read_notes(store, plan.cycle)),
         samples=samples,
         data=DataSummary(
             version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary

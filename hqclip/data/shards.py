@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from os import SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from hqclip.data.captions import MAX_TEXT, Garbled, one_line, read_caption
 from hqclip.data.images import ImageFault, check_header, extension
@@ -25,6 +26,7 @@ from hqclip.records import Sample, canonical_json
 
 MAX_IMAGE, MAX_JSON = 32 << 20, 1 << 20  # bytes of a member
 MAX_NAME_SHOWN = 80
+MEMBERS_AT_ONCE = 64  # whose headers are read before it is looked whether they are enough
 # Counted like faults, but the sample is kept.
 REPAIRS = ("text_not_utf8", "text_too_long", "dotted_key", "repeated_key", "second_image")
 CUT_OFF = "cut_off"  # a sample that lost members to the damage of its shard
@@ -92,6 +94,39 @@ def scan_shard(path: Path) -> ShardScan:
             seen.add(row.uid)
             scan.rows.append(row)
     return scan
+
+
+class FirstSamples(NamedTuple):
+    """Keys with their rows, or with why they cannot be used; `damage` is what ended the reading, if something did."""
+
+    samples: list[tuple[str, Row | str]]
+    damage: str
+
+
+def first_samples(file: BinaryIO, num: int) -> FirstSamples:
+    """The first `num` samples of a shard; no more of it is read than they and the headers before their end need."""
+    size = file.seek(0, SEEK_END)
+    whole: list[Member] = []
+    damage = ""
+    try:
+        for member in members(file, size):
+            whole.append(member)
+            if len(whole) % MEMBERS_AT_ONCE == 0 and _are_whole(samples(whole), num):
+                break
+    except Damage as error:
+        damage = str(error)
+    first: list[tuple[str, Row | str]] = []
+    for sample in samples(whole)[:num]:
+        try:
+            first.append((sample.key, _row(file, sample, [])))
+        except _Fault as fault:
+            first.append((sample.key, str(fault)))
+    return FirstSamples(first, damage if len(first) < num else "")
+
+
+def _are_whole(found: Sequence[Found], num: int) -> bool:
+    """Whether members of the first `num` samples are not to be expected any more."""
+    return len(found) > num and all(len(sample.kinds) > 1 for sample in found[:num])
 
 
 def _without_cut_off(found: Sequence[Found], scan: ShardScan) -> list[Found]:

@@ -40,6 +40,13 @@ OTHERS = {
 }
 
 
+def is_packed(file: BinaryIO) -> bool:
+    """Whether it begins as a compressed file does; afterwards it stands at its beginning."""
+    head = file.read(max(map(len, PACKED)))
+    file.seek(0)
+    return head.startswith(tuple(PACKED))
+
+
 def unpack(path: Path) -> bool:
     """Unpack a compressed tar where it lies; whether it was one. Raises `Damage` for what cannot be a tar."""
     for layer in range(MAX_LAYERS):

@@ -14,8 +14,9 @@ from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN
 from hqclip.evaluate.examples import write_examples
 from hqclip.evaluate.importing.folders import find_suite
-from hqclip.evaluate.judging import JudgedSet, judge_sets
+from hqclip.evaluate.judging import JudgedSet, judge_sets, uids_of
 from hqclip.evaluate.suite import Suite, choose, limited, read_suite
+from hqclip.gpu import gpu_work, meter_of
 from hqclip.provenance import made_by
 from hqclip.records import Evaluation, canonical_json
 from hqclip.store import Store, open_store
@@ -34,9 +35,11 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     if store.exists(key):
         there = Evaluation.from_json(store.read(key), key)
         return {**_summary(there, key), "skipped": dict(suite.skipped), "already_done": True}
+    meter = meter_of(clip.device.place)
     evaluation = _write(store, key, suite, judge_sets(store, clip, suite, config), _about(config, clip, suite))
-    done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": time.monotonic() - start}
-    return {**_summary(evaluation, key), **done}
+    seconds = time.monotonic() - start
+    done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": seconds}
+    return {**_summary(evaluation, key), **done, **gpu_work(meter, seconds, len(uids_of(suite.sets)))}
 
 
 def _suite(store: Store, config: EvaluateConfig) -> Suite:

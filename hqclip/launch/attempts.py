@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import re
 import time
@@ -145,6 +146,22 @@ def ran_before_s(store: Store, key: str) -> float:
     if attempts and attempts[-1].exit_status is None:
         seconds += max(0.0, time.time() - attempts[-1].begun)
     return seconds
+
+
+def queued_s(attempts: list[Attempt], since: float) -> float:
+    """Seconds that a node waited for its machine, as the mean of all nodes: from `since`, and between two attempts.
+
+    Of an attempt that was killed it is not known when it ended, so the wait after it does not count.
+    """
+    by_node: dict[int, list[Attempt]] = {}
+    for attempt in attempts:
+        by_node.setdefault(attempt.node, []).append(attempt)
+    waited = 0.0
+    for of_node in by_node.values():
+        waited += max(0.0, of_node[0].begun - since)
+        for before, one in itertools.pairwise(of_node):
+            waited += max(0.0, one.begun - before.exit_status.timestamp) if before.exit_status else 0.0
+    return waited / len(by_node) if by_node else 0.0
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hqclip import log
 from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
-from hqclip.launch.attempts import last_stop, read_attempts, root_cause
+from hqclip.launch.attempts import last_stop, queued_s, read_attempts, root_cause
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
@@ -46,7 +46,8 @@ def launch(
     *,
     tell: Tell = dict,  # nobody listens
 ) -> dict[str, Any]:
-    """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours.
+    """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours, and the
+    seconds that a node waited for its machine while this launcher watched.
 
     `tell` is told of the job once it is there (name, namespace, scheduler, key), and how it ended (verdict, attempts,
     restarts, why).
@@ -54,7 +55,7 @@ def launch(
     leaves it if `on_termination` is detach. Raises `ConfigError` before anything runs, and `LaunchError` with the rank
     that broke first, its message and its traceback.
     """
-    started = time.monotonic()
+    started, since = time.monotonic(), time.time()
     run = _on_kubernetes if spec.on_kubernetes else _locally
     job, state = run(spec, stage, settings, tell)
     store = open_store(job.store)
@@ -73,6 +74,7 @@ def launch(
             "attempts": number,
             "restarts": state.restarts,
             "node_hours": sum(attempt.seconds for attempt in attempts) / 3600,
+            "queued_seconds": queued_s(attempts, since),
             "seconds": time.monotonic() - started,
         },
     }

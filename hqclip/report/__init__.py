@@ -125,6 +125,24 @@ class Faults:
     reasons: tuple[Fault, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class GpuUse:
+    """What one task took of GPUs, in GPU-seconds of all of them together; None where nobody knows.
+
+    `busy_share` is how much of `gpu_seconds` they computed, `queued` what they were waited for, `lost` what was done
+    again after `restarts`; `an_hour` is how many `unit` a GPU-hour gave.
+    """
+
+    task: str
+    gpu_seconds: float
+    busy_share: float | None = None
+    queued: float | None = None
+    restarts: int = 0
+    lost: float | None = None
+    an_hour: float | None = None
+    unit: str = "samples"
+
+
 @dataclass(frozen=True)
 class DataSummary:
     """One data set version: `statuses` and `flags` count samples, `tags` maps tag to count (the top 20 are shown)."""
@@ -265,6 +283,7 @@ class Report:
     gate: tuple[Bar, ...] = ()
     answers: Answers | None = None
     failed: tuple[FailedTrial, ...] = ()
+    gpus: tuple[GpuUse, ...] = ()
     samples: tuple[ShownSample, ...] = ()
     data: DataSummary | None = None
     faults: Faults | None = None

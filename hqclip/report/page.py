@@ -13,6 +13,7 @@ from hqclip.report.counts import data_summary, reason_meaning, reason_name, sing
 from hqclip.report.document import POLICY, document, navigation, section, what_was_run
 from hqclip.report.gallery import fault_card, what_was_written
 from hqclip.report.gate import what_decided
+from hqclip.report.gpu_use import how_gpus_were_used
 from hqclip.report.markup import Html, join, share_of, tag, whole, wide_table
 from hqclip.report.spending import what_it_cost
 
@@ -64,6 +65,7 @@ def _sections(report: Report) -> Iterable[Html | None]:
     yield _faults(report.faults) if report.faults else None
     yield _losses(report.losses, styles) if report.losses else None
     yield what_it_cost(report.cost, report.run.elapsed if report.run else None) if report.cost else None
+    yield how_gpus_were_used(report.gpus) if report.gpus else None
     yield what_was_run(report.run) if report.run else None
 
 

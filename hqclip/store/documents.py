@@ -6,6 +6,8 @@ What work depends on raises `DataError`; what only tells how work went (curves, 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from hqclip import log
@@ -38,6 +40,12 @@ def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None
     except (DataError, NotFoundError) as error:
         log.warning(who, str(error))
         return None
+
+
+def number_in(document: Mapping[str, Any], name: str) -> float:
+    """The number that a document has under a name; 0 if it is none, not finite, or not there."""
+    value = document.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def read_curve(store: Store, key: str, who: str) -> list[dict[str, float]]:

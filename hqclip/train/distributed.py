@@ -90,6 +90,11 @@ class Ranks:
     device: torch.device
     group: GlooGroup  # of the main thread
 
+    @property
+    def num_here(self) -> int:
+        """How many ranks this machine has."""
+        return _num_here()
+
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """What `action` gives here; what goes wrong on one rank is raised on all."""
         return self.group.on_all_ranks(action)
@@ -159,13 +164,17 @@ def process_group() -> Iterator[Ranks]:
     dist.destroy_process_group()  # not after a bug: with NCCL it would wait for ranks that wait for this one
 
 
+def _num_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def _device(size: int) -> torch.device:
     """The GPU of this rank, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if size == 1:
         return torch.device("cuda")
-    ranks_here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    ranks_here, gpus = _num_here(), torch.cuda.device_count()
     if ranks_here > gpus:
         raise MissingSoftwareError(f"{ranks_here} ranks on a machine with {gpus} GPUs; start one rank for each GPU")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

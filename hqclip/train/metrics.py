@@ -8,18 +8,18 @@ from types import TracebackType
 from hqclip.store import Store
 from hqclip.store.documents import read_curve
 from hqclip.tensorboard import SummaryWriter
+from hqclip.train.work import Work
 
 
 class MetricsLog:
     """Means over the steps since the last line. Lines go to the store with every checkpoint, never per step."""
 
-    def __init__(self, store: Store, run: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, run: str, work: Work) -> None:
+        self._store, self.work = store, work
         self._folder = f"runs/{run}"
         self._lines: list[dict[str, float]] = []
         self._pending: list[dict[str, float]] = []
         self._skipped = 0  # since the last line
-        self._step = 0
         self.unsaved_since: int | None = None  # the step of the last checkpoint in the store, if newer ones are missing
         self._writer = SummaryWriter(store, f"{self._folder}/tensorboard")
 
@@ -54,12 +54,12 @@ class MetricsLog:
     def add(self, step: int, values: dict[str, float]) -> None:
         """What one step measured."""
         self._pending.append(values)
-        self._step = step + 1
+        self.work.step = step + 1
 
     def skip(self, step: int) -> None:
         """A step measured nothing that is a number."""
         self._skipped += 1
-        self._step = step + 1
+        self.work.step = step + 1
 
     def flush(self) -> None:
         """Close a line over the steps added since the last; steps that were skipped alone make none."""
@@ -69,14 +69,17 @@ class MetricsLog:
         if self._skipped:
             line["skipped_steps"] = self._skipped
         if self.unsaved_since is not None:
-            line["unsaved_steps"] = self._step - self.unsaved_since
-        self._lines.append({"step": self._step, **line})
-        self._writer.add(self._step, {f"train/{name}": value for name, value in line.items()})
+            line["unsaved_steps"] = self.work.step - self.unsaved_since
+        self._lines.append({"step": self.work.step, **line})
+        curves = {f"train/{name}": value for name, value in line.items()}
+        curves |= {f"system/{name}": value for name, value in self.work.curves().items()}
+        self._writer.add(self.work.step, curves)
         self._pending.clear()
         self._skipped = 0
 
     def upload(self) -> None:
-        """Bring lines and events to the store."""
+        """Bring lines, events and what was worked to the store."""
         data = "".join(json.dumps(line) + "\n" for line in self._lines)
         self._store.write(f"{self._folder}/metrics.jsonl", data.encode(), create_only=False)
         self._writer.upload()
+        self.work.write()

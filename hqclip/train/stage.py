@@ -23,6 +23,7 @@ from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
 from hqclip.exported import CONFIG, WEIGHTS, model_digest
 from hqclip.foreign import translated
+from hqclip.gpu import meter_of
 from hqclip.progress import Progress
 from hqclip.provenance import made_by
 from hqclip.records import DatasetVersion, canonical_json
@@ -39,6 +40,7 @@ from hqclip.train.model import HQClip
 from hqclip.train.saving import PATIENCE_S, Saving
 from hqclip.train.skips import Skips
 from hqclip.train.step import Step, adamw, check_batch_norm, is_finite, learning_rate
+from hqclip.train.work import Work, total_work
 
 MORE_MEMORY = "give a smaller batch_size, more ranks to share it, or precision bf16"
 
@@ -84,10 +86,25 @@ def run(config: TrainConfig) -> dict[str, Any]:
             torch.set_num_threads(config.threads)
         work = ranks.on_all_ranks(lambda: _prepare(store, config, ranks))
         ranks.on_rank_zero(lambda: _reserve_name(store, config))
-        with ranks.on_all_ranks(lambda: MetricsLog(store, config.run)) as metrics:
+        with ranks.on_all_ranks(lambda: MetricsLog(store, config.run, _timed(store, config, ranks, start))) as metrics:
             _train(work, metrics)
             result = ranks.on_rank_zero(lambda: _finish(work, metrics))
-        return {**result, "already_done": False, "seconds": ranks.on_rank_zero(lambda: time.monotonic() - start)}
+        took = ranks.on_rank_zero(lambda: _took(work, time.monotonic() - start))
+        return {**result, "already_done": False, **took}
+
+
+def _timed(store: Store, config: TrainConfig, ranks: Ranks, start: float) -> Work:
+    """What this process does for the run; rank 0 watches the GPUs of its machine."""
+    if ranks.device.type != "cuda":
+        return Work(store, config.run, start, config.batch_size)
+    meter = meter_of(ranks.device, ranks.num_here) if ranks.rank == 0 else None
+    return Work(store, config.run, start, config.batch_size, ranks.world_size, meter)
+
+
+def _took(work: _Work, seconds: float) -> dict[str, Any]:
+    """The time of this call, and all work that was done for the run."""
+    samples = work.steps * work.config.batch_size
+    return {"seconds": seconds, "work": total_work(work.store, work.config.run, samples)}
 
 
 def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
@@ -157,8 +174,10 @@ def _train(work: _Work, metrics: MetricsLog) -> None:
         else nullcontext() as progress,
     ):
         try:
+            metrics.work.begins(first)
             while not loop.run(first, termination, progress):
                 first = _go_back(work, optimizer, metrics, saving, skips)
+                metrics.work.begins(first)
         finally:
             saving.settled(PATIENCE_S)
 
@@ -179,7 +198,7 @@ class _Loop:
         config, steps = self.work.config, self.work.steps
         due = False
         with closing(self.batches.prefetch(first, steps)) as prefetched:
-            for number, batch in enumerate(prefetched, start=first):
+            for number, batch in enumerate(self.metrics.work.waiting_for(prefetched), start=first):
                 rate = self.step.set_learning_rate(learning_rate(number, steps, config))
                 losses, stop, skipped = self.step(batch, number / steps, termination.asked)
                 if progress:

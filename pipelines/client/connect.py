@@ -153,6 +153,11 @@ def pods_namespace(given: argparse.Namespace) -> str:
     return _said(given, "namespace") or _way_there(given)[1]
 
 
+def is_forwarded(given: argparse.Namespace) -> bool:
+    """Whether the way there is a tunnel of kubectl. Raises `ConfigError`."""
+    return bool(_way_there(given)[1])
+
+
 def pages(ask: Callable[..., Any], name: str, page_size: int = PAGE, **asked: Any) -> Iterator[Any]:
     """All rows of a list, page by page: pages(client.list_runs, "runs", sort_by="created_at desc")."""
     token = ""

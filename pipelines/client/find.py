@@ -9,24 +9,41 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from hqclip.errors import NotFoundError
+from hqclip.errors import HQClipError, NotFoundError
 from hqclip.store import Store, in_bucket, open_store
-from pipelines.client.connect import Kubeflow, pages
+from pipelines.client.connect import Kubeflow, connect, is_forwarded, pages
 from pipelines.client.versions import find_pipeline, known_pipeline
 from pipelines.inputs import INPUTS
 
 LATEST = "latest"
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 MOST_RUNS = 1000  # looked through for a name
+MOST_OFFERED, OFFERED_S = 50, 2.0  # runs that a shell is told, and the patience of who pressed Tab
 _ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 _START_OF_ID = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")
 
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     """The run that is meant."""
-    parser.add_argument(
+    run = parser.add_argument(
         "run", metavar="RUN", help="id of a run (8 characters of it do), its name, or `latest`, the newest of ours"
     )
+    offer_runs(run)
+
+
+def offer_runs(argument: argparse.Action) -> None:
+    """A shell is told the ids of the newest runs, if Kubeflow says them soon; `latest` in any case."""
+    argument.completer = _newest  # type: ignore[attr-defined]
+
+
+def _newest(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """No tunnel is opened for it: the shell leaves nobody behind to close it."""
+    given = argparse.Namespace(**{**vars(parsed_args), "patience_s": OFFERED_S})
+    try:
+        runs = () if is_forwarded(given) else list_runs(connect(given))
+        return [LATEST, *(str(run.run_id) for run in itertools.islice(runs, MOST_OFFERED))]
+    except HQClipError:
+        return [LATEST]
 
 
 def find_run(kubeflow: Kubeflow, text: str, **asked: Any) -> Any:

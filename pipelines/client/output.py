@@ -1,4 +1,4 @@
-"""Rows in; a table, JSON or YAML on stdout out. Names in JSON and YAML are stable, a table is for people."""
+"""Rows in; a table, JSON, YAML or names on stdout out. Keys of JSON and YAML are stable, a table is for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-FORMATS = ("table", "json", "yaml")
+FORMATS = ("table", "json", "yaml", "name")
+NAMES = ("run_id", "name")  # what a row goes by, if it has one of them; else its first column
 WIDTH = 120  # columns of a terminal that all that is for people fits into
 NEVER_CUT = ("run_id", "id", "name", "task", "job", "link", "page", "next")  # what one pastes somewhere else
 NARROWEST = 12  # a column is cut no further than that
@@ -19,7 +20,13 @@ NARROWEST = 12  # a column is cut no further than that
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`-o`, for verbs that show something."""
-    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="how the result is shown (table)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=FORMATS,
+        default="table",
+        help="how the result is shown (table); name: the id or name alone",
+    )
 
 
 def show(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]], output: str = "table") -> None:
@@ -28,6 +35,9 @@ def show(rows: Mapping[str, Any] | Sequence[Mapping[str, Any]], output: str = "t
         print(json.dumps(rows, indent=1, default=str))
     elif output == "yaml":
         print(yaml.safe_dump(json.loads(json.dumps(rows, default=str)), sort_keys=False, allow_unicode=True), end="")
+    elif output == "name":
+        for row in [rows] if isinstance(rows, Mapping) else rows:
+            print(row[next((name for name in NAMES if name in row), next(iter(row)))])
     elif isinstance(rows, Mapping):
         for name, value in rows.items():
             print(_line(name, _cell(value), max(map(len, rows))))

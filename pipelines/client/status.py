@@ -10,7 +10,7 @@ from typing import Any
 from hqclip.errors import ConfigError, NotFoundError
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
-from pipelines.client.find import ENDED, find_run, is_ours, list_runs, our_pipelines, seconds_of, state_of
+from pipelines.client.find import ENDED, find_run, is_ours, list_runs, offer_runs, our_pipelines, seconds_of, state_of
 from pipelines.client.outcome import outcome, page
 from pipelines.client.output import say, say_next, show
 from pipelines.client.reasons import explain
@@ -22,9 +22,8 @@ _SAYS_NOTHING = re.compile(r"^main: Error \(exit code \d+\)$|exceeded its deadli
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="id, its start, name, or `latest`; without, runs are listed"
-    )
+    which = "id, its start, name, or `latest`; without, runs are listed"
+    offer_runs(parser.add_argument("run", metavar="RUN", nargs="?", help=which))
     parser.add_argument("--experiment", default="", help="only runs of this experiment")
     parser.add_argument("--limit", type=int, default=20, help="runs that are listed, the newest first (20)")
     parser.add_argument("--all", action="store_true", help="list runs of pipelines that are not of this project, too")

@@ -1,0 +1,1 @@
+"""A few samples of a shard, a pool or a data set, for a person at a terminal."""
