@@ -143,12 +143,12 @@ def test_what_can_be_is_taken(flags: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("flags", "stage", "settings", "said"),
     [
-        ({"nodes": 2}, "score", SCORE, "nodes is 2, but score runs on one"),
+        ({"nodes": 2}, "score", {**ANNOTATE, "annotations": "annotations/0"}, "nodes is 2, but score runs on one"),
         (
             {"stall_timeout_s": 9},
             "evaluate",
             EVALUATE,
-            "stall_timeout_s looks at checkpoints, and evaluate writes none",
+            "stall_timeout_s looks at checkpoints, and evaluate",
         ),
         ({"gpus": 8, "nproc": 8}, "annotate", ANNOTATE, "nproc is 8, but annotate is no gang: give nodes, one replica"),
         ({"stall_timeout_s": 9}, "annotate", ANNOTATE, "stall_timeout_s looks at checkpoints, and annotate"),
