@@ -5,9 +5,9 @@ With `make test-references` done once: `OMP_NUM_THREADS=1 PYTHONPATH=build/refer
 Five sets of drawn JPEGs of 640 x 480 pixels, in turn by both, in fp32 on the CPU with the same model (random weights):
 two classifications with the same classes, as ImageNet's variants have, two retrievals with one and five captions an
 image, and SugarCrepe's choice. clip_benchmark's own metrics, in batches of 64 as its command has them, with open_clip's
-transform and tokenizer; of ours all that the command does, and beside it the import, which is done once. Then the image path alone, what retrieval
-among 25,000 captions takes in memory, and the CPU time of the busier of two ranks against that of one. Writes the table
-to evaluate_vs_clip_benchmark.md.
+transform and tokenizer; of ours all that the command does, and beside it the import, which is done once. Then the image
+path alone, what retrieval among 25,000 captions takes in memory, and the CPU time of the busier of two ranks against
+that of one. Writes the table to evaluate_vs_clip_benchmark.md.
 """
 
 from __future__ import annotations
@@ -55,26 +55,6 @@ CLASSES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 TEMPLATES = ["a photo of a {c}.", "{c}", "a {c} on the left", "a bad photo of the {c}.", "art of a {c}", "one {c}"]
 SENTENCE = "a small dog with brown fur runs across the green field while two children in red coats look on"
 WORDS = SENTENCE.split()
-    "a",
-    "small",
-    "dog",
-    "with",
-    "brown",
-    "fur",
-    "runs",
-    "across",
-    "the",
-    "green",
-    "field",
-    "while",
-    "two",
-    "children",
-    "in",
-    "red",
-    "coats",
-    "look",
-    "on",
-]
 CAPTIONS, PICTURES, WIDTH = 25_000, 5_000, 512  # of COCO's test split, of ViT-B
 OURS, THEIRS = "hqclip", "clip_benchmark"
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +133,7 @@ def run_ranks(monkeypatch: pytest.MonkeyPatch, *configs: EvaluateConfig) -> list
     """What each rank gives, or raises."""
     table, here = Table(len(configs)), threading.local()
 
-    @contextmanager
+    @contextlib.contextmanager
     def group(*_: Any, **__: Any) -> Iterator[Ranks]:
         yield Ranks(here.rank, len(configs), torch.device("cpu"), Threads(here.rank, table))
 
@@ -254,18 +256,23 @@ def test_the_number_of_threads_changes_no_answer(world: Path, tmp_path: Path):
     assert found[0] == found[1] == found[2]
 
 
-def launched(config: EvaluateConfig, *more: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+def launched(config: EvaluateConfig, *more: str) -> subprocess.Popen[str]:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_mapping().items() if value]
-    launch = ["launch", "run", "evaluate", "--scheduler", "local", "--nproc", str(ranks), *more]
-    return subprocess.run(
-        [sys.executable, "-m", "hqclip.cli", *launch, *(flag for flag in flags if not flag.endswith("=()"))],
+    launch = ["launch", "run", "evaluate", "--scheduler", "local", "--nproc", "2", "--retries", "1", *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hqclip.cli", *launch, *flags],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=600,
     )
+
+
+def store_of(world: Path, folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "runs").symlink_to(world / "runs")
+    return folder
 
 
 def made(store: Path) -> dict[str, bytes]:
@@ -281,13 +288,42 @@ def made(store: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(world: Path, tmp_path: Path):
-    """By the launcher, through gloo. A rank that is killed takes the other along, and the next attempt goes on."""
-    for store in ("one", "two"):
-        (tmp_path / store).mkdir()
-        (tmp_path / store / "runs").symlink_to(world / "runs")
-    stage.run(config_of(world, tmp_path / "one"))
-    done = launched(config_of(world, tmp_path / "two"))
-    assert done.returncode == 0, done.stderr
+    """By the launcher, through gloo."""
+    one, two = (config_of(world, store_of(world, tmp_path / name)) for name in ("one", "two"))
+    stage.run(one)
+    with launched(two) as launcher:
+        out, said = launcher.communicate(timeout=600)
+    assert launcher.returncode == 0, said
     assert made(tmp_path / "two") == made(tmp_path / "one")
-    result = json.loads(done.stdout)
+    result = json.loads(out)
     assert (result["already_done"], result["launch"]["attempts"]) == (False, 1)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_started_again_and_goes_on_with_the_next_set(world: Path, tmp_path: Path):
+    one, two = (
+        config_of(world, store_of(world, tmp_path / name), resamples=300_000)  # so that judging takes a while
+        for name in ("one", "two")
+    )
+    stage.run(one)
+    deadline = time.monotonic() + 240
+    with launched(two) as launcher:
+        while not list((tmp_path / "two/evaluations").glob("*/sets/*.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(max(ranks_of(tmp_path / "two")), signal.SIGKILL)
+        out, said = launcher.communicate(timeout=600)
+    assert launcher.returncode == 0, said
+    assert json.loads(out)["launch"]["attempts"] == 2
+    assert made(tmp_path / "two") == made(tmp_path / "one")
+
+
+def ranks_of(store: Path) -> list[int]:
+    """Processes that are ranks of a job in this store."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            if str(store) in words and "hqclip.agent.rank" in words:
+                found.append(int(path.parent.name))
+    return found
