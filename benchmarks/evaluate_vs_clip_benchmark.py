@@ -278,7 +278,7 @@ def export(name: str, folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     for key, value in weights.items():
         if key.endswith(("in_proj_weight", "out_proj.weight", "conv1.weight")):
-            value *= 4
+            value *= 4 if key.endswith("conv1.weight") else 2
     save_file(weights, folder / WEIGHTS)
 
 
