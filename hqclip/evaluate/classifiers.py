@@ -31,17 +31,17 @@ def embed_texts(store: Store, clip: ExportedClip, benchmark: Benchmark, ranks: R
 
 
 def _texts(clip: ExportedClip, texts: Sequence[str], ranks: Ranks) -> Tensor:
-    """(texts, D) float32."""
+    """(texts, D) float32. The last rank begins: rank 0 has the first images of a set, and most else to do."""
 
     def embed() -> Tensor:
-        own = batches[ranks.rank :: ranks.world_size]
+        own = batches[ranks.world_size - 1 - ranks.rank :: ranks.world_size]
         return torch.cat([clip.text_batch(batch) for batch in own]) if own else torch.empty(0, 1)
 
     batches = ranks.on_all_ranks(lambda: clip.text_batches(texts))
     parts = ranks.group.rows_on_rank_zero(ranks.rank, ranks.on_all_ranks(embed))
     if not batches or not parts:
         return torch.empty(0, 1)
-    turns = chain.from_iterable(batches[rank :: ranks.world_size] for rank in range(ranks.world_size))
+    turns = chain.from_iterable(batches[turn :: ranks.world_size] for turn in reversed(range(ranks.world_size)))
     return in_order(list(turns), torch.cat([part for part in parts if len(part)]))
 
 
