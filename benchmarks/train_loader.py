@@ -29,11 +29,11 @@ from hqclip.data.loader import TrainingSet
 from hqclip.data.shards import write_shard
 from hqclip.data.sidecar import CuratedRow, write_curated
 from hqclip.data.text_choice import TextPolicy
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.records import Annotation, Pool, Sample, Status
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.train.batches import Batches
-from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 
 SHARDS, ROWS, BATCH = 128, 10_000, 4096

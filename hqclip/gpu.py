@@ -25,17 +25,17 @@ def meter_of(device: torch.device, num_gpus: int = 1) -> GpuMeter | None:
     return GpuMeter(uuids=uuids, device=torch.cuda.get_device_name(device))
 
 
-def gpu_work(meter: GpuMeter | None, seconds: float, samples: int) -> dict[str, Any]:
-    """What a stage took of the one GPU of `meter` for so many samples, as results have it; nothing without a GPU."""
+def gpu_work(meter: GpuMeter | None, seconds: float, samples: int, num_gpus: int = 1) -> dict[str, Any]:
+    """What a stage took of GPUs such as those of `meter` for so many samples, as results have it; nothing without."""
     if meter is None:
         return {}
     busy = meter.busy_share()
     work = {
         "seconds": seconds,
-        "num_gpus": 1,
+        "num_gpus": num_gpus,
         "devices": [meter.device],
-        "gpu_seconds": seconds,
-        "samples_per_gpu_hour": samples / seconds * 3600,
+        "gpu_seconds": seconds * num_gpus,
+        "samples_per_gpu_hour": samples / (seconds * num_gpus) * 3600,
         **({"gpu_busy_share": busy} if busy is not None else {}),
     }
     return {"work": work}

@@ -47,6 +47,7 @@ class Stage:
     image: str = "base"
     accelerator: bool = False
     shape: Shape = Shape.SINGLE
+    progress: str = ""  # prefix of the store whose last key moves when work is done, with names of settings
 
 
 STAGES = {
@@ -55,8 +56,15 @@ STAGES = {
     "annotate": Stage("hqclip.annotate.stage", AnnotateConfig, "annotate", accelerator=True, shape=Shape.REPLICAS),
     "score": Stage("hqclip.curate.score", ScoreConfig, "train", accelerator=True),
     "curate": Stage("hqclip.curate.stage", CurateConfig),
-    "train": Stage("hqclip.train.stage", TrainConfig, "train", accelerator=True, shape=Shape.GANG),
-    "evaluate": Stage("hqclip.evaluate.stage", EvaluateConfig, "train", accelerator=True),
+    "train": Stage(
+        "hqclip.train.stage",
+        TrainConfig,
+        "train",
+        accelerator=True,
+        shape=Shape.GANG,
+        progress="runs/{run}/checkpoints/",
+    ),
+    "evaluate": Stage("hqclip.evaluate.stage", EvaluateConfig, "train", accelerator=True, shape=Shape.GANG),
     "promote": Stage("hqclip.cycle.promote", PromoteConfig),
     "sweep": Stage("hqclip.cycle.sweep", SweepConfig),
     "select": Stage("hqclip.cycle.select", SelectConfig),

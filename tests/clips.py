@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from hqclip.exported import CONFIG, WEIGHTS
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.records import canonical_json
 
 TOWERS: Mapping[str, Any] = {
@@ -23,6 +24,9 @@ COLOURS = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OP
 SENTENCE = "a small red ring left of a large blue square near the green cross above it"
 WORDS = SENTENCE.split()
 TEXTS = [" ".join(WORDS[:length]) for length in (3, 14, 1, 7)]
+
+
+ALONE = Ranks(0, 1, torch.device("cpu"), GlooGroup(1))
 
 
 def write_clip(folder: Path, towers: Mapping[str, Any] = TOWERS, seed: int = 0, **pixels: Any) -> Path:

@@ -25,6 +25,7 @@ from hqclip.records import Evaluation
 from hqclip.report.gallery import pixels
 from hqclip.store import Store, open_store
 from hqclip.train.model import HQClip
+from tests.clips import ALONE
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_every_example_was_answered_wrongly_and_its_pictures_are_there(
     store, (evaluation, _) = judged
     found = kept(store, evaluation)
     clip = ExportedClip(store, evaluation.model)
-    images = embed_images(clip, suite, 16, lambda _: None)
+    images = embed_images(clip, suite, 16, lambda _: None, None, ALONE)
 
     def score(uid: str, text: str) -> float:
         return float(images[uid] @ clip.texts([text])[0])

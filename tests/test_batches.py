@@ -21,10 +21,10 @@ from hqclip.data.dataset import read_dataset
 from hqclip.data.loader import TrainingSet
 from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import DataError
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train.batches import Batch, Batches
-from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 from tests.training import tiny_run
 

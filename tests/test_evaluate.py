@@ -21,6 +21,7 @@ from hqclip.evaluate.pictures import embed_images
 from hqclip.evaluate.suite import Suite, SuiteSet
 from hqclip.records import Sample
 from hqclip.store import open_store
+from tests.clips import ALONE
 
 
 class MeanColour:
@@ -38,7 +39,7 @@ def embed(folder: Path) -> dict[str, Any]:
     everything = cast(Benchmark, SimpleNamespace(name="all", uids=()))
     shard = ShardFile("images.tar", images.size, images.crc32c)
     suite = Suite("shapes", "0" * 16, store, (SuiteSet(everything, "", (shard,)),))
-    return embed_images(cast(ExportedClip, MeanColour()), suite, 4, lambda more: None)
+    return embed_images(cast(ExportedClip, MeanColour()), suite, 4, lambda more: None, None, ALONE)
 
 
 @pytest.fixture

@@ -14,37 +14,20 @@ import pytest
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.cycle.trials import read_evaluation
-from hqclip.data.shards import write_shard
 from hqclip.errors import DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
-from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.judging import parts_of
-from hqclip.evaluate.manifest import SetEntry, ShardFile, add_set, digest_of_set
-from hqclip.evaluate.suite import document_of, read_suite
-from hqclip.records import Evaluation, Sample, canonical_json
-from hqclip.store import Store, open_store
+from hqclip.evaluate.suite import read_suite
+from hqclip.records import Evaluation, Sample
+from hqclip.store import open_store
 from tests.clips import write_clip
 from tests.fakes.cut_short import Killed, cut_short
+from tests.suites import add
 
 CLASSES, TEMPLATES = ("a ring", "a square", "a cross"), ("{}", "a photo of {}.")
-
-
-def add(store: Store, samples: list[Sample], benchmark: Benchmark) -> None:
-    """A set with a shard of its own, or with the one of these samples if it is there."""
-    key = f"images/{samples[0].uid}.tar"
-    path = Path(store.uri) / key
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_shard(samples, path)
-    there = store.stat(key)
-    assert there
-    shards, document = (ShardFile(key, there.size, there.crc32c),), document_of(benchmark)
-    file = f"benchmarks/{benchmark.name}.json"
-    store.write(file, canonical_json(document))
-    add_set(store, "small", SetEntry(benchmark.name, digest_of_set(shards, document), file, shards))
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +104,7 @@ def test_what_was_judged_before_the_kill_is_not_embedded_again(
         ["a", "b"],
     ]
     seen: list[int] = []
-    image_batches, texts = ExportedClip.image_batches, ExportedClip.texts
+    image_batches, text_batches = ExportedClip.image_batches, ExportedClip.text_batches
 
     def images(self: ExportedClip, *args: Any) -> Any:
         for image_BD in image_batches(self, *args):
@@ -134,9 +117,9 @@ def test_what_was_judged_before_the_kill_is_not_embedded_again(
         def none_of_b(self: ExportedClip, asked: Any) -> Any:
             if "one" in asked:
                 raise Killed
-            return texts(self, asked)
+            return text_batches(self, asked)
 
-        patch.setattr(ExportedClip, "texts", none_of_b)
+        patch.setattr(ExportedClip, "text_batches", none_of_b)
         stage.run(config_of(world, tmp_path))
     assert seen == [4, 4, 1, 4]
     stage.run(config_of(world, tmp_path))

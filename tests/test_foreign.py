@@ -30,8 +30,8 @@ from hqclip.errors import (
     UnavailableError,
 )
 from hqclip.foreign import translated
+from hqclip.ranks import GlooGroup
 from hqclip.train.architecture import KNOWN, check_models, known_models, list_open_clip
-from hqclip.train.distributed import GlooGroup
 from hqclip.train.model import HQClip
 
 

@@ -143,7 +143,13 @@ def test_what_can_be_is_taken(flags: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("flags", "stage", "settings", "said"),
     [
-        ({"nodes": 2}, "evaluate", EVALUATE, "nodes is 2, but evaluate runs on one"),
+        ({"nodes": 2}, "score", {**ANNOTATE, "annotations": "annotations/0"}, "nodes is 2, but score runs on one"),
+        (
+            {"stall_timeout_s": 9},
+            "evaluate",
+            EVALUATE,
+            "stall_timeout_s looks at checkpoints, and evaluate",
+        ),
         ({"gpus": 8, "nproc": 8}, "annotate", ANNOTATE, "nproc is 8, but annotate is no gang: give nodes, one replica"),
         ({"stall_timeout_s": 9}, "annotate", ANNOTATE, "stall_timeout_s looks at checkpoints, and annotate"),
         ({"nodes": 2, "restarts_in_place": 1}, "train", TRAIN, "restarts_in_place works for one node"),
@@ -199,6 +205,8 @@ def test_replicas_share_their_work_and_a_gang_has_a_rank_for_each_gpu() -> None:
     assert (annotate.shape, annotate.nproc, annotate.settings["claims"]) == ("replicas", 1, True)
     train = make_order(read_spec({**CLUSTER, "nodes": 2, "gpus": 8, "nproc": 4}), "train", TRAIN).job
     assert (train.shape, train.nproc, train.progress) == ("gang", 4, "runs/000001-hqclip/checkpoints/")
+    evaluate = make_order(read_spec({**CLUSTER, "nodes": 2, "gpus": 8}), "evaluate", EVALUATE).job
+    assert (evaluate.shape, evaluate.nproc, evaluate.progress, evaluate.no_progress_attempts) == ("gang", 8, "", 0)
     ultra = make_order(read_spec({**CLUSTER, "profile": "gke-a3-ultra"}), "train", TRAIN).job
     assert (ultra.nproc, ultra.environment_script) == (8, "/usr/local/gib/scripts/set_nccl_env.sh")
 

@@ -176,12 +176,12 @@ def test_a_model_that_cannot_be_made_is_refused_before_a_gpu_is_asked_for(tmp_pa
 
 def test_machines_that_do_not_fit_are_refused_all_at_once(tmp_path: Path, world: dict[str, Any]):
     machines = tmp_path / "machines.yaml"
-    machines.write_text("train: {nproc: 3}\nevaluate: {nodes: 2}\nannotate: {nproc: 2}\nplan: {}\n")
+    machines.write_text("train: {nproc: 3}\nscore: {nodes: 2}\nannotate: {nproc: 2}\nplan: {}\n")
     with pytest.raises(ConfigError) as refusal:
         plan(tmp_path, world, launch=str(machines))
     said = str(refusal.value)
     assert "batch_size 64 does not divide into equal shares for 3 ranks; give 63 or 66" in said
-    assert "nodes is 2, but evaluate runs on one" in said
+    assert "nodes is 2, but score runs on one" in said
     assert "nproc is 2, but annotate is no gang" in said
     assert "plan runs where it is called" in said
     machines.write_text("scheduler: volcano\nimage: a/b:1\ntrain: {nodess: 2}\n")

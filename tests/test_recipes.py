@@ -14,12 +14,12 @@ from torch import Tensor
 
 from hqclip.config import PlanConfig, TrainConfig
 from hqclip.cycle.report import loss_charts
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.recipes import LOSSES, RECIPES, Chart, Loss, Recipe
 from hqclip.settings import setting
 from hqclip.store.local import LocalStore
 from hqclip.train import losses
 from hqclip.train.batches import Batch
-from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.losses import Outputs
 from hqclip.train.model import HQClip
 from hqclip.train.step import Step, adamw

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from hqclip.config import TrainConfig
 from hqclip.errors import DataError
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import saving, stage
 from hqclip.train.batches import Batch
-from hqclip.train.distributed import GlooGroup, Ranks
 from hqclip.train.losses import FUNCTIONS, Outputs
 from hqclip.train.model import Embeddings
 from hqclip.train.skips import Skips

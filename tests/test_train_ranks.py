@@ -24,10 +24,10 @@ from torch import nn
 
 from hqclip.config import TrainConfig
 from hqclip.errors import ConfigError, DataError, HQClipError, NotFoundError, UnavailableError
+from hqclip.ranks import GlooGroup, Ranks, process_group
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
-from hqclip.train.distributed import GlooGroup, Ranks, process_group
 from hqclip.train.step import check_batch_norm
 from tests.training import tiny_run, words
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,18 @@ from hqclip.clip.towers import encode_text, fit, normalise, pads_for_nothing
 from hqclip.data.images import Pixels
 from hqclip.errors import DataError
 from hqclip.store import Store
+
+
+class TextBatch(NamedTuple):
+    """Texts that are embedded together: their places among all, and their tokens."""
+
+    places_B: Tensor
+    tokens_BL: Tensor
+
+
+def in_order(batches: Sequence[TextBatch], embedded_ND: Tensor) -> Tensor:
+    """(texts, D): what was embedded batch after batch, in the order of the texts."""
+    return torch.empty_like(embedded_ND).index_copy_(0, torch.cat([batch.places_B for batch in batches]), embedded_ND)
 
 
 class ExportedClip:
@@ -64,21 +76,30 @@ class ExportedClip:
             pictures.close()
 
     def texts(self, texts: Sequence[str], batch_size: int = 512) -> Tensor:
-        """(texts, D) float32 on the CPU, in the order of the texts.
+        """(texts, D) float32 on the CPU, in the order of the texts."""
+        batches = self.text_batches(texts, batch_size)
+        if not batches:
+            return torch.empty(0, 1)
+        return in_order(batches, torch.cat([self.text_batch(batch) for batch in batches]))
 
-        They are sorted by length into full batches, since a batch costs as much as its longest text; the last ones,
-        which fill none, stay together.
+    def text_batches(self, texts: Sequence[str], batch_size: int = 512) -> list[TextBatch]:
+        """All texts, sorted by length into full batches, since a batch costs as much as its longest text.
+
+        The last ones, which fill none, stay together.
         """
         if not texts:
-            return torch.empty(0, 1)
+            return []
         tokens_NL: Tensor = self._tokenizer(list(texts))
         order_N = torch.arange(len(texts))
         if pads_for_nothing(self._model):
             full = len(texts) // batch_size * batch_size
             order_N[:full] = tokens_NL[:full].argmax(-1).argsort(stable=True)
         parts = (order_N[start : start + batch_size] for start in range(0, len(texts), batch_size))
-        embedded = torch.cat([self._embed(self._encode_texts, tokens_NL[part_B]) for part_B in parts])
-        return torch.empty_like(embedded).index_copy_(0, order_N, embedded)
+        return [TextBatch(part_B, tokens_NL[part_B]) for part_B in parts]
+
+    def text_batch(self, batch: TextBatch) -> Tensor:
+        """(batch, D) float32 on the CPU."""
+        return self._embed(self._encode_texts, batch.tokens_BL)
 
     def _fitted(self, image: Pixels) -> Tensor:
         return fit(image, self._preprocess.size, self._preprocess.interpolation, self._preprocess.squash)

@@ -21,13 +21,19 @@ def fit(image: Pixels, size: tuple[int, int], interpolation: str = "bicubic", sq
     height, width = size
     if pixels.shape[1:] == size:
         return pixels
-    scale = max(height / pixels.shape[1], width / pixels.shape[2])
-    new = (max(height, round(pixels.shape[1] * scale)), max(width, round(pixels.shape[2] * scale)))
-    if squash:
-        new = size
+    new = size if squash else _covering(pixels.shape[1], pixels.shape[2], size)
     resized = F.interpolate(pixels[None].contiguous(), size=new, mode=interpolation, antialias=True)[0]
-    top, left = (new[0] - height) // 2, (new[1] - width) // 2
+    top, left = round((new[0] - height) / 2), round((new[1] - width) / 2)
     return resized[:, top : top + height, left : left + width]
+
+
+def _covering(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The size that covers `size` with the sides' ratio kept, rounded as open_clip does: down for a square."""
+    scale = max(size[0] / height, size[1] / width)
+    if size[0] != size[1]:
+        return max(size[0], round(height * scale)), max(size[1], round(width * scale))
+    short = min(height, width)
+    return size[0] * height // short, size[0] * width // short
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:

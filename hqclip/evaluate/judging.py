@@ -3,13 +3,17 @@
 The largest set comes first. What a set gave is written when it is done, by a key that says what it depends on; a run
 that is killed goes on with the next set, and an evaluation on another suite finds the sets that both have. Sets that
 share shards are judged together: their images are embedded once, and only theirs are in memory.
+
+Ranks share the embedding. What comes after is arithmetic on all embeddings, which rank 0 does as if it were alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +32,7 @@ from hqclip.evaluate.examples import choose_examples
 from hqclip.evaluate.pictures import embed_images
 from hqclip.evaluate.suite import Suite, SuiteSet
 from hqclip.progress import Progress
+from hqclip.ranks import Ranks
 from hqclip.records import BenchmarkScore, Manifest, digest_of
 from hqclip.store import Store
 
@@ -57,24 +62,40 @@ class JudgedSet(NamedTuple):
     examples: dict[str, Any]
 
 
-def judge_sets(store: Store, clip: ExportedClip, suite: Suite, config: EvaluateConfig) -> list[JudgedSet]:
-    """Of every set, in the order of the suite. Raises `DataError` for damaged data, of the suite or kept before."""
+def judge_sets(store: Store, clip: ExportedClip, suite: Suite, config: EvaluateConfig, ranks: Ranks) -> list[JudgedSet]:
+    """Of every set, in the order of the suite; nothing on other ranks than 0.
+
+    Raises `DataError` for damaged data, of the suite or kept before.
+    """
     keys = {one.benchmark.name: _key(clip, one, config) for one in suite.sets}
-    found = {name: judged for name, key in keys.items() if (judged := _read(store, key))}
-    groups = [(part, [one for one in part.sets if one.benchmark.name not in found]) for part in parts_of(suite)]
+    found: dict[str, JudgedSet] = {}
+
+    def look() -> list[str]:
+        found.update({name: judged for name, key in keys.items() if (judged := _read(store, key))})
+        return list(found)
+
+    def judge(benchmark: Benchmark, images: Mapping[str, Tensor], texts: Mapping[str, Tensor]) -> None:
+        found[benchmark.name] = _judge(clip, benchmark, images, texts, config.resamples)
+        _write(store, keys[benchmark.name], found[benchmark.name])
+
+    there = ranks.on_rank_zero(look)
+    groups = [(part, [one for one in part.sets if one.benchmark.name not in there]) for part in parts_of(suite)]
     total = sum(len(uids_of(part.sets)) for part, missing in groups if missing)
-    with Progress("evaluate", total, "images") as progress:
+    with Progress("evaluate", total, "images") if not ranks.rank else nullcontext() as progress:
         for part, missing in groups:
             if not missing:
                 continue
             only = uids_of(part.sets) if config.limit else None
-            images = embed_images(clip, part, config.batch_size, progress.advance, only)
+            advance = progress.advance if progress else _nobody_listens
+            images = embed_images(clip, part, config.batch_size, advance, only, ranks)
             for one in missing:
-                name = one.benchmark.name
-                found[name] = _judge(store, clip, one.benchmark, images, config)
-                _write(store, keys[name], found[name])
+                texts = embed_texts(store, clip, one.benchmark, ranks)
+                ranks.on_rank_zero(partial(judge, one.benchmark, images, texts))
             del images  # before those of the next sets come
-    return [found[one.benchmark.name] for one in suite.sets]
+    return [found[one.benchmark.name] for one in suite.sets if not ranks.rank]
+
+
+def _nobody_listens(_: int) -> None: ...
 
 
 def parts_of(suite: Suite) -> list[Suite]:
@@ -130,13 +151,13 @@ def _write(store: Store, key: str, judged: JudgedSet) -> None:
 
 
 def _judge(
-    store: Store, clip: ExportedClip, benchmark: Benchmark, images: Mapping[str, Tensor], config: EvaluateConfig
+    clip: ExportedClip, benchmark: Benchmark, images: Mapping[str, Tensor], texts: Mapping[str, Tensor], resamples: int
 ) -> JudgedSet:
-    measured, metrics, confusion = measure(benchmark, images, embed_texts(store, clip, benchmark))
+    measured, metrics, confusion = measure(benchmark, images, texts)
     chosen = main_of(benchmark)
     main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
     metrics = {**metrics, MAIN: average(measured, main)}
-    low_high = interval(measured, main, config.resamples)
+    low_high = interval(measured, main, resamples)
     items = len(measured.values[main[0][0]])
     score = BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high)
     return JudgedSet(score, measured, confusion, choose_examples(benchmark, measured, clip, images))

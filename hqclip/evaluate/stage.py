@@ -1,4 +1,7 @@
-"""A model and a suite in, one evaluation out: how often the model is right, by benchmark, metric and kind of item."""
+"""A model and a suite in, one evaluation out: how often the model is right, by benchmark, metric and kind of item.
+
+Under torchrun every rank embeds its share and rank 0 alone reads and writes results; they are those of one rank.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.outcomes import joined, write_outcomes
+from hqclip.errors import ConflictError
 from hqclip.evaluate import datacomp
 from hqclip.evaluate.benchmarks import MAIN
 from hqclip.evaluate.examples import write_examples
@@ -18,35 +22,64 @@ from hqclip.evaluate.judging import JudgedSet, judge_sets, uids_of
 from hqclip.evaluate.suite import Suite, choose, limited, read_suite
 from hqclip.gpu import gpu_work, meter_of
 from hqclip.provenance import made_by
+from hqclip.ranks import Ranks, process_group
 from hqclip.records import Evaluation, canonical_json
 from hqclip.store import Store, open_store
 from hqclip.store.documents import write_manifest
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
-    """Write the evaluation of `config.model` on `config.suite`, unless it is there already."""
+    """Write the evaluation of `config.model` on `config.suite`, unless it is there already.
+
+    The result, and the kind of error if there is one, are the same on every rank.
+    """
     start = time.monotonic()
-    store = open_store(config.store)
-    suite = _suite(store, config)
-    clip = ExportedClip(store, config.model, config.threads, config.device, config.decode_threads)
-    key = f"evaluations/{clip.digest}/{suite.digest}.json"
-    if config.limit:  # a key that nothing takes for that of a whole evaluation
-        key = f"evaluations/{clip.digest}/{suite.digest}.first-{config.limit}.json"
-    if store.exists(key):
-        there = Evaluation.from_json(store.read(key), key)
-        return {**_summary(there, key), "skipped": dict(suite.skipped), "already_done": True}
-    meter = meter_of(clip.device.place)
-    evaluation = _write(store, key, suite, judge_sets(store, clip, suite, config), _about(config, clip, suite))
-    seconds = time.monotonic() - start
-    done = {"skipped": dict(suite.skipped), "already_done": False, "seconds": seconds}
-    return {**_summary(evaluation, key), **done, **gpu_work(meter, seconds, len(uids_of(suite.sets)))}
+    with process_group(config.device, nccl=False) as ranks:
+        store = ranks.on_all_ranks(lambda: open_store(config.store))
+        suite_uri = ranks.on_rank_zero(lambda: find_suite(store, config.suite))
+        suite = ranks.on_all_ranks(lambda: _suite(suite_uri, config))
+        clip = ranks.on_all_ranks(
+            lambda: ExportedClip(store, config.model, config.threads, config.device, config.decode_threads)
+        )
+        _check_same(ranks, [clip.digest, suite.digest, str(clip.device), config.to_mapping()])
+        key = _key(config, clip, suite)
+        there = ranks.on_rank_zero(lambda: _there(store, key))
+        if there:
+            return {**there, "skipped": dict(suite.skipped), "already_done": True}
+        meter = meter_of(clip.device.place, ranks.num_here) if ranks.rank == 0 else None
+        judged = judge_sets(store, clip, suite, config, ranks)
+        about = _about(config, clip, suite)
+        done = ranks.on_rank_zero(lambda: _summary(_write(store, key, suite, judged, about), key))
+        seconds = ranks.on_rank_zero(lambda: time.monotonic() - start)
+        work = gpu_work(meter, seconds, len(uids_of(suite.sets)), ranks.world_size)
+        return {**done, "skipped": dict(suite.skipped), "already_done": False, "seconds": seconds, **work}
 
 
-def _suite(store: Store, config: EvaluateConfig) -> Suite:
-    suite = read_suite(find_suite(store, config.suite))
+def _suite(uri: str, config: EvaluateConfig) -> Suite:
+    suite = read_suite(uri)
     if config.sets:
         suite = choose(suite, config.sets, skip_missing=config.skip_missing)
     return limited(suite, config.limit) if config.limit else suite
+
+
+def _check_same(ranks: Ranks, about: list[Any]) -> None:
+    """Raises `ConflictError` on all ranks if they would not do the same."""
+    if any(other != about for other in ranks.group.gather(about)):
+        raise ConflictError(
+            "the ranks were given other settings than each other, or see another model, suite or kind of device; "
+            "start all of them again, alike"
+        )
+
+
+def _key(config: EvaluateConfig, clip: ExportedClip, suite: Suite) -> str:
+    if config.limit:  # a key that nothing takes for that of a whole evaluation
+        return f"evaluations/{clip.digest}/{suite.digest}.first-{config.limit}.json"
+    return f"evaluations/{clip.digest}/{suite.digest}.json"
+
+
+def _there(store: Store, key: str) -> dict[str, Any] | None:
+    """What is told of an evaluation that was made before."""
+    return _summary(Evaluation.from_json(store.read(key), key), key) if store.exists(key) else None
 
 
 def _about(config: EvaluateConfig, clip: ExportedClip, suite: Suite) -> dict[str, Any]:

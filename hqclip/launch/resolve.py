@@ -59,6 +59,7 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
     settings["store"] = one_spelling(str(settings["store"]))
     gang = shape is Shape.GANG
     processes = spec.processes if gang else 1
+    progress = STAGES[stage].progress.format_map(settings)
     if gang:
         checked.check_ranks(spec.nodes * processes)
     job = Job(
@@ -70,9 +71,9 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
         shape=GANG if gang else REPLICAS,
         nodes=spec.nodes,
         nproc=processes,
-        progress=f"runs/{settings['run']}/checkpoints/" if gang else "",
+        progress=progress,
         restarts_in_place=spec.restarts_in_place,
-        no_progress_attempts=spec.no_progress_attempts if gang else 0,  # of others no progress is known
+        no_progress_attempts=spec.no_progress_attempts if progress else 0,  # of others no progress is known
         lease_stale_s=spec.lease_stale_s,
         rendezvous_timeout_s=spec.rendezvous_timeout_s,
         shutdown_s=spec.grace_s - MARGIN_S,
@@ -118,7 +119,7 @@ def _check_for_stage(spec: LaunchSpec, stage: str, shape: Shape) -> None:
         problems.append(f"nproc is {spec.nproc}, but {stage} is no gang: give nodes, one replica each")
     if gang and spec.nodes > 1 and spec.restarts_in_place:
         problems.append("restarts_in_place works for one node: the nodes of a gang would miss each other; give retries")
-    if not gang and spec.stall_timeout_s:
+    if not STAGES[stage].progress and spec.stall_timeout_s:
         problems.append(f"stall_timeout_s looks at checkpoints, and {stage} writes none: leave it to train")
     if shape is Shape.SINGLE and spec.nodes > 1:
         problems.append(f"nodes is {spec.nodes}, but {stage} runs on one")

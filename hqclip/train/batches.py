@@ -17,7 +17,7 @@ from torch import Tensor
 from hqclip.clip import fit
 from hqclip.config import TrainConfig
 from hqclip.data.loader import TrainingSample, TrainingSet
-from hqclip.train.distributed import GlooGroup, Ranks
+from hqclip.ranks import GlooGroup, Ranks
 from hqclip.train.model import HQClip
 
 PREFETCH = 4  # steps prepared in advance

@@ -26,6 +26,7 @@ from hqclip.foreign import translated
 from hqclip.gpu import meter_of
 from hqclip.progress import Progress
 from hqclip.provenance import made_by
+from hqclip.ranks import Ranks, process_group, world_size
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
@@ -34,7 +35,6 @@ from hqclip.termination import Termination
 from hqclip.train.batches import Batch, Batches
 from hqclip.train.card import model_card
 from hqclip.train.checkpoint import load_checkpoint, load_step
-from hqclip.train.distributed import Ranks, process_group, world_size
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.model import HQClip
 from hqclip.train.saving import PATIENCE_S, Saving

@@ -11,9 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hqclip.config import TrainConfig
 from hqclip.errors import ConfigError
+from hqclip.ranks import Ranks
 from hqclip.recipes import LOSSES
 from hqclip.train.batches import Batch
-from hqclip.train.distributed import Ranks
 from hqclip.train.losses import FUNCTIONS, Outputs
 from hqclip.train.model import Embeddings, HQClip
 

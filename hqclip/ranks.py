@@ -57,6 +57,19 @@ class GlooGroup:
         """What each rank gives, as JSON, in the order of ranks."""
         return self._all_gather_object(own)
 
+    def rows_on_rank_zero(self, rank: int, own_ND: Tensor) -> list[Tensor]:
+        """On rank 0 the rows of each rank, (N, D) float32 on the CPU and any number of them; nothing on the others."""
+        shapes = self.gather(list(own_ND.shape))
+        if rank:
+            if own_ND.numel():
+                dist.send(own_ND.contiguous(), 0, group=self._group)
+            return []
+        parts = [own_ND, *(torch.empty(shape) for shape in shapes[1:])]
+        for other, part in enumerate(parts[1:], 1):
+            if part.numel():
+                dist.recv(part, other, group=self._group)
+        return parts
+
     def mean(self, values: Sequence[float]) -> list[float]:
         """The mean of each value over the ranks."""
         if self._group is None:
@@ -141,23 +154,24 @@ def world_size() -> int:
 
 
 @contextmanager
-def process_group() -> Iterator[Ranks]:
+def process_group(device: str = "auto", *, nccl: bool = True) -> Iterator[Ranks]:
     """The ranks of this run, joined in a process group that is gone afterwards.
 
+    `device` cpu leaves the GPUs alone; without `nccl` they are not joined, for ranks that share no tensor of a model.
     Raises `MissingSoftwareError` where there are more ranks than GPUs, `UnavailableError` if a rank does not come.
     """
     size = world_size()
-    device = _device(size)
+    place = torch.device("cpu") if device == "cpu" else _device(size)
     if size == 1:
-        yield Ranks(0, 1, device, GlooGroup(1))
+        yield Ranks(0, 1, place, GlooGroup(1))
         return
-    cuda = device.type == "cuda"
+    cuda = nccl and place.type == "cuda"
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=place if cuda else None)
     except dist.DistError as error:
         raise UnavailableError(f"the {size} ranks did not find each other: {error}; start all of them again") from error
     try:
-        yield Ranks(dist.get_rank(), size, device, GlooGroup(size))
+        yield Ranks(dist.get_rank(), size, place, GlooGroup(size))
     except HQClipError:  # raised on all ranks
         dist.destroy_process_group()
         raise
