@@ -18,7 +18,14 @@ from hqclip.config import (
     ExportTransformersConfig,
     PilotConfig,
 )
-from hqclip.cycle.config import ApproveConfig, CompareModelsConfig, ExportMlflowConfig, LineageConfig, ReproduceConfig
+from hqclip.cycle.config import (
+    ApproveConfig,
+    CompareModelsConfig,
+    ExportMlflowConfig,
+    ExportModelRegistryConfig,
+    LineageConfig,
+    ReproduceConfig,
+)
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.distill.config import DistillConfig
 from hqclip.errors import EXIT_CODES, ConfigError, HQClipError
@@ -67,6 +74,12 @@ def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
 
 def _export_mlflow(settings: ExportMlflowConfig) -> dict[str, Any]:
     from hqclip.cycle.export_mlflow import export
+
+    return export(settings)
+
+
+def _export_model_registry(settings: ExportModelRegistryConfig) -> dict[str, Any]:
+    from hqclip.cycle.export_model_registry import export
 
     return export(settings)
 
@@ -207,6 +220,7 @@ COMMANDS: dict[str, Command] = {
     "reproduce": Command(ReproduceConfig, _reproduce),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
+    "export model-registry": Command(ExportModelRegistryConfig, _export_model_registry),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "gc": Command(GcConfig, _gc),

@@ -114,12 +114,16 @@ class Fault:
 
 
 class FaultyLine:
-    """An HTTP server that passes on what it gets, with the faults that were scripted; `requests` are all so far."""
+    """An HTTP server that passes on what it gets, with the faults that were scripted.
+
+    `requests` are all so far, `logins` the headers `Authorization` that they had.
+    """
 
     def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []
         self.connections: set[tuple[str, int]] = set()
+        self.logins: set[str] = set()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"line": self}))
@@ -162,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         self.line.connections.add(self.client_address)
+        self.line.logins.add(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.line.next_fault(f"{self.command} {unquote(self.path)}")
         if fault and fault.kind == "refuse":
