@@ -29,11 +29,8 @@ COMMANDS = (  # and what they say
     (["compare", "--runs", "1,2"], "cycle 2: hqclip"),
     (["gc", "--days", "0"], "nothing was deleted"),
 )
-MOST = {
-    "first": 450,
-    "second": 420,
-    "nothing to do": 45,
-}  # requests of a run, of which 7 a task try the server's promises
+# requests of a run, of which 7 a task try the promises of the server
+MOST = {"first": 450, "second": 420, "nothing to do": 45}
 
 
 class Pipelines:
