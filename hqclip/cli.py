@@ -23,6 +23,7 @@ from hqclip.cycle.config import (
     ApproveConfig,
     CompareModelsConfig,
     ExportMlflowConfig,
+    ExportModelRegistryConfig,
     HistoryConfig,
     LineageConfig,
     MigrateConfig,
@@ -85,6 +86,12 @@ def _reproduce(settings: ReproduceConfig) -> dict[str, Any] | str:
 
 def _export_mlflow(settings: ExportMlflowConfig) -> dict[str, Any]:
     from hqclip.cycle.export_mlflow import export
+
+    return export(settings)
+
+
+def _export_model_registry(settings: ExportModelRegistryConfig) -> dict[str, Any]:
+    from hqclip.cycle.export_model_registry import export
 
     return export(settings)
 
@@ -252,6 +259,7 @@ COMMANDS: dict[str, Command] = {
     "models fetch": Command(ModelsFetchConfig, _models_fetch),
     "export transformers": Command(ExportTransformersConfig, _export_transformers),
     "export mlflow": Command(ExportMlflowConfig, _export_mlflow),
+    "export model-registry": Command(ExportModelRegistryConfig, _export_model_registry),
     "compare": Command(CompareModelsConfig, _compare),
     "cost": Command(CostConfig, _cost),
     "gc": Command(GcConfig, _gc),

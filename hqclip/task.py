@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +16,7 @@ from hqclip import log
 from hqclip.backoff import pauses
 from hqclip.cycle import lock, trials
 from hqclip.cycle.attempt import Attempt, recorded
-from hqclip.errors import ConfigError, HQClipError, StoppedError, TimeLimitError, UnavailableError
+from hqclip.errors import ConfigError, ConflictError, HQClipError, StoppedError, TimeLimitError, UnavailableError
 from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
@@ -84,8 +85,8 @@ def _run_planned(
 def _remember(store_uri: str, key: str, result: Mapping[str, Any]) -> None:
     """Keep what a task said when it finished first, for the report; a second run that did nothing changes nothing."""
     store = open_store(store_uri)
-    if not store.exists(key):
-        store.write(key, json.dumps(result, indent=1).encode(), create_only=False)
+    with contextlib.suppress(ConflictError):
+        store.write(key, json.dumps(result, indent=1).encode())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

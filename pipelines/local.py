@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -41,7 +42,8 @@ class Runner:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
         local.init(self.tasks(inputs), pipeline_root=str(self._root), raise_on_error=True)
-        log, plain_print = self._root / "log.txt", builtins.print
+        log, plain_print, logger = self._root / "log.txt", builtins.print, logging.getLogger()
+        level, handlers = logger.level, logger.handlers[:]
         with (
             contextlib.closing(Console(sys.stdout, log)) as console,
             contextlib.redirect_stdout(console),
@@ -58,7 +60,9 @@ class Runner:
                 print(f"pipelines: {plain(str(error))}; all that was said is in {log}", file=sys.stderr)
                 return 1
             finally:
-                builtins.print = plain_print  # the runner leaves it indenting after a loop
+                # after a loop the runner leaves it indenting, and its handler, which writes to the console
+                builtins.print, logger.handlers[:] = plain_print, handlers
+                logger.setLevel(level)
                 del os.environ["TMPDIR"], os.environ[LOCAL_RUN], os.environ[RUN]
         return 0
 

@@ -27,7 +27,7 @@ def run_local(given: argparse.Namespace) -> int:
         if preset in SIZES:
             chosen = with_project(given.pipeline, runner.inputs, said, demo=True)
         for cycle in range(1, given.cycles + 1):
-            prepared = demo_inputs(preset, given.out, cycle) if preset in SIZES else {}
+            prepared = demo_inputs(preset, given.out, cycle, chosen) if preset in SIZES else {}
             known = {name: value for name, value in prepared.items() if name in runner.inputs}
             if given.pipeline != "refine":
                 known.pop("plan_cycle", None)  # a cycle of its own

@@ -10,7 +10,8 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -95,3 +96,16 @@ def quick_store(uri: str, timeout_s: float = 30) -> GcsStore:
     from hqclip.store.gcs import RETRY, GcsStore
 
     return GcsStore(uri, RETRY.with_timeout(timeout_s).with_delay(initial=0.001, maximum=0.01))
+
+
+def put_in_s3(store: S3Store, key: str, data: bytes, **about: Any) -> None:
+    """As any other program does."""
+    from hqclip.store.s3_client import client
+
+    bucket, _, root = store.uri.removeprefix("s3://").partition("/")
+    client().put_object(Bucket=bucket, Key=f"{root}/{key}", Body=data, **about)
+
+
+def names_in(folder: Path) -> list[str]:
+    """All that is below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

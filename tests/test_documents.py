@@ -21,13 +21,14 @@ from hqclip.cycle.references import find
 from hqclip.cycle.report import loss_charts
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import DataError, NotFoundError
-from hqclip.records import Sample
+from hqclip.records import Champion, Sample
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_curve, read_json, read_json_or_warn
+from hqclip.store.documents import read_curve, read_if_there, read_json, read_json_if_there, read_json_or_warn
 from hqclip.store.local import LocalStore
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.work import Work
 from tests import promoting
+from tests.fakes.gcs import FakeGcs
 
 DAMAGED = {
     "empty": b"",
@@ -208,3 +209,15 @@ def test_a_note_that_is_damaged_is_left_out(store: LocalStore, capsys: pytest.Ca
     store.write(f"{notes_prefix(1)}score.json", b"{")
     assert read_notes(store, 1) == {"curate": {"dataset": "d"}}
     assert "score.json is damaged" in capsys.readouterr().err
+
+
+def test_what_may_not_be_there_is_asked_for_once(gcs: Store, fake_gcs: FakeGcs):
+    assert read_json_if_there(gcs, "result.json", "x") is None
+    assert read_if_there(gcs, "champion.json", Champion) is None
+    gcs.write("result.json", b'{"a": 1}')
+    fake_gcs.requests.clear()
+    assert read_json_if_there(gcs, "result.json", "x") == {"a": 1}
+    assert len(fake_gcs.requests) == 1
+    gcs.write("champion.json", b"damaged")
+    with pytest.raises(DataError, match="champion.json"):
+        read_if_there(gcs, "champion.json", Champion)

@@ -1,87 +1,166 @@
-"""The training runs of a cycle as runs of MLflow: a real store of MLflow's own, in a folder."""
+"""The training runs of a cycle as runs of MLflow, and its candidate as a version there: on a real server."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from hqclip import cli
-from hqclip.config import DemoWorldConfig
-from hqclip.demo.world import make_world
-from tests.cycle import Cycle
+from hqclip.cycle import promote
+from hqclip.records import Sample
+from tests import promoting
+from tests.fakes.s3 import FaultyLine
+from tests.mlflow_server import MlflowServer
 
-mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+RUN = "runs/000001-hqclip"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a closed cycle of one training run."""
-    folder = tmp_path_factory.mktemp("export")
-    world = make_world(DemoWorldConfig(store=str(folder / "world"), images=40, scenes=8))
-    Cycle(str(folder / "store"), world, folder / "results").run("hqclip", cycle=1)
-    return folder / "store"
+def waiting(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> str:
+    """A store with a closed cycle of two training runs, whose winner waits for a person."""
+    root = promoting.make_cycle(tmp_path_factory.mktemp("export"), draw_samples(12))
+    promote.run(replace(promoting.config_of(root), approval=True))
+    return root
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return (tmp_path / "mlruns").as_uri()
+def store(waiting: str, tmp_path: Path) -> Path:
+    """A copy at a place that MLflow has heard nothing from."""
+    return Path(promoting.copy_of(waiting, tmp_path / "store"))
 
 
-def export(store: Path, server: str, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
-    assert cli.main(["export", "mlflow", "--store", str(store), "--tracking-uri", server, *more]) == 0
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of the server that the environment names."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    return MlflowClient(tracking_uri=server.url, registry_uri=server.url)
+
+
+def export(store: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    """What is said, of a model that each store calls by a name of its own."""
+    given = ["--store", str(store), "--cycle", "1", "--registered-model", name_of(store), *more]
+    assert cli.main(["export", "mlflow", *given]) == 0
     return dict(json.loads(capsys.readouterr().out))
 
 
+def name_of(store: Path) -> str:
+    return store.parent.name
+
+
+def approve(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["approve", "--store", str(store), "--cycle", "1", "--by", "ada"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.slow
 def test_a_run_has_settings_curves_scores_files_and_where_it_comes_from(
-    store: Path, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (name,) = export(store, server, capsys, "--cycle", "1")["runs"].values()
-    client = mlflow.tracking.MlflowClient(tracking_uri=server)
-    run = client.get_run(name)
+    said = export(store, capsys)
+    assert set(said["runs"]) == {"runs/000001-raw", RUN}
+    run = client.get_run(said["runs"][RUN])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "000001-hqclip")
-    settings = json.loads((store / "runs/000001-hqclip/config.json").read_text())
-    assert run.data.params == {key: str(value) for key, value in settings.items()}
-    lines = [json.loads(line) for line in (store / "runs/000001-hqclip/metrics.jsonl").read_text().splitlines()]
-    history = client.get_metric_history(name, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(line["step"], line["loss"]) for line in lines]
-    (path,) = (path for path in store.glob("evaluations/*/*.json") if path.name.count(".") == 1)
-    judged = json.loads(path.read_text())
-    assert run.data.metrics["evaluate/average"] == judged["average"]
-    for score in judged["benchmarks"]:
-        assert run.data.metrics[f"evaluate/{score['name']}/main"] == score["metrics"]["main"]
+    assert run.data.params == {"negative_weight": "0.5"}
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == [(2, 1.0), (4, 0.5)]
+    assert run.data.metrics["evaluate/average"] == run.data.metrics["evaluate/quiz/main"] == 0.6
     record = json.loads((store / "cycles/000001.json").read_text())
-    assert run.data.tags["hqclip.verdict"] == record["verdict"]
+    assert run.data.tags["hqclip.verdict"] == "waits for approval"
     assert run.data.tags["hqclip.dataset"] == record["dataset"].split("/")[1]
-    assert run.data.tags["hqclip.lvlm"] == "demo"
+    raw = client.get_run(said["runs"]["runs/000001-raw"])
+    assert raw.data.tags["hqclip.verdict"] == "not the candidate"
     weights = "model/open_clip_model.safetensors"
-    brought = Path(client.download_artifacts(name, weights, str(tmp_path)))
-    assert brought.read_bytes() == (store / "runs/000001-hqclip" / weights).read_bytes()
+    brought = Path(client.download_artifacts(run.info.run_id, weights, str(tmp_path)))
+    assert brought.read_bytes() == (store / RUN / weights).read_bytes()
 
 
-def test_a_second_export_adds_nothing_and_one_that_was_cut_short_is_replaced(
-    store: Path, server: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_the_candidate_is_a_version_and_has_the_alias_once_it_is_in_force(
+    store: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ):
-    first = export(store, server, capsys, "--models", "false")["runs"]
-    assert export(store, server, capsys)["runs"] == first
-    (name,) = first.values()
-    client = mlflow.tracking.MlflowClient(tracking_uri=server)
-    client.set_terminated(name, "FAILED")
-    (again,) = export(store, server, capsys)["runs"].values()
-    assert again != name
+    said = export(store, capsys)
+    (version,) = client.search_model_versions(f"name = '{name_of(store)}'")
+    assert (str(version.version), version.run_id) == (said["version"], said["runs"][RUN])
+    assert version.source == f"{client.get_run(version.run_id).info.artifact_uri}/model"
+    assert client.get_registered_model(name_of(store)).aliases == {}
+    approve(store, capsys)
+    assert export(store, capsys) == said
+    champion = client.get_model_version_by_alias(name_of(store), "champion")
+    assert str(champion.version) == said["version"]
+    for tags in (champion.tags, client.get_run(champion.run_id).data.tags):
+        assert tags["hqclip.verdict"] == "promoted" and "approved by ada" in tags["hqclip.reason"]
+
+
+@pytest.mark.slow
+def test_a_second_export_adds_nothing_and_one_that_was_cut_short_is_replaced(
+    store: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+):
+    first = export(store, capsys)
+    assert export(store, capsys) == first
+    assert len(client.search_model_versions(f"name = '{name_of(store)}'")) == 1
+    client.set_terminated(first["runs"][RUN], "FAILED")
+    capsys.readouterr()
+    again = export(store, capsys)
+    assert again["runs"][RUN] != first["runs"][RUN]
+    assert again["runs"]["runs/000001-raw"] == first["runs"]["runs/000001-raw"]
     experiment = client.get_experiment_by_name("hqclip").experiment_id
-    assert [run.info.run_id for run in client.search_runs([experiment])] == [again]
+    found = client.search_runs([experiment], f"tags.`hqclip.run` = '{store}/{RUN}'")
+    assert [run.info.run_id for run in found] == [again["runs"][RUN]]
+    assert client.get_model_version(name_of(store), again["version"]).run_id == again["runs"][RUN]
+
+
+@pytest.mark.slow
+def test_without_files_there_is_no_version_that_nobody_could_load(
+    store: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+):
+    said = export(store, capsys, "--models", "false")
+    assert said["version"] == "" and client.list_artifacts(said["runs"][RUN]) == []
+    assert client.search_model_versions(f"name = '{name_of(store)}'") == []
+
+
+@pytest.mark.slow
+def test_logins_are_those_of_mlflow_and_refusals_say_what_helps(
+    store: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with FaultyLine(server.url) as line:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", line.url)
+        words = ["export", "mlflow", "--store", str(store), "--cycle", "1"]
+        for status, code, said in (
+            ("401 Unauthorized", 77, "set MLFLOW_TRACKING_TOKEN"),
+            ("403 Forbidden", 77, "set MLFLOW_TRACKING_TOKEN"),
+            ("503 SlowDown", 69, "the same command continues"),
+        ):
+            line.fault("refuse", "GET experiments", status)
+            assert cli.main(words) == code
+            assert said in capsys.readouterr().err
+        assert cli.main([*words, "--registered-model", "a/b"]) == 64
+        assert "refused it: " in capsys.readouterr().err
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret-token")
+        line.logins.clear()
+        export(store, capsys)
+        assert line.logins == {"Bearer a-secret-token"}
+        assert not line.unfired()
 
 
 def test_no_server_is_refused_and_one_that_does_not_answer_is_told(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert cli.main(["export", "mlflow", "--store", str(store)]) == 64
+    words = ["export", "mlflow", "--store", str(store), "--cycle", "1"]
+    assert cli.main(words) == 64
     assert "give --tracking-uri" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert cli.main(["export", "mlflow", "--store", str(store), "--tracking-uri", "http://127.0.0.1:1"]) == 69
+    assert cli.main([*words, "--tracking-uri", "http://127.0.0.1:1"]) == 69
     assert "the same command continues" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from hqclip.store import ObjectInfo, Store, open_store, read_uri
 from hqclip.store.gcs import GcsStore
 from hqclip.store.local import LocalStore
 from hqclip.store.s3 import S3Store
-from tests.buckets import quick_s3, quick_store
+from tests.buckets import names_in, quick_s3, quick_store
 from tests.fakes.gcs import FakeGcs
 
 BIG = bytes(range(256)) * (36 * 1024)  # 9 MiB: above the limit for uploads in one request
@@ -65,10 +65,6 @@ def neighbour(store: Store) -> Store:
     if isinstance(store, S3Store):
         return quick_s3(f"s3://elsewhere/{secrets.token_hex(8)}")
     return quick_store("gs://elsewhere")
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def outcomes(count: int, action: Callable[[int], object]) -> list[object]:

@@ -18,8 +18,8 @@ from hqclip.launch.lease import LeaseKeeper, LeaseWatch
 from hqclip.records import Pool, Sample
 from hqclip.store.s3 import S3Store
 from hqclip.sync import Mirror
+from tests.buckets import put_in_s3
 from tests.fakes.s3 import FaultyLine
-from tests.test_store_s3 import put_by_another
 
 
 def test_shards_that_others_have_uploaded_are_brought_once_and_known_again(
@@ -27,7 +27,7 @@ def test_shards_that_others_have_uploaded_are_brought_once_and_known_again(
 ):
     for number in range(2):
         write_shard(draw_samples(10, first=10 * number), tmp_path / f"{number:05d}.tar")
-        put_by_another(s3, f"source/{number:05d}.tar", (tmp_path / f"{number:05d}.tar").read_bytes())
+        put_in_s3(s3, f"source/{number:05d}.tar", (tmp_path / f"{number:05d}.tar").read_bytes())
     config = DownloadConfig(shards=f"{s3.uri}/source/{{00000..00001}}.tar", store=f"{s3.uri}/store", parallel=2)
     first = run(config)
     assert (first["num_shards"], first["rows"], first["already_done"]) == (2, 20, 0)
@@ -38,7 +38,7 @@ def test_shards_that_others_have_uploaded_are_brought_once_and_known_again(
     s3_line.requests.clear()
     assert run(config)["already_done"] == 2
     assert not [line for line in s3_line.requests if line.startswith("GET") and line.endswith(".tar")]
-    put_by_another(s3, "source/00001.tar", (tmp_path / "00000.tar").read_bytes())
+    put_in_s3(s3, "source/00001.tar", (tmp_path / "00000.tar").read_bytes())
     with pytest.raises(ConflictError, match="00001.tar is not .*, but has its name"):
         run(config)
 

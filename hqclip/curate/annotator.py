@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.store import Store
-from hqclip.store.documents import read_json
+from hqclip.store.documents import read_json_if_there
 
 
 def read_annotator(store: Store, annotations: str) -> dict[str, Any]:
     """Its settings and what it was told; empty if the folder does not say. Raises `DataError`."""
     key = f"{annotations}/annotator.json"
-    if not store.exists(key):
-        return {}
-    return read_json(store, key, "delete it and run `hqclip annotate` again")
+    return read_json_if_there(store, key, "delete it and run `hqclip annotate` again") or {}

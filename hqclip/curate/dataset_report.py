@@ -25,6 +25,7 @@ from hqclip.report.dataset_report import render_dataset_report
 from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.refinement import DatasetReport, RuleCount, Tags
 from hqclip.store import Store
+from hqclip.store.documents import read_if_there
 
 TEXTS_LOST = "no texts; the image keeps its alt-text"
 
@@ -82,8 +83,7 @@ def _report(store: Store, here: Version, parent: Version | None, checked: Checke
 def _read(store: Store, dataset: str) -> Version:
     version, shards, tags = read_dataset(store, dataset)
     key = f"{dataset.rpartition('/')[0]}/statistics.json"
-    found = Statistics.from_json(store.read(key), key) if store.exists(key) else None
-    return Version(version, tags, found, shards)
+    return Version(version, tags, read_if_there(store, key, Statistics), shards)
 
 
 def _rules(

@@ -13,6 +13,7 @@ from hqclip.curate.statistics import BINS, Statistics
 from hqclip.data.dataset import read_tags
 from hqclip.records import DatasetVersion
 from hqclip.store import Store
+from hqclip.store.documents import read_if_there
 
 TOP_TAGS = 1000
 
@@ -30,9 +31,9 @@ def drift(store: Store, version: DatasetVersion, statistics: Statistics, tags: M
         "flags": flag_drift(parent, version),
         "tags": tag_drift(parent_tags, tags),
     }
-    key = f"{folder}/statistics.json"
-    if store.exists(key):
-        before = Statistics.from_json(store.read(key), key).histograms
+    earlier = read_if_there(store, f"{folder}/statistics.json", Statistics)
+    if earlier is not None:
+        before = earlier.histograms
         for name in BINS:
             now = statistics.histograms[name]
             if name in before and before[name]["from"] == now["from"]:

@@ -75,7 +75,20 @@ class ExportMlflowConfig(Settings):
     cycle: int = setting("cycle to export; 0 is the champion's", 0, minimum=0)
     tracking_uri: str = setting("MLflow server, e.g. http://mlflow:5000; empty is MLFLOW_TRACKING_URI", "")
     experiment: str = setting("name of the MLflow experiment", "hqclip")
+    registered_model: str = setting("registered model of which the candidate becomes a version", "hqclip")
     models: bool = setting("bring the files of the models too", True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportModelRegistryConfig(Settings):
+    """Bring the candidate of a cycle into Kubeflow's Model Registry: where it is, its scores, where it comes from."""
+
+    store: str = setting(STORE)
+    cycle: int = setting("cycle to export; 0 is the champion's", 0, minimum=0)
+    server: str = setting(
+        "Model Registry, e.g. http://model-registry-service.kubeflow:8080; empty is HQCLIP_MODEL_REGISTRY", ""
+    )
+    registered_model: str = setting("registered model of which it becomes a version", "hqclip")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from hqclip.cycle.keys import approval_key, half_approved, newest_closed, notes_
 from hqclip.errors import ConflictError
 from hqclip.records import Approval, Champion, CyclePlan, CycleRecord
 from hqclip.store import ObjectInfo, Store
+from hqclip.store.documents import read_if_there
 
 KEY = "champion.json"
 PROMOTED, REFUSED, WAITS = "promoted", "refused", "waits for approval"  # verdicts of a record
@@ -57,8 +58,7 @@ def read_record(store: Store, cycle: int) -> CycleRecord:
 
 def read_approval(store: Store, cycle: int) -> Approval | None:
     """What a person decided of the winner of a cycle; None if nobody has."""
-    key = approval_key(cycle)
-    return Approval.from_json(store.read(key), key) if store.exists(key) else None
+    return read_if_there(store, approval_key(cycle), Approval)
 
 
 def reason_of(store: Store, record: CycleRecord) -> str:
@@ -105,7 +105,7 @@ def _unfinished_verdict(store: Store, champion: Champion | None) -> int:
 
 def read_champion(store: Store) -> Champion | None:
     """The model in force; None if there is none yet."""
-    return Champion.from_json(store.read(KEY), KEY) if store.exists(KEY) else None
+    return read_if_there(store, KEY, Champion)
 
 
 def champion_of(record: CycleRecord) -> Champion:

@@ -1,12 +1,16 @@
-"""A closed cycle in, a run of MLflow for each of its training runs out: params, metrics, tags and the model's files.
+"""A closed cycle in; in MLflow a run for each of its training runs, and a version of the registered model, out.
 
-A run that is in MLflow already, whole, is left as it is; one whose export was cut short is replaced.
+A run has settings, curves, scores and the model's files. One that is in MLflow already, whole, is left as it is but for
+the verdict, on which a person may have decided since; one whose export was cut short is replaced. The version is the
+cycle's candidate, and has the alias `champion` while that is in force.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,26 +18,30 @@ from typing import Any
 
 from hqclip import log
 from hqclip.cycle.config import ExportMlflowConfig
+from hqclip.cycle.export_facts import COMMIT, facts_of, is_in_force, scores_of
 from hqclip.cycle.links import Document, Link, champion_cycle, read_link
-from hqclip.errors import ConfigError, MissingSoftwareError, UnavailableError
-from hqclip.store import Store, open_store
+from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.foreign_text import harmless
+from hqclip.store import Store, in_bucket, open_store
 from hqclip.store.documents import read_curve, read_json_or_warn
 from hqclip.store.leftovers import scratch_folder
 
 SERVER = "MLFLOW_TRACKING_URI"  # environment variable
 NAME = "hqclip.run"  # the tag by which a run is found again
+CHAMPION = "champion"  # the alias of the model in force
 BATCH = 1000  # metrics that one request may bring; of params it is 100
 PARAMS = 100
 MOST_TEXT = 5000  # characters of a tag, of a param 6000
 FINISHED = "FINISHED"
+_VERDICT = {"hqclip.verdict", "hqclip.reason"}  # tags that a later decision changes
 _NOT_ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
 def export(config: ExportMlflowConfig) -> dict[str, Any]:
-    """The ids of the runs in MLflow by their names here.
+    """The ids of the runs in MLflow by their names here, and the number of the version; empty if there is none.
 
-    Raises `NotFoundError` for a cycle that is not closed, `MissingSoftwareError` without MLflow, `UnavailableError` if
-    the server does not take it.
+    Raises `NotFoundError` for a cycle that is not closed, `MissingSoftwareError` without MLflow, `AccessError` and
+    `ConfigError` for what the server refuses, `UnavailableError` if it does not answer.
     """
     store = open_store(config.store)
     link = read_link(store, config.cycle or champion_cycle(store))
@@ -46,12 +54,36 @@ def export(config: ExportMlflowConfig) -> dict[str, Any]:
     except ImportError as error:
         raise MissingSoftwareError(f"this needs MLflow ({error}): pip install 'hqclip[mlflow]'") from error
     try:
-        client = MlflowClient(tracking_uri=uri)
-        experiment = _experiment(client, config.experiment)
-        runs = {run["run"]: _bring(client, experiment, store, link, run, config.models) for run in link.record.runs}
-    except (MlflowException, OSError) as error:
-        raise UnavailableError(f"MLflow at {uri} did not take it: {error}; the same command continues") from error
-    return {"cycle": link.record.cycle, "tracking_uri": uri, "experiment": config.experiment, "runs": runs}
+        with contextlib.redirect_stdout(sys.stderr):  # MLflow tells there where a run is to be seen
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = _experiment(client, config.experiment)
+            runs = {run["run"]: _bring(client, experiment, store, link, run, config.models) for run in link.record.runs}
+            version = _register(client, config, store, link, runs[link.candidate["run"]])
+    except MlflowException as error:
+        raise _refusal(uri, error) from error
+    except OSError as error:
+        raise UnavailableError(f"MLflow at {uri} gave no answer: {error}; the same command continues") from error
+    return {
+        "cycle": link.record.cycle,
+        "tracking_uri": uri,
+        "experiment": config.experiment,
+        "runs": runs,
+        "registered_model": config.registered_model,
+        "version": version,
+    }
+
+
+def _refusal(uri: str, error: Any) -> HQClipError:
+    """What a fault of MLflow's client means to people."""
+    status, said = error.get_http_status_code(), harmless(str(error))[:500]
+    if status in (401, 403):
+        return AccessError(
+            f"MLflow at {uri} lets nobody in like this: set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD ({said})"
+        )
+    if 400 <= status < 500 and status not in (408, 429):
+        return ConfigError(f"MLflow at {uri} refused it: {said}")
+    return UnavailableError(f"MLflow at {uri} did not take it: {said}; the same command continues")
 
 
 def _experiment(client: Any, name: str) -> str:
@@ -61,19 +93,52 @@ def _experiment(client: Any, name: str) -> str:
 
 def _bring(client: Any, experiment: str, store: Store, link: Link, run: Document, models: bool) -> str:
     """One training run; its id in MLflow."""
-    named = f"tags.`{NAME}` = '{_quoted(store.uri)}/{run['run']}'"
-    for found in client.search_runs([experiment], named):
+    tags = _tags(store, link, run)
+    for found in client.search_runs([experiment], _filter(store, run)):
         if found.info.status == FINISHED:
             log.info("export", f"{run['run']} is in MLflow already, as {found.info.run_id}")
+            for tag in _VERDICT & tags.keys():
+                client.set_tag(found.info.run_id, tag, tags[tag])
             return str(found.info.run_id)
         client.delete_run(found.info.run_id)
-    made = client.create_run(experiment, run_name=run["run"].removeprefix("runs/"), tags=_tags(store, link, run))
+    made = client.create_run(experiment, run_name=run["run"].removeprefix("runs/"), tags=tags)
     name = str(made.info.run_id)
     _log(client, name, _params(store, run), list(_metrics(store, link, run)))
     if models:
         _bring_model(client, name, store, f"{run['run']}/model")
     client.set_terminated(name, FINISHED)
     return name
+
+
+def _register(client: Any, config: ExportMlflowConfig, store: Store, link: Link, run_id: str) -> str:
+    """The version of the registered model that is the cycle's candidate; made if it is not there."""
+    folder = f"{link.candidate['run']}/model"
+    if not config.models and not in_bucket(store.uri):
+        log.info("export", f"no version was made: models is false, and no server can read {store.uri}/{folder}")
+        return ""
+    name, tags = config.registered_model, _tags(store, link, link.candidate)
+    versions = client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run_id}'")
+    if versions:
+        number = str(versions[0].version)
+        for tag in _VERDICT & tags.keys():
+            client.set_model_version_tag(name, number, tag, tags[tag])
+    else:
+        _make_model(client, name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/model" if config.models else f"{store.uri}/{folder}"
+        number = str(client.create_model_version(name, source, run_id, tags, await_creation_for=None).version)
+    if is_in_force(store, link):
+        client.set_registered_model_alias(name, CHAMPION, number)
+    return number
+
+
+def _make_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="CLIP models; the alias champion is the one in force")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _log(client: Any, name: str, params: Sequence[Any], metrics: Sequence[Any]) -> None:
@@ -84,28 +149,10 @@ def _log(client: Any, name: str, params: Sequence[Any], metrics: Sequence[Any]) 
 
 
 def _tags(store: Store, link: Link, run: Document) -> dict[str, str]:
-    """Where it comes from, and what became of it."""
-    record, version = link.record, link.version
-    made = link.results.get(run["name"], {}).get("provenance") or {}
-    lvlm = (link.annotator.get("provenance") or {}).get("lvlm", {})
-    is_candidate = f"{run['run']}/model" == record.candidate
-    tags = {
-        NAME: f"{store.uri}/{run['run']}",
-        "hqclip.cycle": record.cycle,
-        "hqclip.verdict": record.verdict if is_candidate else "not the candidate",
-        "hqclip.reason": record.reason if is_candidate else "",
-        "hqclip.model_digest": run["model_digest"],
-        "hqclip.dataset": version.digest,
-        "hqclip.annotator": version.annotator,
-        "hqclip.pool": version.pool,
-        "hqclip.lvlm": link.annotator.get("model", ""),
-        "hqclip.lvlm_revision": lvlm.get("revision", ""),
-        "hqclip.code_version": made.get("code_version", ""),
-        "hqclip.image": made.get("image", ""),
-        "hqclip.kubeflow_run": made.get("run", ""),
-        "mlflow.source.git.commit": made.get("commit", ""),
-    }
-    return {name: str(value)[:MOST_TEXT] for name, value in tags.items() if value != ""}
+    facts = facts_of(store, link, run)
+    commit = {"mlflow.source.git.commit": facts.pop(COMMIT)} if COMMIT in facts else {}
+    tags = {**{f"hqclip.{name}": fact for name, fact in facts.items()}, **commit}
+    return {name: str(value)[:MOST_TEXT] for name, value in tags.items()}
 
 
 def _params(store: Store, run: Document) -> list[Any]:
@@ -124,12 +171,8 @@ def _metrics(store: Store, link: Link, run: Document) -> Iterator[Any]:
     for line in read_curve(store, f"{run['run']}/metrics.jsonl", "export"):
         last = int(line.pop("step"))
         yield from (Metric(f"train/{name}", value, now, last) for name, value in line.items())
-    evaluation = link.evaluations.get(run["name"])
-    if evaluation:
-        yield Metric("evaluate/average", evaluation.average, now, last)
-        for score in evaluation.benchmarks:
-            for name, value in score.metrics.items():
-                yield Metric(_NOT_ALLOWED.sub("_", f"evaluate/{score.name}/{name}"), value, now, last)
+    for name, score in scores_of(link.evaluations.get(run["name"])).items():
+        yield Metric(_NOT_ALLOWED.sub("_", name), score, now, last)
 
 
 def _bring_model(client: Any, name: str, store: Store, model: str) -> None:
@@ -141,8 +184,12 @@ def _bring_model(client: Any, name: str, store: Store, model: str) -> None:
             client.log_artifact(name, str(path), "model")
 
 
+def _filter(store: Store, run: Document) -> str:
+    return f"tags.`{NAME}` = '{_quoted(store.uri)}/{run['run']}'"
+
+
 def _quoted(text: str) -> str:
     """For a filter, which knows no escape."""
     if "'" in text:
-        raise ConfigError(f"{text}: MLflow cannot look for a place with a quote in its name")
+        raise ConfigError(f"{text}: MLflow cannot look for a name with a quote in it")
     return text

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from hqclip.curate.annotator import read_annotator
 from hqclip.cycle.crown import read_champion, read_record
 from hqclip.cycle.keys import plan_key
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import NotFoundError
-from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Manifest, Pool
+from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool
 from hqclip.store import Store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import read_if_there, read_json_or_warn
 
-M = TypeVar("M", bound=Manifest)
 Document = Mapping[str, Any]
 
 
@@ -74,11 +73,6 @@ def champion_cycle(store: Store) -> int:
     if champion is None:
         raise NotFoundError(f"{store.uri} has no champion yet; give --cycle, or run a cycle to its end")
     return champion.cycle
-
-
-def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
-    """The manifest at `key`, or None if there is none. Raises `DataError` if it is damaged."""
-    return kind.from_json(store.read(key), f"{store.uri}/{key}") if store.exists(key) else None
 
 
 def read_link(store: Store, cycle: int) -> Link:

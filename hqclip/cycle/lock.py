@@ -74,7 +74,7 @@ def take(store: Store, owner: str, cycle: int) -> Busy | None:
 def wait_for_gc(store: Store, owner: str) -> None:
     """Come back when `hqclip gc` deletes nothing, which then knows of `owner` by what it wrote before."""
     while True:
-        _, held = _read(store)
+        held = _said(store)
         if not held or not _is_gc(held["owner"]) or not (busy := _busy(store, owner, held)):
             return
         log.info("lock", f"waiting: {busy.reason}")
@@ -83,7 +83,7 @@ def wait_for_gc(store: Store, owner: str) -> None:
 
 def is_held_by(store: Store, owner: str) -> bool:
     """Whether the lock still says so."""
-    return _read(store)[1].get("owner") == owner
+    return _said(store).get("owner") == owner
 
 
 def store_time(store: Store, owner: str) -> float:
@@ -141,7 +141,7 @@ def local_name() -> str:
 
 def holder(store: Store) -> str:
     """The run whose lock is there, whether it counts or not; empty for none."""
-    return str(_read(store)[1].get("owner", ""))
+    return str(_said(store).get("owner", ""))
 
 
 def gc_name() -> str:
@@ -214,20 +214,23 @@ def held(store: Store, owner: str, is_over: threading.Event | None = None) -> It
 
 
 def _read(store: Store) -> tuple[ObjectInfo | None, dict[str, Any]]:
-    """What is there now, and what it says; a lock that does not say owner and cycle is none."""
+    """What is there now, and what it says: for whoever writes it next."""
     seen = store.stat(KEY)
-    if seen is None:
-        return None, {}
+    return seen, _said(store) if seen else {}
+
+
+def _said(store: Store) -> dict[str, Any]:
+    """What the lock says; empty without one, and one that does not say owner and cycle is none."""
     try:
         held = read_json(store, KEY, "it counts as none")
         if isinstance(held.get("owner"), str) and type(held.get("cycle")) is int:
-            return seen, held
+            return held
         raise DataError(f"{store.uri}/{KEY} is incomplete: no owner, or no number of a cycle; it counts as none")
     except NotFoundError:
-        return None, {}
+        return {}
     except DataError as error:
         log.warning("lock", str(error))
-        return seen, {}
+        return {}
 
 
 def _content(owner: str, cycle: int) -> bytes:

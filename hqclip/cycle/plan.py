@@ -31,7 +31,7 @@ from hqclip.records import CyclePlan, CycleRecord, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import CYCLE, STAGES, TRAINING
 from hqclip.store import Store, open_store
-from hqclip.store.documents import write_manifest
+from hqclip.store.documents import read_if_there, write_manifest
 from hqclip.train.architecture import check_models, refusals
 
 MAX_TRIALS = 16
@@ -237,7 +237,7 @@ def known_to(
 
 
 def _read_plan(store: Store, key: str) -> CyclePlan | None:
-    return CyclePlan.from_json(store.read(key), key) if store.exists(key) else None
+    return read_if_there(store, key, CyclePlan)
 
 
 def _champion(store: Store) -> dict[str, Any] | None:

@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 from hqclip.config import PlanEvaluationConfig
+from hqclip.cycle.crown import read_champion
 from hqclip.cycle.plan import resolve_suite
 from hqclip.cycle.resolve import complete, resolve_machines
 from hqclip.errors import NotFoundError
 from hqclip.exported import is_in_store
 from hqclip.presets import find_preset
-from hqclip.records import Champion
 from hqclip.store import open_store
 
 
@@ -24,10 +24,10 @@ def run(config: PlanEvaluationConfig) -> dict[str, Any]:
     settings = {"store": config.store, **resolve(config)}
     model = config.model
     if not model:
-        champion = store.read("champion.json") if store.exists("champion.json") else None
+        champion = read_champion(store)
         if champion is None:
             raise NotFoundError(f"{store.uri} has no champion yet; name the model")
-        model = Champion.from_json(champion, "champion.json").model
+        model = champion.model
     if is_in_store(model) and not any(True for _ in store.list(f"{model}/")):
         raise NotFoundError(f"{store.uri}/{model}: there is no such model folder")
     settings["suite"] = resolve_suite(store, config.suite, settings).uri

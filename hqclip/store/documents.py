@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hqclip import log
 from hqclip.errors import ConflictError, DataError, NotFoundError
-from hqclip.records import Traced
+from hqclip.records import Manifest, Traced
 from hqclip.store.protocol import Store
+
+M = TypeVar("M", bound=Manifest)
 
 
 def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
@@ -22,6 +24,25 @@ def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
     Raises `NotFoundError`, and `DataError` with `advice` (what to do) if it is damaged or no object.
     """
     return parse_json(store.read(key), f"{store.uri}/{key}", advice)
+
+
+def read_json_if_there(store: Store, key: str, advice: str) -> dict[str, Any] | None:
+    """As `read_json`, in one request; None if there is no such object."""
+    data = _read_if_there(store, key)
+    return None if data is None else parse_json(data, f"{store.uri}/{key}", advice)
+
+
+def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
+    """The manifest at `key`, in one request; None if there is none. Raises `DataError` if it is damaged."""
+    data = _read_if_there(store, key)
+    return None if data is None else kind.from_json(data, f"{store.uri}/{key}")
+
+
+def _read_if_there(store: Store, key: str) -> bytes | None:
+    try:
+        return store.read(key)
+    except NotFoundError:
+        return None
 
 
 def write_manifest(store: Store, key: str, manifest: Traced) -> None:

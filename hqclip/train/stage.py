@@ -29,7 +29,7 @@ from hqclip.provenance import made_by
 from hqclip.ranks import Ranks, process_group, world_size
 from hqclip.records import DatasetVersion, canonical_json
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json
+from hqclip.store.documents import read_json_if_there
 from hqclip.store.leftovers import scratch_folder
 from hqclip.termination import Termination
 from hqclip.train.batches import Batch, Batches
@@ -110,8 +110,7 @@ def _took(work: _Work, seconds: float) -> dict[str, Any]:
 def _result_so_far(store: Store, config: TrainConfig) -> dict[str, Any] | None:
     """The result of a run that is done. Raises `ConflictError` if its name stands for other settings."""
     _settings(store, config)
-    key = f"runs/{config.run}/result.json"
-    return read_json(store, key, _TRAINED_ANEW) if store.exists(key) else None
+    return read_json_if_there(store, f"runs/{config.run}/result.json", _TRAINED_ANEW)
 
 
 def _reserve_name(store: Store, config: TrainConfig) -> None:
@@ -131,7 +130,7 @@ def _settings(store: Store, config: TrainConfig) -> dict[str, Any]:
     key = f"runs/{config.run}/config.json"
     settings = config.lasting()
     defaults = {field.name: field.default for field in fields(config)}
-    taken = {**defaults, **(read_json(store, key, _TRAINED_ANEW) if store.exists(key) else settings)}
+    taken = {**defaults, **(read_json_if_there(store, key, _TRAINED_ANEW) or settings)}
     differing = sorted(name for name in settings if taken[name] != settings[name])
     if differing:
         raise ConflictError(

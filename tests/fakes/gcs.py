@@ -22,10 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import google_crc32c
+
+from tests.fakes.scripted import Fault, Script
 
 OBJECTS = re.compile(r"(?:/upload|/download)?/storage/v1/b/([^/]+)/o")
 OBJECT = re.compile(OBJECTS.pattern + r"/([^/]+)")
@@ -33,25 +35,7 @@ COMPOSE = re.compile(OBJECT.pattern + r"/compose")
 REWRITE = re.compile(OBJECT.pattern + r"/rewriteTo/b/([^/]+)/o/([^/]+)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
-KINDS = Literal["refuse", "lose", "cut", "damage", "keep", "delay"]
 JSON = {"Content-Type": "application/json; charset=UTF-8"}
-
-
-@dataclass
-class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD url` contains all `words`.
-
-    refuse: answer status `value` and do nothing. lose: do it, then answer status `value`. cut: close the connection
-    after `value` bytes of the answer. damage: flip a bit of the data sent or received. keep: `value` bytes of a chunk
-    of a resumable upload. delay: answer `value` ms late. `then` runs before the answer leaves.
-    """
-
-    kind: KINDS
-    words: list[str]
-    value: int
-    times: int
-    then: Callable[[], object] | None = None
-    fired: int = 0
 
 
 def now() -> str:
@@ -139,20 +123,17 @@ class Refusal(Exception):
         self.answer = Answer(json.dumps({"error": {"code": status, "message": message}}).encode(), status, JSON)
 
 
-class FakeGcs:
-    """`objects` maps (bucket, name) to what is stored; `requests` has every `METHOD url` that came in."""
+class FakeGcs(Script):
+    """`objects` maps (bucket, name) to what is stored."""
 
     def __init__(self, *buckets: str) -> None:
+        super().__init__()
         self.buckets = set(buckets)
         self.objects: dict[tuple[str, str], Stored] = {}
-        self.requests: list[str] = []
-        self.connections: set[tuple[str, int]] = set()
         self.page_size = 1000
         self.rewrite_bytes = 1 << 40  # in one request
-        self._faults: list[Fault] = []
         self._uploads: dict[str, Upload] = {}
         self._generations = itertools.count(1_700_000_000_000_000)
-        self._lock = threading.RLock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -163,16 +144,6 @@ class FakeGcs:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-    def fault(
-        self, kind: KINDS, where: str, value: int = 503, times: int = 1, then: Callable[[], object] | None = None
-    ) -> Fault:
-        self._faults.append(Fault(kind, where.split(), value, times, then))
-        return self._faults[-1]
-
-    def unfired(self) -> list[Fault]:
-        """Faults that did not happen as often as the test said: it does not test what it claims to."""
-        return [fault for fault in self._faults if fault.fired != fault.times]
 
     def put(self, bucket: str, name: str, data: bytes, about: dict[str, Any] | None = None) -> Stored:
         """Store without asking: what someone else did."""
@@ -198,15 +169,6 @@ class FakeGcs:
         if fault is not None and fault.then:
             fault.then()
         return answer
-
-    def take_fault(self, line: str) -> Fault | None:
-        with self._lock:
-            self.requests.append(line)
-            for fault in self._faults:
-                if fault.fired < fault.times and all(word in line for word in fault.words):
-                    fault.fired += 1
-                    return fault
-        return None
 
     def _route(self, request: Request) -> Answer:
         if "upload_id" in request.query:
@@ -391,7 +353,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key.lower(): value for key, value in parse_qsl(url.query, keep_blank_values=True)}
         self.fake.connections.add(self.client_address)
-        fault = self.fake.take_fault(f"{self.command} {unquote(self.path)}")
+        fault = self.fake.next_fault(f"{self.command} {unquote(self.path)}")
         answer = self.fake.answer(Request(self.command, url.path, query, self.headers, body, fault))
         self.send_response(answer.status)
         for name, value in answer.headers.items():

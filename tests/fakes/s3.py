@@ -18,12 +18,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -32,8 +29,9 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.fakes.scripted import Script
+
 KEYS = {"AWS_ACCESS_KEY_ID": "hqclip", "AWS_SECRET_ACCESS_KEY": "hqclip-secret"}
-KINDS = Literal["refuse", "lose", "cut", "damage", "ignore", "pass"]
 
 
 class SeaweedFS:
@@ -95,33 +93,18 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-@dataclass
-class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD path` contains all `words`.
+class FaultyLine(Script):
+    """An HTTP server that passes on what it gets, with the faults that were scripted.
 
-    refuse: answer status and code `value`, such as "503 SlowDown", and do nothing. lose: do it, then close the
-    connection. cut: close it after `value` bytes of the answer's body. damage: flip a bit of the data sent or received.
-    ignore: what a server does that does not know the header `value`. pass: nothing. `then` runs before the answer
-    leaves.
+    `logins` are the headers `Authorization` of all requests so far.
     """
 
-    kind: KINDS
-    words: list[str]
-    value: Any
-    times: int
-    then: Callable[[], object] | None = None
-    fired: int = 0
-
-
-class FaultyLine:
-    """An HTTP server that passes on what it gets, with the faults that were scripted; `requests` are all so far."""
+    BUSY = "503 SlowDown"
 
     def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self.upstream = urlsplit(upstream).netloc
-        self.requests: list[str] = []
-        self.connections: set[tuple[str, int]] = set()
-        self._faults: list[Fault] = []
-        self._lock = threading.Lock()
+        self.logins: set[str] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"line": self}))
         self._server.daemon_threads = True
         if tls:
@@ -136,25 +119,6 @@ class FaultyLine:
         self._server.shutdown()
         self._server.server_close()
 
-    def fault(self, kind: KINDS, words: str, value: Any = "503 SlowDown", times: int = 1) -> Fault:
-        """Script one; see `Fault`."""
-        self._faults.append(Fault(kind, words.split(), value, times))
-        return self._faults[-1]
-
-    def unfired(self) -> list[Fault]:
-        """Those that did not happen as often as they should."""
-        return [fault for fault in self._faults if fault.fired < fault.times]
-
-    def next_fault(self, request: str) -> Fault | None:
-        """What goes wrong with this request."""
-        with self._lock:
-            self.requests.append(request)
-            for fault in self._faults:
-                if fault.fired < fault.times and all(word in request for word in fault.words):
-                    fault.fired += 1
-                    return fault
-        return None
-
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -162,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         self.line.connections.add(self.client_address)
+        self.line.logins.add(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.line.next_fault(f"{self.command} {unquote(self.path)}")
         if fault and fault.kind == "refuse":
