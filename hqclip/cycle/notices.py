@@ -120,7 +120,7 @@ def _run_link(run: str) -> dict[str, str]:
 def _next(event: str, run: str, plan: Mapping[str, Any]) -> dict[str, str]:
     if event == "locked" and not _is_local(holder := str(plan["locked_by"])):
         return {"next": f"python -m pipelines status {holder}"}
-    if event in ("failed", "cancelled") and not _is_local(run):
+    if event in ("failed", "cancelled", "budget") and not _is_local(run):
         return {"next": f"python -m pipelines explain {run}"}
     return {}
 

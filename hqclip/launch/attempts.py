@@ -6,6 +6,7 @@ import collections
 import json
 import re
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -145,6 +146,19 @@ def ran_before_s(store: Store, key: str) -> float:
     if attempts and attempts[-1].exit_status is None:
         seconds += max(0.0, time.time() - attempts[-1].begun)
     return seconds
+
+
+def held_s(attempts: Iterable[Attempt], until: float) -> float:
+    """Seconds that all nodes have run together, `until` then (since 1970) if they still do.
+
+    Of an agent that was killed nobody knows when: it counts until the next one of its node began, or `until`.
+    """
+    total, next_began = 0.0, dict[int, float]()
+    for attempt in sorted(attempts, key=lambda each: each.number, reverse=True):
+        last = next_began.get(attempt.node, until)
+        total += attempt.seconds if attempt.exit_status else max(0.0, min(last, until) - attempt.begun)
+        next_began[attempt.node] = attempt.begun
+    return total
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:

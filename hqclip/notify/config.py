@@ -25,6 +25,7 @@ EVENTS = {
     "nothing_to_do": "there was nothing to do",
     "locked": "a run was kept out by another",
     "failed": "a run failed",
+    "budget": "a run was stopped by its budget",
     "cancelled": "a run was cancelled, terminated, or lost",
     "never_started": "no run began when one was expected",
 }

@@ -1,0 +1,57 @@
+"""What a cycle or sweep may spend in GPU-hours and dollars, held against what it has spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hqclip.cycle.cost.prices import Price, device_of, price_range
+from hqclip.stages import LAUNCHABLE
+
+NONE = -1.0  # no limit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most so many GPU-hours and dollars, -1 for no limit; `prices` are USD of a GPU-hour by stage, if known."""
+
+    gpu_hours: float = NONE
+    dollars: float = NONE
+    prices: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self.gpu_hours != NONE or self.dollars != NONE
+
+    def usd(self, hours: Mapping[str, float]) -> float | None:
+        """What GPU-hours by stage cost; None where one of them has no price."""
+        prices = [(self.prices.get(stage), spent) for stage, spent in hours.items()]
+        if any(price is None for price, _ in prices):
+            return None
+        return sum(price * spent for price, spent in prices if price is not None)
+
+    def excess(self, hours: Mapping[str, float]) -> str:
+        """Which limit is passed and how far, empty if none is."""
+        spent, usd = sum(hours.values()), self.usd(hours)
+        if self.gpu_hours != NONE and spent > self.gpu_hours:
+            return f"{spent:.4g} GPU-hours are more than its budget of {self.gpu_hours:g}"
+        if self.dollars != NONE and usd is not None and usd > self.dollars:
+            return f"${usd:.2f} is more than its budget of ${self.dollars:g}"
+        return ""
+
+    def in_words(self) -> str:
+        """`50 GPU-hours and $100`."""
+        limits = [f"{self.gpu_hours:g} GPU-hours"] if self.gpu_hours != NONE else []
+        return " and ".join([*limits, *([f"${self.dollars:g}"] if self.dollars != NONE else [])])
+
+
+def stage_prices(machines: Mapping[str, Mapping[str, Any]], table: Sequence[Price]) -> dict[str, float | None]:
+    """The high end of the price of each stage's device; of the whole table where the device is not known."""
+    return {stage: price_range(device_of(machines.get(stage, {})), table)[1] for stage in LAUNCHABLE}
+
+
+def by_stage(hours: Mapping[str, float]) -> str:
+    """`annotate 40.1, train 10.2`."""
+    return ", ".join(f"{stage} {spent:.4g}" for stage, spent in hours.items())
