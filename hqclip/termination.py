@@ -141,8 +141,3 @@ def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[Callable[[], bool
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-
-
-def is_handled() -> bool:
-    """Whether whoever works now asks for SIGTERM himself, between two steps."""
-    return signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN, _left_to_thread)

@@ -18,7 +18,6 @@ from hqclip.cycle.budget.spending import gpu_hours, mark_run
 from hqclip.errors import BudgetError, HQClipError, TerminatedError
 from hqclip.store import Store, open_store
 from hqclip.store.lease import Heartbeat
-from hqclip.termination import is_handled
 
 BEAT_S = 60.0  # between two signs of life of a task
 LOOK_S = 60.0  # between two counts of what was spent, each of which reads what all tasks and agents said
@@ -84,9 +83,10 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
 @contextmanager
 def _interruptible(keeper: Keeper) -> Iterator[None]:
     """SIGUSR1 ends the work of this process; outside the main thread Python allows no handler, and nothing does."""
+    handled = signal.getsignal(signal.SIGTERM)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        if keeper.fault and is_handled():
+        if keeper.fault and signal.getsignal(signal.SIGTERM) is not handled:  # the stage asks for it between two steps
             os.kill(os.getpid(), signal.SIGTERM)
         elif keeper.fault:
             raise keeper.fault

@@ -17,6 +17,7 @@ from hqclip.cycle.cost.work import Work, training_work, work_of_stages
 from hqclip.errors import BudgetError, ConfigError
 from hqclip.store import Store
 
+NO_POOL = "the store has no pool to count images by"
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -63,7 +64,7 @@ def refuse_excess(store: Store, asked: Asked, budget: Budget) -> str:
     is_left = any(work.amount != 0 for work in works)  # what only writes documents costs nothing
     if is_left and (excess := budget.excess(both)):
         raise BudgetError(
-            f"{asked.name}: {excess}. {taken}, and what is left is estimated so, in GPU-hours: {_basis(rows)}. Lower "
+            f"{asked.name}: {excess}: {taken}, and what is left is estimated so, in GPU-hours: {_basis(rows)}. Lower "
             f"{' or '.join(lower)}, or give a larger budget; nothing was begun"
         )
     said = f"; of its budget of {budget.in_words()} {taken}, and what is left is estimated at {sum(known.values()):.4g}"
@@ -84,10 +85,12 @@ def _left(store: Store, asked: Asked, history: History) -> list[Work]:
     if not asked.shards:
         return training
     data = work_of_stages(asked.shards, -1, store, asked.settings, [], history)[:2]
-    return [*(dataclasses.replace(w, amount=0) if is_done(w.stage) else w for w in data), *training]
+    data = [dataclasses.replace(work, about=NO_POOL) if work.amount is None else work for work in data]
+    return [*(dataclasses.replace(w, amount=0, about="") if is_done(w.stage) else w for w in data), *training]
 
 
 def _basis(rows: Sequence[Mapping[str, Any]]) -> str:
     """`annotate 40.1 (a pilot, 200 images); train unknown (...)`."""
-    hours = ["" if row["gpu_hours"] is None else f"{row['gpu_hours']:.4g} " for row in rows]
-    return "; ".join(f"{row['stage']} {known}({row['basis']})" for row, known in zip(rows, hours, strict=True))
+    hours = ["unknown" if row["gpu_hours"] is None else f"{row['gpu_hours']:.4g}" for row in rows]
+    whys = [row["basis"].removeprefix("unknown: ") for row in rows]
+    return "; ".join(f"{row['stage']} {known} ({why})" for row, known, why in zip(rows, hours, whys, strict=True))
