@@ -27,6 +27,7 @@ EVENTS = {
     "failed": "a run failed",
     "budget": "a run was stopped by its budget",
     "cancelled": "a run was cancelled, terminated, or lost",
+    "gc_failed": "hqclip gc failed",
     "never_started": "no run began when one was expected",
 }
 SECRETS = ("slack_url", "webhook_url", "webhook_token", "smtp_password")
