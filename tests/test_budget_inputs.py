@@ -11,6 +11,7 @@ from hqclip.errors import ConfigError
 from hqclip.flags import Parser
 from pipelines import run as pipelines_run
 from pipelines import run_sweep
+from pipelines.client.reasons import ADVICE, kind_of
 from pipelines.inputs import INPUTS
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import look_at_once
@@ -69,6 +70,11 @@ def test_what_is_no_budget_is_refused_before_anything_is_sent(value: str, compla
     with pytest.raises(ConfigError) as refusal:
         refine("--budget", value)
     assert complaint in str(refusal.value)
+
+
+def test_explain_says_that_it_was_the_budget_and_what_to_do():
+    assert kind_of([], 76) == "budget"
+    assert "plan_budget" in ADVICE["budget"]
 
 
 def test_a_sweep_has_one_budget_for_all_its_trials(kubeflow: FakeKubeflow):

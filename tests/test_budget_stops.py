@@ -14,12 +14,14 @@ import pytest
 from hqclip.cycle.budget import keeper
 from hqclip.cycle.finish import how_ended
 from hqclip.cycle.keys import notes_prefix
+from hqclip.cycle.notices import tell_end
 from hqclip.errors import BudgetError, HQClipError, TerminatedError
 from hqclip.records import FailedTrial
 from hqclip.store import Store, open_store
 from hqclip.task import run_planned
 from hqclip.task_records import TaskRecord, read_records
 from hqclip.termination import Termination
+from tests.fakes.receivers import FakeWeb
 from tests.spending import spend
 
 RUN, NOTES = "0f6a2c31", notes_prefix(1)
@@ -160,12 +162,25 @@ def test_a_store_that_does_not_answer_stops_nothing(
     assert "what was spent so far is not known: the store is away" in capsys.readouterr().err
 
 
+def ended(*records: dict[str, Any]) -> dict[str, Any]:
+    """How a run of these tasks ended."""
+    return how_ended([TaskRecord(run=RUN, started=1.0, ended=2.0, **record) for record in records], RUN)
+
+
 def test_the_end_of_a_run_says_that_its_budget_stopped_it():
-    given = {"run": RUN, "started": 1.0, "ended": 2.0}
-    plan_done = TaskRecord(stage="plan", exit_code=0, decided={"has_work": True, "trials": ["raw"]}, **given)
-    over = TaskRecord(stage="train", trial="raw", exit_code=76, reason="budget", error="hqclip train: spent", **given)
-    ended = how_ended([plan_done, over], RUN)
-    assert (ended["outcome"], ended["task"]) == ("budget", "train-raw")
-    assert ended["reason"].startswith("the run was stopped by its budget at train-raw: hqclip train: spent, exit code")
-    refused = TaskRecord(stage="plan", exit_code=76, reason="budget", error="hqclip plan: too much", **given)
-    assert how_ended([refused], RUN)["outcome"] == "budget"
+    plan = {"stage": "plan", "exit_code": 0, "decided": {"has_work": True, "trials": ["raw"]}}
+    over = {"exit_code": 76, "reason": "budget", "error": "hqclip train: spent"}
+    told = ended(plan, {"stage": "train", "trial": "raw", **over}, {"stage": "promote", **over})
+    assert (told["outcome"], told["task"]) == ("budget", "train-raw")
+    assert told["reason"].startswith("the run was stopped by its budget at train-raw: hqclip train: spent, exit code")
+    assert ended({"stage": "plan", **over})["outcome"] == "budget"
+
+
+def test_people_are_told_of_it_as_that(store: Store, monkeypatch: pytest.MonkeyPatch):
+    with FakeWeb() as web:
+        monkeypatch.setenv("HQCLIP_NOTIFY_WEBHOOK_URL", web.url)
+        over = ended({"stage": "annotate", "exit_code": 76, "reason": "budget", "error": "hqclip annotate: spent"})
+        tell_end(store, RUN, over, {"plan": {"cycle": 3}})
+        (body,) = [body for _, _, body in web.taken]
+    assert (body["event"], body["title"]) == ("budget", "hqclip: a run was stopped by its budget at annotate (cycle 3)")
+    assert body["links"]["next"] == f"python -m pipelines explain {RUN}"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hqclip.cycle.budget.spending import gpu_hours
+from hqclip.cycle.budget.limit import what_it_took
+from hqclip.cycle.budget.spending import gpu_hours, mark_run
 from hqclip.cycle.keys import notes_prefix
 from hqclip.launch.gpus import visible_gpus
+from hqclip.report import Provenance, document
 from hqclip.store import Store, open_store
 from tests.spending import HOUR, agent, spend
 
@@ -47,6 +49,22 @@ def test_a_job_counts_once_however_many_launchers_follow_it_and_by_all_its_attem
         agent(store, "train-raw-x/1", node, 9000.0 + HOUR, HOUR)  # and begun anew
     agent(store, "train-raw-x/2", 0, 1000.0 + 8 * HOUR, None)  # runs for an hour, as far as its launcher knows
     assert gpu_hours(store, NOTES) == {"train": 8 * (2 * 3 + 1.0)}
+
+
+def test_a_page_says_what_it_took_in_all_runs_and_the_budget_that_was_given_last(store: Store):
+    assert what_it_took(store, NOTES) == {}
+    spend(store, NOTES, "one", "annotate", hours=2.0, gpus=4)
+    spend(store, NOTES, "two", "train", hours=3.0)
+    mark_run(store, NOTES, "one", {"gpu_hours": 20.0, "dollars": -1.0, "prices": {"annotate": 3.0, "train": 2.0}})
+    told = what_it_took(store, NOTES)
+    assert told == {
+        "annotate": "8 GPU-hours",
+        "train": "3 GPU-hours",
+        "in all": "11 GPU-hours, $30.00",
+        "budget": "20 GPU-hours",
+    }
+    page = document.what_was_run(Provenance(spent=told))
+    assert "What it took" in page and "11 GPU-hours, $30.00" in page
 
 
 def test_gpus_are_those_that_a_process_is_told_of_or_has_devices_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

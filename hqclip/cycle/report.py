@@ -9,8 +9,9 @@ import numpy as np
 
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
+from hqclip.cycle.budget.limit import what_it_took
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
-from hqclip.cycle.keys import plan_key
+from hqclip.cycle.keys import notes_prefix, plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.side_by_side import side_by_side
@@ -172,4 +173,5 @@ def _provenance(store: Store, plan: CyclePlan, version: DatasetVersion, record: 
         seconds={stage: result["seconds"] for stage, result in results.items() if "seconds" in result},
         counts={name: number for name, number in counts.items() if number},
         code_version=__version__,
+        spent=what_it_took(store, notes_prefix(plan.cycle)),
     )

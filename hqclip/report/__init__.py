@@ -140,7 +140,10 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it."""
+    """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it.
+
+    `spent` is what it took of GPUs, as it reads.
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +151,7 @@ class Provenance:
     counts: Mapping[str, int] = field(default_factory=dict)
     code_version: str = ""
     command: str = ""
+    spent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

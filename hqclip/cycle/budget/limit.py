@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hqclip import log
+from hqclip.cycle.budget.spending import gpu_hours, marks
 from hqclip.cycle.cost.prices import Price, device_of, price_range
+from hqclip.errors import HQClipError
 from hqclip.stages import LAUNCHABLE
+from hqclip.store import Store
 
 NONE = -1.0  # no limit
 
@@ -50,6 +54,22 @@ class Budget:
 def stage_prices(machines: Mapping[str, Mapping[str, Any]], table: Sequence[Price]) -> dict[str, float | None]:
     """The high end of the price of each stage's device; of the whole table where the device is not known."""
     return {stage: price_range(device_of(machines.get(stage, {})), table)[1] for stage in LAUNCHABLE}
+
+
+def what_it_took(store: Store, notes: str) -> dict[str, str]:
+    """For a page: GPU-hours by stage and in all, dollars and the budget; empty where no task of a run held a GPU."""
+    try:
+        hours = gpu_hours(store, notes)
+    except HQClipError as error:
+        log.warning("budget", f"what was spent is not known: {error}")
+        return {}
+    if not hours:
+        return {}
+    budget = Budget(**(marks(store, notes)[-1].get("budget") or {}))
+    told = {stage: f"{spent:.4g} GPU-hours" for stage, spent in hours.items()}
+    usd = budget.usd(hours)
+    told["in all"] = f"{sum(hours.values()):.4g} GPU-hours" + ("" if usd is None else f", ${usd:.2f}")
+    return {**told, "budget": budget.in_words()} if budget.is_set else told
 
 
 def by_stage(hours: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ every attempt once. Agents count what a job ran: waiting for machines is not in 
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,15 +39,14 @@ def gpu_hours(store: Store, notes: str) -> dict[str, float]:
 
 def mark_run(store: Store, notes: str, run: str, budget: Mapping[str, Any]) -> None:
     """A pipeline run works on it, with this budget: what its tasks spend counts from now on."""
-    said = json.dumps({"run": run, "budget": budget}, indent=1).encode()
+    said = json.dumps({"run": run, "time": time.time(), "budget": budget}, indent=1).encode()
     store.write(f"{runs_prefix(notes)}{_safe(run)}.json", said, create_only=False)
 
 
-def marks(store: Store, notes: str) -> Iterator[dict[str, Any]]:
-    """What was marked, in no order that matters; a damaged one is left out with a warning."""
-    for key in store.list(runs_prefix(notes)):
-        if said := read_json_or_warn(store, key, "budget"):
-            yield said
+def marks(store: Store, notes: str) -> list[dict[str, Any]]:
+    """What was marked, the newest last; a damaged one is left out with a warning."""
+    said = [read_json_or_warn(store, key, "budget") for key in store.list(runs_prefix(notes))]
+    return sorted((mark for mark in said if mark), key=lambda mark: float(mark.get("time", 0.0)))
 
 
 def _records(store: Store, notes: str) -> Iterator[TaskRecord]:
