@@ -45,11 +45,12 @@ def test_the_janitor_runs_it_with_all_its_limits_and_deletes_nothing_until_it_is
     words = container["command"]
     for name, value in given.items():
         words = [word.replace(f"$({name})", value) for word in words]
-    settings, _ = parse("gc", words[2:])
+    settings, _ = parse("gc", [*words[2:], *container.get("args", [])])
     assert settings == GcConfig(store="gs://BUCKET/hqclip"), "as it is without flags: nothing is deleted"
+    assert parse("gc", [*words[2:], "--delete"])[0] == GcConfig(store="gs://BUCKET/hqclip", delete=True)
     volumes = [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/store"]
     assert [mount.get("readOnly", False) for mount in volumes] == ([False] if way == "shared-volume" else [])
-    assert {"DELETE", "DAYS", "CHAMPIONS", "KEEP"} <= given.keys()
+    assert {"DAYS", "CHAMPIONS", "KEEP"} <= given.keys()
 
 
 def test_it_is_off_where_nobody_asks_for_it_and_has_no_rights_in_the_cluster(tmp_path: Path) -> None:
