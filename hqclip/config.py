@@ -17,6 +17,11 @@ _BAR = re.compile(r"(.+)=(\d*\.?\d+)").fullmatch
 _PRICE = re.compile(r"\w+=\d+(\.\d+)?").fullmatch
 SUITE = "a suite.json, or a folder of CLIP_benchmark's sets; local, gs:// or s3://"
 STORE = "root of the store: gs:// or s3://bucket/prefix, or a folder"
+SHARDS = "a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
+BUDGET = "GPU-hours that it may take in all, in every run of it; -1 sets no limit"
+BUDGET_DOLLARS = "USD that it may take in all, by gpu_prices; -1 sets no limit"
+MACHINES = "machines: a YAML file, local, gs:// or s3://"
+PRICES = "USD per GPU-hour by a word of the device's name, e.g. H100=2.5-4.0,L4=0.7"
 LOCAL_ENGINES = ("transformers", "vllm")  # those that run a model of a folder themselves
 ENGINES = (*LOCAL_ENGINES, "openai", "replay")
 SHARED_STORE = f"{STORE} that all tasks share"
@@ -37,9 +42,7 @@ class DownloadConfig(Settings):
     """Bring shards into the store: verified, indexed, counted."""
 
     store: str = setting(STORE)
-    shards: str = setting(
-        "shards to bring: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
-    )
+    shards: str = setting(f"shards to bring: {SHARDS}")
     max_fault_rate: float = setting(
         "share of samples that may be refused before the stage fails", 0.01, minimum=0, maximum=1
     )
@@ -317,9 +320,7 @@ class PlanConfig(Settings):
     """Open a cycle: is there anything to do, and with which settings for every stage?"""
 
     store: str = setting(SHARED_STORE)
-    shards: str = setting(
-        "shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
-    )
+    shards: str = setting(f"shards to refine: {SHARDS}")
     suite: str = setting(f"suite to judge what is trained: {SUITE}", "")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting(
@@ -336,9 +337,16 @@ class PlanConfig(Settings):
         "run where they are called; empty for none",
         "",
     )
+    budget: float = setting(BUDGET, -1.0)
+    budget_dollars: float = setting(BUDGET_DOLLARS, -1.0)
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: those of annotate.gpu_prices", ())
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
     owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
+
+    def conflicts(self) -> list[str]:
+        """A budget of nothing."""
+        return _budget_problems(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,11 +365,22 @@ class SweepConfig(Settings):
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     overrides: str = setting('further settings of all trials as JSON, e.g. {"train.samples_seen": 1000000}', "{}")
     seed: int = setting("seed of the training runs", 0, minimum=0)
-    launch: str = setting(
-        "machines: a YAML file, local, gs:// or s3://, with a section for train or evaluate; empty for none", ""
-    )
+    launch: str = setting(f"{MACHINES}, with a section for train or evaluate; empty for none", "")
+    budget: float = setting(BUDGET, -1.0)
+    budget_dollars: float = setting(BUDGET_DOLLARS, -1.0)
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: the default of annotate.gpu_prices", ())
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
+
+    def conflicts(self) -> list[str]:
+        """A budget of nothing."""
+        return _budget_problems(self)
+
+
+def _budget_problems(settings: PlanConfig | SweepConfig) -> list[str]:
+    limits = {"budget": settings.budget, "budget_dollars": settings.budget_dollars}
+    wrong = {name: limit for name, limit in limits.items() if limit <= 0 and limit != -1}
+    return [f"{name} is {limit:g}; give more than 0, or -1 for no limit" for name, limit in wrong.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,9 +402,7 @@ class PlanEvaluationConfig(Settings):
     model: str = setting(f"{MODEL}; empty is the champion", "")
     suite: str = setting(f"suite to judge with: {SUITE}")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
-    launch: str = setting(
-        "machines: a YAML file, local, gs:// or s3://, with a section for evaluate; empty for none", ""
-    )
+    launch: str = setting(f"{MACHINES}, with a section for evaluate; empty for none", "")
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
@@ -395,17 +412,13 @@ class CostConfig(Settings):
     """What a cycle will take, said before it is launched: images, tokens, GPU-hours and dollars by stage."""
 
     store: str = setting(STORE)
-    shards: str = setting(
-        "shards to refine: a folder, {00000..00099} ranges, globs, comma separated; local, gs:// or s3://"
-    )
+    shards: str = setting(f"shards to refine: {SHARDS}")
     preset: str = setting("named settings of all stages: demo, demo-quick, small, medium, large or xlarge", "small")
     trials: tuple[str, ...] = setting("training runs of the cycle: recipes out of raw, mixed, hqclip", ("hqclip",))
     overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
     images: int = setting("images in the shards; -1 counts them by the pools of the store", -1, minimum=-1)
-    launch: str = setting("machines: a YAML file, local, gs:// or s3://; empty for none", "")
-    gpu_prices: tuple[str, ...] = setting(
-        "USD per GPU-hour by a word of the device's name, e.g. H100=2.5-4.0,L4=0.7; empty: figures to plan with", ()
-    )
+    launch: str = setting(f"{MACHINES}; empty for none", "")
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: figures to plan with", ())
     gpu_hours: tuple[str, ...] = setting("what you know of a stage yourself, e.g. train=40,evaluate=1", ())
     max_cost: float = setting(
         "USD: exit 64 if the cycle may cost more, or if nobody can tell; -1 sets no limit", -1.0, minimum=-1

@@ -62,6 +62,12 @@ class StoppedError(HQClipError):
     exit_code = 75
 
 
+class BudgetError(HQClipError):
+    """The budget of a cycle or sweep is used up, or what is planned exceeds it. A larger one continues."""
+
+    exit_code = 76
+
+
 class AccessError(HQClipError):
     """Missing credentials or permission."""
 
@@ -97,6 +103,7 @@ _KINDS = (
     ConflictError,
     StorageError,
     StoppedError,
+    BudgetError,
     AccessError,
     MissingSoftwareError,
 )

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from hqclip import log
 from hqclip.backoff import pauses
 from hqclip.cycle import lock, trials
 from hqclip.cycle.attempt import Attempt, recorded
-from hqclip.errors import ConfigError, ConflictError, HQClipError, StoppedError, TimeLimitError, UnavailableError
+from hqclip.cycle.budget.keeper import kept
+from hqclip.errors import (
+    BudgetError,
+    ConfigError,
+    ConflictError,
+    HQClipError,
+    StoppedError,
+    TimeLimitError,
+    UnavailableError,
+)
 from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
@@ -26,6 +36,7 @@ PASSING = (UnavailableError.exit_code, StoppedError.exit_code)  # what may be ot
 TRIES = "HQCLIP_TASK_TRIES"  # environment variable
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 240.0
 MOST_EXACT = 2**53  # of the integers that a double holds
+Exceeded = Callable[[], BudgetError | None]  # why a budget stops the work now, if it does
 GRACE_S = 30.0  # for a checkpoint, once the runner of all tasks is gone
 
 
@@ -74,8 +85,13 @@ def _run_planned(
     trial_name = run.partition("/")[0].removeprefix(planned["runs"])
     owner = planned.get("owner", "")
     with recorded(name, given["store"], owner=owner, trial=trial_name) as attempt:
-        with lock.held(open_store(given["store"]), owner, attempt.is_over):
-            result = _run(name, given, planned["machines"].get(name), Outputs(**outputs), attempt)
+        machines = planned["machines"].get(name)
+        with lock.held(open_store(given["store"]), owner, attempt.is_over), ExitStack() as stack:
+            budget = None
+            if STAGES[name].accelerator:
+                keeper = stack.enter_context(kept(planned, given["store"], attempt, launched=bool(machines)))
+                budget = keeper.exceeded
+            result = _run(name, given, machines, Outputs(**outputs), attempt, budget)
         note = f"{planned['notes']}{name}-{trial_name}" if trial_name else f"{planned['notes']}{name}"
         _remember(given["store"], f"{note}.json", {**result, "owner": owner})
         trials.check(result)
@@ -126,14 +142,19 @@ def run_first(name: str, arguments: Mapping[str, Any], **outputs: Any) -> dict[s
 
 
 def _run(
-    name: str, given: Mapping[str, Any], machines: Mapping[str, Any] | None, to: Outputs, attempt: Attempt
+    name: str,
+    given: Mapping[str, Any],
+    machines: Mapping[str, Any] | None,
+    to: Outputs,
+    attempt: Attempt,
+    budget: Exceeded | None = None,
 ) -> dict[str, Any]:
-    """The work, here or on the machines of a launch spec, and what is left of it."""
+    """The work, here or on the machines of a launch spec, and what is left of it; a launcher asks for the `budget`."""
     _end_with_runner()
 
     def work() -> dict[str, Any]:
         if machines:
-            return _launch(machines, name, given, attempt)
+            return _launch(machines, name, given, attempt, budget)
         return run_stage(name, STAGES[name].settings.from_mapping(given, f"{name}."))
 
     result = again_if_passing(name, work)
@@ -202,11 +223,14 @@ def _write(path: str, data: bytes) -> None:
     Path(path).write_bytes(data)
 
 
-def _launch(machines: Mapping[str, Any], name: str, given: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
+def _launch(
+    machines: Mapping[str, Any], name: str, given: Mapping[str, Any], attempt: Attempt, budget: Exceeded | None
+) -> dict[str, Any]:
     from hqclip.launch.run import launch
     from hqclip.launch.spec import LaunchSpec
 
-    return launch(LaunchSpec.from_mapping(machines, "launch."), name, given, tell=attempt.launches)
+    spec = LaunchSpec.from_mapping(machines, "launch.")
+    return launch(spec, name, given, tell=attempt.launches, budget=budget)
 
 
 def save_result(result: Mapping[str, Any], write_to: str, log: Callable[[str, float], None] | None = None) -> None:

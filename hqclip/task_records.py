@@ -30,6 +30,7 @@ REASONS = {
     73: "conflict",
     74: "storage",
     75: "stopped",
+    76: "budget",
     77: "access",
     78: "software",
     130: "stopped",
@@ -47,6 +48,9 @@ class TaskRecord(Manifest):
     `exit_code` are None while it runs, and for ever if it was killed. `reason` is one of `REASONS`, `error` the one
     line that says why, `last` the end of what it said. `decided` has what a person wants to know of a task that ended
     well (promoted or not, nothing to do, kept out by the lock), `job` the launched job and its verdict.
+
+    `gpus` are those that the task itself can see, `seen` is its last sign of life while it holds them, `launched` has
+    the GPUs of each node by the key of every job that it started or followed: what it spent is counted by these.
     """
 
     KIND = "task"
@@ -65,6 +69,9 @@ class TaskRecord(Manifest):
     last: tuple[str, ...] = ()
     decided: dict[str, Any] = field(default_factory=dict)
     job: dict[str, Any] = field(default_factory=dict)
+    gpus: int = 0
+    seen: float | None = None
+    launched: dict[str, int] = field(default_factory=dict)
 
     @property
     def task(self) -> str:

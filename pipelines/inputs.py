@@ -33,6 +33,11 @@ class Inputs:
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_LIMITS = {
+    "plan_budget": "budget",
+    "plan_budget_dollars": "budget_dollars",
+    "plan_gpu_prices": "gpu_prices",
+}
 _DATA = {
     "store": "store",
     "download_shards": "shards",
@@ -40,6 +45,7 @@ _DATA = {
     "plan_cycle": "cycle",
     "plan_overrides": "overrides",
     "plan_launch": "launch",
+    **_LIMITS,
     "annotate_model": "annotate_model",
 }
 _TRAINING = {
@@ -61,6 +67,7 @@ INPUTS = {
             "plan_preset": "preset",
             "plan_overrides": "overrides",
             "plan_launch": "launch",
+            **_LIMITS,
             "train_seed": "seed",
         },
     ),

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     runs.add_arguments(parser)
     parser.add_argument("--preset", choices=PRESETS, help="named settings of all stages: the input plan_preset")
+    runs.add_budget_arguments(parser)
     here = parser.add_argument_group("on this machine")
     where = here.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="one process a task")
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run it here or there. Raises `ConfigError` for flags that would have no effect."""
+    given.set = [*runs.budget_inputs(given), *given.set]
     if given.local or given.docker:
         _refuse(given, THERE, "is for runs on a cluster")
         _choose_preset(given)

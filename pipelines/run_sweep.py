@@ -20,7 +20,16 @@ from pipelines.client import connect, output
 from pipelines.client.inputs import Definitions, definitions, read_inputs, read_said, require
 from pipelines.client.output import say, say_next, show
 from pipelines.client.project_inputs import with_project
-from pipelines.client.runs import EXPERIMENT, POLL_S, account_of, add_input_arguments, run_name, start_run
+from pipelines.client.runs import (
+    EXPERIMENT,
+    POLL_S,
+    account_of,
+    add_budget_arguments,
+    add_input_arguments,
+    budget_inputs,
+    run_name,
+    start_run,
+)
 from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
     Package,
@@ -53,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the trials, and start nothing")
     add_input_arguments(parser)
     parser.add_argument("--preset", choices=PRESETS, help="named settings of all trials, as the input plan_preset")
+    add_budget_arguments(parser)
     here = parser.add_argument_group("on this machine")
     where = here.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="one process a task")
@@ -76,6 +86,7 @@ def run(given: argparse.Namespace) -> int:
     trials = make_trials(given.grid, given.list)
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
+    given.set = [*budget_inputs(given), *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched, given.requests, given.platform)
     flags = chosen(launched=given.launched, requests=given.requests, platform=given.platform)
     if given.version and (flags or given.local or given.docker):
@@ -93,6 +104,8 @@ def run(given: argparse.Namespace) -> int:
     check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_trials": json.dumps(trials)})
     if package and not (given.local or given.docker):
         check_for_cluster(PIPELINE, package.spec, {**inputs, "sweep_trials": json.dumps(trials)})
+    if given.mode == "runs" and any(name.startswith("plan_budget") for name in inputs):
+        raise ConfigError("a budget is one for all trials of a run: leave it out, or --mode runs")
     batches = [list(trials)] if given.mode == "loop" else [[trial] for trial in trials]
     say(f"{len(trials)} trials in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:

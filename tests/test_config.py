@@ -198,7 +198,7 @@ def plan(**given: object) -> PlanConfig:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> None:
-    from hqclip.cycle.plan import resolve
+    from hqclip.cycle.cycle_settings import resolve
 
     settings, trials = resolve(plan(preset=preset, trials=("raw", "mixed", "hqclip")))
     assert tuple(settings) == CYCLE
@@ -213,7 +213,7 @@ def test_every_preset_resolves_to_settings_its_stages_accept(preset: str) -> Non
 
 
 def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
-    from hqclip.cycle.plan import resolve
+    from hqclip.cycle.cycle_settings import resolve
 
     overrides = {
         "trian.seed": 1,
@@ -245,14 +245,14 @@ def test_a_plan_says_everything_that_is_wrong_with_it() -> None:
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(given: dict, reason: str) -> None:
-    from hqclip.cycle.plan import resolve
+    from hqclip.cycle.cycle_settings import resolve
 
     with pytest.raises(ConfigError, match=reason):
         resolve(plan(**given))
 
 
 def test_an_override_beats_the_preset_and_the_preset_the_default() -> None:
-    from hqclip.cycle.plan import resolve
+    from hqclip.cycle.cycle_settings import resolve
 
     given = {"overrides": '{"train.learning_rate": 0.5}', "train_seed": 7, "train_samples_seen": 640, "preset": "demo"}
     train = resolve(plan(**given))[0]["train"]

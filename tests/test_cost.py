@@ -11,8 +11,8 @@ import pytest
 
 from hqclip import cli
 from hqclip.config import DownloadConfig, PlanConfig
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.keys import plan_key
-from hqclip.cycle.plan import resolve
 from hqclip.data.download import run as download
 from hqclip.data.shards import write_shard
 from hqclip.errors import ConfigError

@@ -40,7 +40,7 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
     told: list[Any] = []
     result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path), tell=told.append)
     assert told == [
-        {"name": pods.name, "namespace": "training", "scheduler": scheduler, "key": f"{pods.name}/1"},
+        {"name": pods.name, "namespace": "training", "scheduler": scheduler, "key": f"{pods.name}/1", "gpus": 0},
         {"verdict": "succeeded", "reason": told[1]["reason"], "attempts": 1, "restarts": 0},
     ]
     cluster.assert_all_faults_fired()

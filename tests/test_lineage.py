@@ -16,7 +16,7 @@ from referencing import Registry, Resource
 
 from hqclip import __version__, cli, provenance
 from hqclip.config import DemoWorldConfig, PlanConfig
-from hqclip.cycle.plan import resolve
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.reproduce import INPUTS as REPRODUCED
 from hqclip.demo.world import make_world
 from hqclip.records import digest_of

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from hqclip.config import DemoWorldConfig, PlanConfig
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import record_key
-from hqclip.cycle.plan import resolve, run
+from hqclip.cycle.plan import run
 from hqclip.data.sources import list_shards
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError

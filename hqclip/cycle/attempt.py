@@ -19,7 +19,9 @@ from hqclip import __version__, log
 from hqclip.cycle import lock
 from hqclip.errors import HQClipError, TerminatedError
 from hqclip.foreign import translated
+from hqclip.launch.gpus import visible_gpus
 from hqclip.provenance import IMAGE, RUN
+from hqclip.stages import STAGES
 from hqclip.store import Store, open_store
 from hqclip.task_records import LAST_LINES, NODE, NOT_RECORDED, POD, REASONS, TaskRecord, write_record
 from hqclip.termination import told_at_once
@@ -83,8 +85,9 @@ class Attempt:
     def __init__(self, record: TaskRecord, store_uri: str, owner: str, said: deque[str]) -> None:
         self._record, self._uri, self._owner, self._said = record, store_uri, owner, said
         self._store: Store | None = None
-        self._writing = threading.Lock()
+        self._noting, self._writing = threading.Lock(), threading.Lock()
         self.is_over = threading.Event()
+        self._stops = False
 
     def begins(self) -> None:
         """Tell that it has begun; then wait while `hqclip gc` deletes, which spares all once it has read that."""
@@ -103,9 +106,27 @@ class Attempt:
         self._note(decided=wanted)
 
     def launches(self, job: Mapping[str, Any]) -> None:
-        """Tell of the job that does the work, or how it ended."""
-        self._note(job={**self._record.job, **job})
+        """Tell of the job that does the work, with the GPUs of each of its nodes, or how it ended."""
+        about = {name: value for name, value in job.items() if name != "gpus"}
+        if "gpus" in job:
+            self._note(launched={**self._record.launched, str(job["key"]): int(job["gpus"])})
+        self._note(job={**self._record.job, **about})
         self._write()
+
+    def lives(self) -> None:
+        """Tell that it still holds its GPUs."""
+        if self._record.ended is None:
+            self._note(seen=time.time())
+            self._write()
+
+    def stops(self) -> None:
+        """It is about to end itself by SIGTERM, and says why when it ends."""
+        self._stops = True
+
+    @property
+    def run(self) -> str:
+        """The run that it belongs to, empty for none."""
+        return self._record.run
 
     def ends(self, exit_code: int = 0, error: str = "") -> None:
         """Tell how it ended."""
@@ -115,6 +136,8 @@ class Attempt:
 
     def is_killed(self) -> None:
         """Half a second is left: the lock first, for which others wait, then the record."""
+        if self._stops:
+            return  # nobody kills it
         self.is_over.set()
         try:
             lock.mark_ending(self._opened(), self._owner)
@@ -125,7 +148,8 @@ class Attempt:
             self.ends(code, f"hqclip {self._record.stage}: SIGTERM was received; the same command continues")
 
     def _note(self, **known: Any) -> None:
-        self._record = dataclasses.replace(self._record, **known)
+        with self._noting:
+            self._record = dataclasses.replace(self._record, **known)
 
     def _write(self) -> None:
         if not self._record.run:
@@ -145,6 +169,7 @@ class Attempt:
 
 def _begun(run: str, stage: str, trial: str) -> TaskRecord:
     pod, node, image = (os.environ.get(name, "") for name in (POD, NODE, IMAGE))
+    holds = stage in STAGES and STAGES[stage].accelerator
     return TaskRecord(
         run=run,
         stage=stage,
@@ -154,6 +179,7 @@ def _begun(run: str, stage: str, trial: str) -> TaskRecord:
         image=image,
         code_version=__version__,
         started=time.time(),
+        gpus=visible_gpus() if holds else 0,
     )
 
 

@@ -22,7 +22,7 @@ from hqclip.task_records import TaskRecord, read_records
 
 STAGE = "finish"
 SUCCEEDED, NOTHING, LOCKED = "succeeded", "nothing_to_do", "locked"
-CANCELLED, FAILED = "cancelled", "failed"
+CANCELLED, FAILED, BUDGET = "cancelled", "failed", "budget"
 TOLD_TO_END = (130, 143)  # exit codes of a task that was told to
 
 
@@ -65,6 +65,10 @@ def how_ended(records: Sequence[TaskRecord], run: str) -> dict[str, Any]:
         return _well(decided, sorted(broken, key=_when))
     if records and was_cancelled(run):
         return _cancelled(run, sorted(broken, key=_when), "the run was cancelled")
+    if over := [each for each in broken if each.reason == BUDGET]:
+        first = min(over, key=_when)
+        said = f"the run was stopped by its budget at {first.task}: {_why(first)}"
+        return {**_badly(run, first.task, said), "outcome": BUDGET}
     if broken:
         first = min(broken, key=_when)
         if first.exit_code in TOLD_TO_END:

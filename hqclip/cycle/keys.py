@@ -37,6 +37,11 @@ def notes_of(digest: str) -> str:
     return f"sweeps/{digest}.stages/"
 
 
+def runs_prefix(notes: str) -> str:
+    """What the keys of the pipeline runs begin with that worked on a cycle or sweep whose notes are below `notes`."""
+    return f"{notes.removesuffix('stages/')}runs/"
+
+
 def newest_cycle(store: Store) -> int:
     """The highest number that was planned; 0 in a new store."""
     return _highest(store, r"cycles/(\d+)\.plan\.json")

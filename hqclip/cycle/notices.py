@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from hqclip.cycle.crown import PROMOTED, WAITS
 from hqclip.cycle.keys import notes_prefix
+from hqclip.errors import HQClipError
 from hqclip.notify import outbox
 from hqclip.notify.config import EVENTS
 from hqclip.notify.message import Message
@@ -90,6 +92,21 @@ def tell_silence(store: Store, last: str, missed: int, why: str) -> None:
     )
 
 
+def tell_gc_failed(store: Store, error: HQClipError) -> None:
+    """Tell that old data could not be looked through or deleted; once a day for each class of fault."""
+    outbox.tell(
+        store,
+        Message(
+            id=f"gc-{datetime.now(UTC):%Y-%m-%d}-{error.exit_code}",
+            event="gc_failed",
+            title=f"hqclip: {EVENTS['gc_failed']}",
+            why=str(error),
+            links={"next": f"hqclip gc --store {store.uri}"},
+            store=store.uri,
+        ),
+    )
+
+
 def id_of(run: str) -> str:
     """The id of the message about how a run ended."""
     return f"run-{run}"
@@ -121,7 +138,7 @@ def run_link(run: str) -> dict[str, str]:
 def _next(event: str, run: str, plan: Mapping[str, Any]) -> dict[str, str]:
     if event == "locked" and not _is_local(holder := str(plan["locked_by"])):
         return {"next": f"python -m pipelines status {holder}"}
-    if event in ("failed", "cancelled") and not _is_local(run):
+    if event in ("failed", "cancelled", "budget") and not _is_local(run):
         return {"next": f"python -m pipelines explain {run}"}
     return {}
 

@@ -9,32 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hqclip import log
-from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import PlanConfig, PromoteConfig
 from hqclip.cycle import crown, lock
+from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.gate import check_names
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.pinned import NOTE, as_planned, pin
-from hqclip.cycle.resolve import read_overrides, resolve_machines, resolve_settings, with_later
+from hqclip.cycle.resolve import resolve_machines, with_later
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConfigError, ConflictError
+from hqclip.errors import ConflictError
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import choose, read_suite
 from hqclip.presets import find_preset
 from hqclip.provenance import made_by
-from hqclip.recipes import RECIPES
 from hqclip.records import CyclePlan, CycleRecord, digest_of
-from hqclip.settings import did_you_mean
-from hqclip.stages import CYCLE, STAGES, TRAINING
+from hqclip.stages import STAGES
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_if_there, write_manifest
-from hqclip.train.architecture import check_models, refusals
-
-MAX_TRIALS = 16
+from hqclip.train.architecture import check_models
 
 
 def run(config: PlanConfig) -> dict[str, Any]:
@@ -83,6 +79,9 @@ def run(config: PlanConfig) -> dict[str, Any]:
     done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
     reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
+    budget = budget_of(config, settings, machines)
+    if not done:
+        reason += refuse_excess(store, Asked(f"cycle {number}", notes, settings, trials, config.shards), budget)
     busy = lock.take(store, owner, number) if owner and not done else None
     if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
         write_manifest(store, key, plan)
@@ -94,6 +93,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "locked_by": busy.owner if busy else "",
         **_runnable(config, plan, suite.uri),
         "machines": machines if plan.champion else {stage: m for stage, m in machines.items() if stage != "score"},
+        "budget": dataclasses.asdict(budget),
         "score_gpus": "1" if plan.champion else "0",  # as text: what tasks ask for cannot be an integer
         "owner": owner,
         "runs": f"{number:06d}-",
@@ -154,56 +154,6 @@ def _runnable(config: PlanConfig, plan: CyclePlan, suite: str) -> dict[str, Any]
     settings["evaluate"]["suite"] = suite
     settings["promote"]["plan"] = plan_key(plan.cycle)
     return {"settings": settings, "trials": list(plan.trials)}
-
-
-def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Settings of every stage, defaults filled in, and the trials. Raises `ConfigError` with all problems at once."""
-    settings, problems = resolve_settings("cycle", config.preset, _own(config), config.overrides)
-    trials = [_trial(name, problems) for name in config.trials]
-    problems += _training_problems(config)
-    problems += refusals(settings["train"], trials) if "train" in settings else []
-    problems += _prompt_problems(settings.get("annotate", {}))
-    if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
-        problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings, trials
-
-
-def _training_problems(config: PlanConfig) -> list[str]:
-    """What is wrong with what is trained, or with what is said of training where nothing is."""
-    if not config.data_only:
-        problems = [] if config.trials else ["trials is empty: give recipes, or data_only to train nothing"]
-        return problems if config.suite else [*problems, "suite is missing: what is trained must be judged"]
-    problems = ["data_only is true, and there are trials: give one of them"] if config.trials else []
-    names = {name: name.partition(".")[0] for name in read_overrides(config.overrides)}
-    return problems + [
-        f"override {name!r}: nothing is trained, as data_only is true" for name in names if names[name] in TRAINING
-    ]
-
-
-def _prompt_problems(annotate: Mapping[str, Any]) -> list[str]:
-    """A prompt that is neither built in nor looks like a file, which may be on the machines of annotate only."""
-    name = str(annotate.get("prompt", "web-1"))
-    if name in PROMPTS or "/" in name or "." in name or Path(name).is_file():
-        return []
-    return [f"annotate.prompt is {name!r}: give a file or one of {', '.join(PROMPTS)}{did_you_mean(name, PROMPTS)}"]
-
-
-def _own(config: PlanConfig) -> dict[str, dict[str, Any]]:
-    """Settings that the plan has under the name of a stage, as `train_seed`; their defaults leave it to the preset."""
-    own: dict[str, dict[str, Any]] = {stage: {} for stage in CYCLE}
-    for field in dataclasses.fields(config):
-        stage, _, setting = field.name.partition("_")
-        if stage in own and getattr(config, field.name) != field.default:
-            own[stage][setting] = getattr(config, field.name)
-    return own
-
-
-def _trial(name: str, problems: list[str]) -> dict[str, Any]:
-    if name not in RECIPES:
-        problems.append(f"unknown recipe {name!r} in trials{did_you_mean(name, RECIPES)}; one of {', '.join(RECIPES)}")
-    return {"name": name, "settings": RECIPES[name].settings if name in RECIPES else {}}
 
 
 def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None, CyclePlan], str]) -> int:

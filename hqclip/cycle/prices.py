@@ -37,7 +37,7 @@ def price_range(device: str, prices: Sequence[Price]) -> tuple[float | None, flo
 def read_prices(table: Sequence[str] = ()) -> list[Price]:
     """`H100=2.5-4.0`, `L4=0.7`; without any, the figures to plan with, widened. Raises `ConfigError`."""
     if not table:
-        planned = (entry.partition("=") for entry in _default_prices())
+        planned = (entry.partition("=") for entry in default_prices())
         return [Price(word, CHEAPER * float(usd), DEARER * float(usd)) for word, _, usd in planned]
     prices = []
     for entry in table:
@@ -54,6 +54,7 @@ def device_of(machine: Mapping[str, Any]) -> str:
     return " ".join([about, *machine.get("node_selector", ())])
 
 
-def _default_prices() -> tuple[str, ...]:
+def default_prices() -> tuple[str, ...]:
+    """The figures to plan with, which `annotate.gpu_prices` has where nobody says otherwise."""
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(AnnotateConfig)}
     return tuple(defaults["gpu_prices"])

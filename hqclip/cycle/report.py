@@ -9,9 +9,10 @@ import numpy as np
 
 from hqclip import __version__
 from hqclip.cycle.answers import last_answers
+from hqclip.cycle.budget.limit import what_it_took
 from hqclip.cycle.crown import PROMOTED, WAITS, reason_of
 from hqclip.cycle.gpu_use import gpu_use
-from hqclip.cycle.keys import plan_key, record_key
+from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import run_link
 from hqclip.cycle.paired import PairedComparison
@@ -65,7 +66,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         comparison=side_by_side(paired),
         answers=_answers(store, record, paired),
         failed=tuple(FailedTrial(**one) for one in record.failed),
-        gpus=gpu_use(store, read_notes(store, plan.cycle)),
+        gpus=gpu_use(store, notes),
         samples=samples,
         data=DataSummary(
             version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary
@@ -73,7 +74,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         faults=faults,
         losses=loss_charts(store, record.runs),
         cost=spent(store, notes, plan.settings, work_before(store, plan.cycle, notes)),
-        run=_provenance(plan, version, record, notes),
+        run=_provenance(store, plan, version, record, notes),
         links=_links(store, version, record),
     )
     store.write(record.report, render(page).encode(), create_only=False)
@@ -174,7 +175,11 @@ def _links(store: Store, version: DatasetVersion, record: CycleRecord) -> tuple[
 
 
 def _provenance(
-    plan: CyclePlan, version: DatasetVersion, record: CycleRecord, results: Mapping[str, Mapping[str, Any]]
+    store: Store,
+    plan: CyclePlan,
+    version: DatasetVersion,
+    record: CycleRecord,
+    results: Mapping[str, Mapping[str, Any]],
 ) -> Provenance:
     digests = {
         "data set": version.digest,
@@ -193,6 +198,7 @@ def _provenance(
         counts={name: number for name, number in counts.items() if number},
         code_version=__version__,
         elapsed=_elapsed(plan, record),
+        spent=what_it_took(store, notes_prefix(plan.cycle)),
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from hqclip.config import PlanConfig
 from hqclip.cycle.config import ReproduceConfig
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.links import Document, Gone, Link, champion_cycle, read_chain
-from hqclip.cycle.plan import resolve
 from hqclip.cycle.still_there import not_there
 from hqclip.errors import NotFoundError
 from hqclip.presets import PRESETS

@@ -7,6 +7,7 @@ from typing import Any
 
 from hqclip import __version__
 from hqclip.config import SelectConfig
+from hqclip.cycle.budget.limit import what_it_took
 from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.paired import PairedComparison
 from hqclip.cycle.references import SELECT_AGAIN
@@ -63,6 +64,7 @@ def _compare(store: Store, plan: Mapping[str, Any], digest: str, evaluations: Se
             settings={**plan["settings"], "trials": {trial["name"]: trial["settings"] for trial in plan["points"]}},
             digests={"data set": plan["dataset"].split("/")[1], "suite": plan["suite"]},
             code_version=__version__,
+            spent=what_it_took(store, notes_of(digest)),
         ),
     )
     store.write(report, render(page).encode(), create_only=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -9,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hqclip.config import SweepConfig, TrainConfig
+from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
+from hqclip.cycle.cycle_settings import MAX_TRIALS
 from hqclip.cycle.keys import notes_of, runs_of
-from hqclip.cycle.plan import MAX_TRIALS, known_to, resolve_suite
+from hqclip.cycle.plan import known_to, resolve_suite
 from hqclip.cycle.resolve import complete, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
@@ -50,15 +53,18 @@ def run(config: SweepConfig) -> dict[str, Any]:
     _check_batches(settings["train"], trials, data, machines.get("train"))
     plan = {"dataset": data.key, **asked}
     digest = planned.get(data.key) or digest_of(plan)
-    key = f"sweeps/{digest}.plan.json"
-    if not store.exists(key):
-        store.write(key, canonical_json(plan))
     record = f"sweeps/{digest}.json"
     compared = read_json_or_warn(store, record, "sweep") if store.exists(record) else None
     failed = [one["trial"] for one in (compared or {}).get("failed", ())]
     done = compared is not None and not failed
+    budget = budget_of(config, settings, machines)
     about = "is done" if done else f"has {len(trials)} trials"
     about += f", of which {', '.join(failed)} failed and will be tried again" if failed else ""
+    if not done:
+        about += refuse_excess(store, Asked(f"sweep {digest}", notes_of(digest), settings, trials), budget)
+    key = f"sweeps/{digest}.plan.json"
+    if not store.exists(key):
+        store.write(key, canonical_json(plan))
     runnable = {stage: {"store": config.store, **values} for stage, values in settings.items()}
     runnable["train"]["dataset"] = data.key
     runnable["evaluate"]["suite"] = suite.uri
@@ -71,6 +77,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
         "settings": runnable,
         "trials": trials,
         "machines": machines,
+        "budget": dataclasses.asdict(budget),
         "runs": runs_of(digest),
         "notes": notes_of(digest),
     }

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,19 @@ def queued_s(attempts: list[Attempt], since: float) -> float:
         for before, one in itertools.pairwise(of_node):
             waited += max(0.0, one.begun - before.exit_status.timestamp) if before.exit_status else 0.0
     return waited / len(by_node) if by_node else 0.0
+
+
+def held_s(attempts: Iterable[Attempt], until: float) -> float:
+    """Seconds that all nodes have run together, `until` then (since 1970) if they still do.
+
+    Of an agent that was killed nobody knows when: it counts until the next one of its node began, or `until`.
+    """
+    total, next_began = 0.0, dict[int, float]()
+    for attempt in sorted(attempts, key=lambda each: each.number, reverse=True):
+        last = next_began.get(attempt.node, until)
+        total += attempt.seconds if attempt.exit_status else max(0.0, min(last, until) - attempt.begun)
+        next_began[attempt.node] = attempt.begun
+    return total
 
 
 def root_cause(attempts: list[Attempt]) -> Attempt | None:

@@ -1,4 +1,4 @@
-"""How long a job may run, and how long without a checkpoint: the same on this machine and on a cluster."""
+"""How long a job may run, how long without a checkpoint, for how much: the same on this machine and on a cluster."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from hqclip.launch.job import Job
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
 
+Exceeded = Callable[[], HQClipError | None]
 LOOK_S = 5.0  # between two looks at the progress, each of which lists checkpoints
 
 
 class Limits:
-    """Those of one job as a whole: the time that attempts before have run counts, whoever watched them."""
+    """Those of one job as a whole: the time that attempts before have run counts, whoever watched them.
 
-    def __init__(self, spec: LaunchSpec, job: Job, store: Store, clock: Callable[[], float]) -> None:
+    `budget` says why what all jobs together cost must end now, if it must.
+    """
+
+    def __init__(
+        self, spec: LaunchSpec, job: Job, store: Store, clock: Callable[[], float], budget: Exceeded | None = None
+    ) -> None:
         self._spec, self._job, self._store, self._clock = spec, job, store, clock
+        self._budget = budget
         self._ran_s: float | None = None  # None until it runs
         self._looked_s = clock()
         self._mark, self._moved, self._looked = "", clock(), -LOOK_S
@@ -25,6 +32,8 @@ class Limits:
     def exceeded(self, *, waits: bool = False) -> HQClipError | None:
         """The limit that has been passed, if one has; a job that waits for machines makes no progress meanwhile."""
         spec, job, now = self._spec, self._job, self._clock()
+        if self._budget is not None and (fault := self._budget()) is not None:
+            return fault
         run_s = self._has_run_s(now, waits)
         if spec.running_timeout_s and run_s >= spec.running_timeout_s:
             return TimeLimitError(f"{job.name} has run for {run_s:.0f} s, which is running_timeout_s")

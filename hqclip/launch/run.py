@@ -13,11 +13,13 @@ from types import FrameType
 from typing import Any
 
 from hqclip import log
-from hqclip.errors import DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
+from hqclip.errors import BudgetError, DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
 from hqclip.launch.attempts import last_stop, queued_s, read_attempts, root_cause
 from hqclip.launch.exit_status import KILLED
+from hqclip.launch.gpus import visible_gpus
 from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
+from hqclip.launch.limits import Exceeded
 from hqclip.launch.registry import load
 from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, State
@@ -26,6 +28,7 @@ from hqclip.store import Store, open_store
 from hqclip.termination import put_back
 
 LEASE_S = 10.0
+BUDGET = "budget"  # the verdict on a job that was stopped by it
 
 
 class LaunchError(HQClipError):
@@ -45,19 +48,21 @@ def launch(
     settings: Mapping[str, Any],
     *,
     tell: Tell = dict,  # nobody listens
+    budget: Exceeded | None = None,
 ) -> dict[str, Any]:
     """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours, and the
     seconds that a node waited for its machine while this launcher watched.
 
-    `tell` is told of the job once it is there (name, namespace, scheduler, key), and how it ended (verdict, attempts,
-    restarts, why).
+    `tell` is told of the job once it is there (name, namespace, scheduler, key, GPUs of a node), and how it ended
+    (verdict, attempts, restarts, why). `budget` is asked all the while: the fault that it gives ends the job, with
+    time for a checkpoint, and is raised.
     The same call again finds the job that is there, whatever became of the first caller. SIGTERM ends the job, or
     leaves it if `on_termination` is detach. Raises `ConfigError` before anything runs, and `LaunchError` with the rank
     that broke first, its message and its traceback.
     """
     started, since = time.monotonic(), time.time()
     run = _on_kubernetes if spec.on_kubernetes else _locally
-    job, state = run(spec, stage, settings, tell)
+    job, state = run(spec, stage, settings, tell, budget)
     store = open_store(job.store)
     attempts = read_attempts(store, job.key)
     number = max((attempt.number for attempt in attempts), default=0)
@@ -92,15 +97,18 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
         ) from error
 
 
-def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell) -> tuple[Job, State]:
+def _locally(
+    spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell, budget: Exceeded | None
+) -> tuple[Job, State]:
     from hqclip.launch.schedulers.local import LocalRun, only_one
 
     order = make_order(spec, stage, settings)
     store = open_store(order.job.store)
     with only_one(order.job.name):
         job = publish(store, order.job)
-        tell({"name": job.name, "namespace": "", "scheduler": spec.scheduler, "key": job.key})
-        run = LocalRun(spec, job, store)
+        gpus = spec.gpus or min(visible_gpus(), spec.processes)
+        tell({"name": job.name, "namespace": "", "scheduler": spec.scheduler, "key": job.key, "gpus": gpus})
+        run = LocalRun(spec, job, store, budget)
 
         def stop() -> str:
             run.stop()
@@ -110,6 +118,9 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Te
         try:
             with _lease(store, job), _terminated(stop):
                 return job, run.to_the_end()
+        except BudgetError as fault:
+            _tell_fault(tell, fault)
+            raise
         except KeyboardInterrupt:
             log.info("launch", f"interrupted: {job.name} is stopped, with time for a checkpoint")
             run.stop()
@@ -118,7 +129,9 @@ def _locally(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Te
             run.close()
 
 
-def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell) -> tuple[Job, State]:
+def _on_kubernetes(
+    spec: LaunchSpec, stage: str, settings: Mapping[str, Any], tell: Tell, budget: Exceeded | None
+) -> tuple[Job, State]:
     from hqclip.launch.kube import connect
     from hqclip.launch.kubeflow import run_id
     from hqclip.launch.submit import submit
@@ -144,14 +157,21 @@ def _on_kubernetes(spec: LaunchSpec, stage: str, settings: Mapping[str, Any], te
 
     with _terminated(cancel), _interrupted(f"{name} {goes_on}"):
         job = submit(cluster, order, store)
-        tell({"name": name, "namespace": cluster.namespace, "scheduler": spec.scheduler, "key": job.key})
+        about = {"name": name, "namespace": cluster.namespace, "scheduler": spec.scheduler, "key": job.key}
+        tell({**about, "gpus": spec.gpus})
         with _lease(store, job):
-            outcome = Watch(cluster, scheduler, spec, store).to_the_end(job)
+            outcome = Watch(cluster, scheduler, spec, store, budget=budget).to_the_end(job)
     if outcome.fault is not None:
-        tell({"verdict": FAILED, "reason": str(outcome.fault).partition("\n")[0]})
+        _tell_fault(tell, outcome.fault)
         cluster.delete(*scheduler.kind, name)
         raise outcome.fault
     return job, outcome.state
+
+
+def _tell_fault(tell: Tell, fault: HQClipError) -> None:
+    """Why a job was given up."""
+    verdict = BUDGET if isinstance(fault, BudgetError) else FAILED
+    tell({"verdict": verdict, "reason": str(fault).partition("\n")[0]})
 
 
 @contextmanager

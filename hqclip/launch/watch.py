@@ -14,7 +14,7 @@ from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower
 from hqclip.launch.job import GANG, Job
 from hqclip.launch.kube import Cluster
-from hqclip.launch.limits import Limits
+from hqclip.launch.limits import Exceeded, Limits
 from hqclip.launch.patches import Json
 from hqclip.launch.pod_watch import PodWatch
 from hqclip.launch.pods import PodRow, running
@@ -47,9 +47,10 @@ class Watch:
         store: Store,
         *,
         clock: Callable[[], float] = time.monotonic,
+        budget: Exceeded | None = None,
     ) -> None:
         self._cluster, self._scheduler, self._spec, self._store = cluster, scheduler, spec, store
-        self._clock = clock
+        self._clock, self._budget = clock, budget
         self._said, self._said_at = "", -SAY_AGAIN_S
         self._since: dict[str, float] = {}  # when a phase or a hopeless container was first seen
         self._has_run = False
@@ -59,9 +60,9 @@ class Watch:
         self._why = ""
 
     def to_the_end(self, job: Job) -> Outcome:
-        """Follow the job until it has ended, is gone, or has used up its time."""
+        """Follow the job until it has ended, is gone, or has used up its time or budget."""
         follower = Follower(self._cluster, self._store, job.key, whose=self._spec.follow)
-        limits = Limits(self._spec, job, self._store, self._clock)
+        limits = Limits(self._spec, job, self._store, self._clock, self._budget)
         watched = PodWatch(self._cluster, self._scheduler, job.name)
         try:
             while True:

@@ -25,7 +25,9 @@ EVENTS = {
     "nothing_to_do": "there was nothing to do",
     "locked": "a run was kept out by another",
     "failed": "a run failed",
+    "budget": "a run was stopped by its budget",
     "cancelled": "a run was cancelled, terminated, or lost",
+    "gc_failed": "hqclip gc failed",
     "never_started": "no run began when one was expected",
 }
 SECRETS = ("slack_url", "webhook_url", "webhook_token", "smtp_password")

@@ -182,7 +182,7 @@ class Link:
 class Provenance:
     """What was run: settings by stage, digests by what they name, seconds by stage, the command that repeats it.
 
-    `elapsed` is from the plan to the verdict, in seconds, waiting included.
+    `elapsed` is from the plan to the verdict, in seconds, waiting included; `spent` is what it took of GPUs.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -192,6 +192,7 @@ class Provenance:
     code_version: str = ""
     command: str = ""
     elapsed: float | None = None
+    spent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def what_was_run(run: Provenance) -> Html:
         whole_time = time_in_words(sum(run.seconds.values()), run.elapsed)
         bars = bar_table(run.seconds.items(), "Time by stage", duration)
         panels.append(panel("Time by stage", tag("p", whole_time, class_="caption"), bars))
+    if run.spent:
+        panels.append(panel("All runs and tries together", facts(run.spent.items())))
     if run.counts:
         panels.append(panel("Counts", facts((reason_name(k), whole(v)) for k, v in ranked(run.counts))))
     identity = {"code version": run.code_version} if run.code_version else {}

@@ -54,6 +54,7 @@ ADVICE = {
     "conflict": "another run holds the place; nothing was overwritten",
     "storage": "check quota and health of the store, then run it again",
     "stopped": "run it again: what was finished is kept",
+    "budget": "give a larger budget (plan_budget, plan_budget_dollars) to go on from what is kept, or ask for less",
     "access": "grant the service account of the run what it names",
     "software": "use the image made for this stage",
     "bug": "read the whole log; if it is hqclip's fault, report the traceback",

@@ -37,6 +37,7 @@ from pipelines.compiling import PIPELINES
 
 EXPERIMENT = "hqclip"
 POLL_S = 15.0
+BUDGETS = ("budget", "budget_dollars")  # flags; the inputs begin with plan_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,25 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """How inputs of a pipeline are given."""
     parser.add_argument("--set", action="append", default=[], metavar="INPUT=VALUE", help="a pipeline input; repeat it")
     parser.add_argument("--params", type=Path, metavar="FILE", help="inputs as YAML or JSON; --set wins over them")
+
+
+def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that limit what is spent; they are pipeline inputs, so that a form and schedules have them too."""
+    group = parser.add_argument_group("budget")
+    group.add_argument(
+        "--budget",
+        default="",
+        metavar="GPU_HOURS",
+        help="of the cycle or sweep in all its runs: more is refused, or stopped with a checkpoint (plan_budget)",
+    )
+    group.add_argument(
+        "--budget-dollars", default="", metavar="USD", help="the same in USD, by plan_gpu_prices (plan_budget_dollars)"
+    )
+
+
+def budget_inputs(given: argparse.Namespace) -> list[str]:
+    """What these flags say, as pipeline inputs."""
+    return [f"plan_{name}={getattr(given, name)}" for name in BUDGETS if getattr(given, name)]
 
 
 def run(given: argparse.Namespace) -> int:

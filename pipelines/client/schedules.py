@@ -22,9 +22,10 @@ from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
 from pipelines.client.find import our_names
-from pipelines.client.inputs import definitions, missing, typed
+from pipelines.client.inputs import definitions, missing, read_said, typed
 from pipelines.client.output import say, say_next, show
 from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
+from pipelines.client.runs import add_budget_arguments, budget_inputs
 from pipelines.client.schedule_file import LATEST, Schedule, read_file
 from pipelines.client.settings import check_run
 from pipelines.client.versions import ensure_uploaded, find_content, find_version
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("file", type=Path, help="YAML file, see docs/examples/schedule.yaml")
         verb.add_argument("--prune", action="store_true", help="delete those of the file's group that it lacks")
         add_platform_argument(verb)
+        add_budget_arguments(verb)
         if name == "diff":
             verb.add_argument("--exit-code", action="store_true", help="end with 1 if there is a difference")
     listed = verbs.add_parser("list", help="recurring runs of ours, with the next times they fire", allow_abbrev=False)
@@ -106,6 +108,8 @@ def run(given: argparse.Namespace) -> int:
 def _by_file(given: argparse.Namespace, now: datetime) -> int:
     """Compare, and with `apply` carry out; nothing of it where something is wrong. Raises what `_refusal` makes."""
     group, wanted = read_file(given.file, given.platform)
+    limits = read_said(budget_inputs(given))
+    wanted = [replace(schedule, inputs={**schedule.inputs, **limits}) for schedule in wanted]
     for schedule in wanted:
         if schedule.has_ended(now):
             say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hqclip.config import CostConfig
 from hqclip.cycle.cost.history import History
 from hqclip.data.sources import list_shards
 from hqclip.records import Pool
@@ -25,36 +24,49 @@ class Work:
 
 
 def work_of_stages(
-    config: CostConfig, store: Store, settings: Mapping[str, Mapping[str, Any]], num_trials: int, history: History
+    shards: str,
+    images: int,
+    store: Store,
+    settings: Mapping[str, Mapping[str, Any]],
+    trials: Sequence[Mapping[str, Any]],
+    history: History,
 ) -> list[Work]:
-    """What each stage that wants a GPU has to do, in their order."""
-    images, about, done = _images(config, store, history)
-    left = None if images is None else images - done
+    """What each stage that wants a GPU has to do, in their order; `images` are those in the shards, -1 counts them."""
+    known, about, done = _images(shards, images, store, history)
+    left = None if known is None else known - done
     already = f"{done:,} annotated already" if done else ""
-    scored = images if store.exists("champion.json") else 0
-    samples = int(settings["train"]["samples_seen"]) * num_trials
+    scored = known if store.exists("champion.json") else 0
     return [
         Work("annotate", left, "images", "; ".join(filter(None, [already, about]))),
         Work("score", scored, "images", about if scored or scored is None else "no champion yet"),
-        Work("train", samples, "samples"),
-        Work("evaluate", num_trials, "models"),
+        *training_work(settings, trials, trials),
     ]
 
 
-def _images(config: CostConfig, store: Store, history: History) -> tuple[int | None, str, int]:
+def training_work(
+    settings: Mapping[str, Mapping[str, Any]],
+    to_train: Iterable[Mapping[str, Any]],
+    to_judge: Sequence[Mapping[str, Any]],
+) -> list[Work]:
+    """What the training and the judging of these trials has to do."""
+    budgets = ({**settings["train"], **trial["settings"]}["samples_seen"] for trial in to_train)
+    return [Work("train", sum(map(int, budgets)), "samples"), Work("evaluate", len(to_judge), "models")]
+
+
+def _images(shards: str, images: int, store: Store, history: History) -> tuple[int | None, str, int]:
     """How many there are, how that is known, and how many are annotated already.
 
     Shards that a pool of the store has are counted; the others are as dense as these.
     """
-    if config.images >= 0:
-        return config.images, "", 0
+    if images >= 0:
+        return images, "", 0
     pools = [key for key in store.list("pools/") if re.fullmatch(r"pools/\w+\.json", key)]
     entries = [entry for key in pools for entry in Pool.from_json(store.read(key), key).shards]
     known = {(entry.size, entry.crc32c): entry for entry in entries}
     rows = sum(entry.rows for entry in known.values())
     if not rows:
         return None, "give --images: the store has no pool to count by", 0
-    contents = [(shard.size, shard.identity) for _, shard in list_shards(config.shards)]
+    contents = [(shard.size, shard.identity) for _, shard in list_shards(shards)]
     counted = [known[content] for content in contents if content in known]
     new = [size for size, crc32c in contents if (size, crc32c) not in known]
     estimated = round(sum(new) * rows / sum(entry.size for entry in known.values()))

@@ -19,7 +19,8 @@ from hqclip import log
 from hqclip.cycle import lock
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.garbage.survey import DAY_S, Survey, Unit, survey
-from hqclip.errors import ConflictError
+from hqclip.cycle.notices import tell_gc_failed
+from hqclip.errors import ConflictError, HQClipError
 from hqclip.store import Listed, Store, open_store
 from hqclip.termination import told_at_once
 
@@ -30,8 +31,20 @@ LAST = ("/config.json", "/annotator.json")  # with them it is known what the res
 
 
 def run(config: GcConfig) -> dict[str, Any]:
-    """What would go, or what went; with `reason` if nothing may be deleted now. Raises what `survey` raises."""
-    store, owner = open_store(config.store), lock.gc_name()
+    """What would go, or what went; with `reason` if nothing may be deleted now. Raises what `survey` raises.
+
+    Whoever the environment names is told of a fault, and of nothing else.
+    """
+    store = open_store(config.store)
+    try:
+        return _run(config, store)
+    except HQClipError as error:
+        tell_gc_failed(store, error)
+        raise
+
+
+def _run(config: GcConfig, store: Store) -> dict[str, Any]:
+    owner = lock.gc_name()
     if not config.delete:
         found = survey(store, config, owner)
         return _result(store, found, found.units, _at_work(found) or "nothing was deleted; --delete does it")

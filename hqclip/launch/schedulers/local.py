@@ -23,7 +23,7 @@ from hqclip.errors import ConflictError, HQClipError
 from hqclip.launch.app import ROLE, app_def
 from hqclip.launch.attempts import read_attempts, root_cause
 from hqclip.launch.job import GANG, KEPT_BYTES, Job, logs_folder
-from hqclip.launch.limits import Limits
+from hqclip.launch.limits import Exceeded, Limits
 from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
@@ -61,15 +61,15 @@ class Processes(LocalScheduler):
 class LocalRun:
     """All attempts of one job on this machine: there is no controller here, so the launcher starts it again."""
 
-    def __init__(self, spec: LaunchSpec, job: Job, store: Store) -> None:
-        self._spec, self._job, self._store = spec, job, store
+    def __init__(self, spec: LaunchSpec, job: Job, store: Store, budget: Exceeded | None = None) -> None:
+        self._spec, self._job, self._store, self._budget = spec, job, store, budget
         self._logs = Path(tempfile.mkdtemp(prefix="hqclip-"))
         self._scheduler = Processes(SESSION)
         self._runner = Runner(SESSION, {SCHEDULER: lambda *_args, **_kwargs: self._scheduler})
 
     def to_the_end(self) -> State:
-        """Run until it succeeds, fails for good, or has used up its retries. Raises what a limit of its time says."""
-        limits = Limits(self._spec, self._job, self._store, time.monotonic)
+        """Run until it succeeds, fails for good, or has used up its retries. Raises what a limit says."""
+        limits = Limits(self._spec, self._job, self._store, time.monotonic, self._budget)
         for attempt in range(self._spec.retries + 1):
             handle = self._start(attempt)
             while True:

@@ -1,0 +1,108 @@
+"""A task that holds GPUs in, kept within the budget of its cycle or sweep: looked at each minute, stopped, told why."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from hqclip import log
+from hqclip.cycle.attempt import Attempt
+from hqclip.cycle.budget.limit import Budget, by_stage
+from hqclip.cycle.budget.spending import gpu_hours, mark_run
+from hqclip.errors import BudgetError, HQClipError, TerminatedError
+from hqclip.store import Store, open_store
+from hqclip.store.lease import Heartbeat
+
+BEAT_S = 60.0  # between two signs of life of a task
+LOOK_S = 60.0  # between two counts of what was spent, each of which reads what all tasks and agents said
+
+
+class Keeper:
+    """Says when the budget is used up; asked as often as one likes, it counts every `LOOK_S`."""
+
+    def __init__(self, store: Store, planned: Mapping[str, Any], attempt: Attempt) -> None:
+        self._store, self._notes, self._attempt = store, str(planned["notes"]), attempt
+        self._budget = Budget(**planned.get("budget", {}))
+        self._looked = -LOOK_S
+        self.fault: BudgetError | None = None
+
+    def exceeded(self) -> BudgetError | None:
+        """Why the work must stop, if it must. A store that does not answer stops nothing."""
+        if self.fault or not self._budget.is_set or time.monotonic() - self._looked < LOOK_S:
+            return self.fault
+        self._looked = time.monotonic()
+        try:
+            self._attempt.lives()
+            hours = gpu_hours(self._store, self._notes)
+        except HQClipError as error:
+            log.warning("budget", f"what was spent so far is not known: {error}")
+            return None
+        if excess := self._budget.excess(hours):
+            self.fault = BudgetError(
+                f"stopped by the budget of {_name(self._notes)}: {excess} (GPU-hours: {by_stage(hours)}). What was "
+                "finished is kept; the same run with a larger budget continues"
+            )
+        return self.fault
+
+
+@contextmanager
+def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launched: bool) -> Iterator[Keeper]:
+    """While entered, the task gives signs of life, and its spending counts; raises `BudgetError` when it is too much.
+
+    One that is `launched` is stopped by who follows its job and asks the keeper; another gets SIGTERM, as if from
+    outside, so that it writes its checkpoint, or is interrupted where it has nothing to write.
+    """
+    store = open_store(store_uri)
+    keeper = Keeper(store, planned, attempt)
+    if attempt.run and planned["notes"].endswith("stages/"):
+        mark_run(store, planned["notes"], attempt.run, planned.get("budget", {}))
+    if fault := keeper.exceeded():
+        raise fault
+
+    def beat() -> None:
+        attempt.lives()
+        if not launched and not keeper.fault and keeper.exceeded():
+            attempt.stops()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with _interruptible(keeper), Heartbeat(beat, BEAT_S):
+        try:
+            yield keeper
+        except TerminatedError as error:
+            if keeper.fault:
+                raise keeper.fault from error
+            raise
+
+
+@contextmanager
+def _interruptible(keeper: Keeper) -> Iterator[None]:
+    """SIGUSR1 ends the work of this process; outside the main thread Python allows no handler, and nothing does."""
+    handled = signal.getsignal(signal.SIGTERM)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if keeper.fault and signal.getsignal(signal.SIGTERM) is not handled:  # the stage asks for it between two steps
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif keeper.fault:
+            raise keeper.fault
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _name(notes: str) -> str:
+    """`cycle 3`, `sweep 0123456789abcdef`."""
+    kind, _, rest = notes.partition("/")
+    name = rest.partition(".")[0]
+    return f"cycle {int(name)}" if kind == "cycles" else f"sweep {name}"
