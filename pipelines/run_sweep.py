@@ -23,15 +23,15 @@ from pipelines.client.runs import EXPERIMENT, POLL_S, account_of, add_input_argu
 from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
     Package,
+    check_images,
     chosen,
     ensure_uploaded,
     find_version,
     known_pipeline,
     read_package,
-    warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
-from pipelines.compiling import add_platform_argument, add_requests_argument
+from pipelines.compiling import add_platform_argument, add_requests_argument, add_tags_argument
 from pipelines.run_local import run_local
 
 PIPELINE = "sweep"
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
     add_requests_argument(there)
     add_platform_argument(there)
+    add_tags_argument(there)
     there.add_argument("--experiment", default=EXPERIMENT, help=f"what the runs belong to ({EXPERIMENT})")
     there.add_argument("--wait", action="store_true", help="until all have ended; exit 1 if one did not succeed")
     there.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
@@ -160,7 +161,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     if version:
         check_for_cluster(PIPELINE, version.pipeline_spec or {}, inputs)
     if package is not None:
-        warn_of_floating(package)
+        check_images(package, tags_too=given.allow_tags)
         version, _ = ensure_uploaded(kubeflow, package)
     account = account_of(given.platform) or None
     rows: list[dict[str, Any]] = []
