@@ -161,7 +161,10 @@ def test_a_file_that_would_follow_trials_is_refused(shell: Shell, entry: dict[st
         shell("diff")
 
 
-def test_tags_are_refused_by_the_same_rule_everywhere(kubeflow: FakeKubeflow, told: Verb, tmp_path: Path) -> None:
+def test_tags_are_refused_by_the_same_rule_everywhere(
+    kubeflow: FakeKubeflow, told: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HQCLIP_TAG")
     path = write_package(tmp_path, image="hqclip/base:mine")
     for verb, words in ((versions, (path,)), (runs, (path, *STORE)), (runs, (path, *STORE, "--dry-run"))):
         with pytest.raises(ConfigError, match=r"images without a digest: hqclip/base:mine.*--allow-tags"):
