@@ -23,13 +23,14 @@ from pipelines.client.settings import check_run
 from pipelines.client.status import linked, summary
 from pipelines.client.versions import (
     add_package_arguments,
+    check_images,
     chosen,
     ensure_uploaded,
     equals,
     find_version,
-    given_package,
     kubeflow_name,
     our_names,
+    read_package,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
 from pipelines.compiling import PIPELINES
@@ -67,12 +68,13 @@ def run(given: argparse.Namespace) -> int:
     check_waiting(given.poll_s)
     if given.version:
         return _run_version(given)
-    package = given_package(given)
+    package = read_package(given.pipeline, given.launched, given.requests, given.platform)
     given.service_account = given.service_account or account_of(given.platform)
     known = definitions(package.spec)
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
     check_run(package.name, package.version if given.pipeline in PIPELINES else "", package.spec, inputs)
+    check_images(package, tags_too=given.allow_tags)
     if given.dry_run:
         return _show_dry(given, package.name, package.version, inputs)
     kubeflow = connect.connect(given)

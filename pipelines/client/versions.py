@@ -89,13 +89,6 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
     add_tags_argument(parser)
 
 
-def given_package(given: argparse.Namespace) -> Package:
-    """What `add_package_arguments` names; its images have digests, or tags are accepted. Raises as `read_package`."""
-    package = read_package(given.pipeline, given.launched, given.requests, given.platform)
-    check_images(package, tags_too=given.allow_tags)
-    return package
-
-
 def read_package(pipeline: str, launched: str = "", requests: str = "", platform: str = "") -> Package:
     """Compile a pipeline, or take a YAML file; a cluster would run it as it is meant.
 
@@ -337,7 +330,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Upload, unless this content is there; say which version has it."""
     tags = read_tags(given.tag)
-    package = given_package(given)
+    package = read_package(given.pipeline, given.launched, given.requests, given.platform)
+    check_images(package, tags_too=given.allow_tags)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package, tags)
     if is_new:
