@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--docker", action="store_true", help="one container a task, in the images")
     here.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (demo-out)")
     there = parser.add_argument_group("on a cluster")
-    there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
+    there.add_argument("--version", default="", help="an uploaded version, `latest`, or a channel (this checkout)")
     there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
     add_requests_argument(there)
     add_platform_argument(there)
@@ -77,10 +77,13 @@ def run(given: argparse.Namespace) -> int:
     if given.preset:
         given.set = [f"plan_preset={given.preset}", *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched, given.requests, given.platform)
-    flags = chosen(launched=given.launched, requests=given.requests, platform=given.platform)
+    flags = chosen(
+        launched=given.launched, requests=given.requests, platform=given.platform, allow_tags=given.allow_tags
+    )
     if given.version and (flags or given.local or given.docker):
         raise ConfigError(
-            "--version names what is compiled and uploaded; leave out --launched, --requests, --platform and --local"
+            "--version names what is compiled and uploaded; leave out --launched, --requests, --platform, --allow-tags "
+            "and --local"
         )
     if given.platform and (given.local or given.docker):
         raise ConfigError("--platform is for runs on a cluster")

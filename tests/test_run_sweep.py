@@ -166,7 +166,7 @@ def test_an_uploaded_version_can_be_swept(kubeflow: FakeKubeflow):
     assert [tried(one) for one in kubeflow.runs.values()] == [["seed-1"], ["seed-2"]]
     with pytest.raises(NotFoundError, match="no version '9.9'"):
         run("--grid", "train.seed=2", *INPUTS, "--version", "9.9", "--host", kubeflow.url)
-    with pytest.raises(ConfigError, match="leave out --launched, --requests, --platform and --local"):
+    with pytest.raises(ConfigError, match="leave out --launched, --requests, --platform, --allow-tags and --local"):
         run("--grid", "train.seed=2", *INPUTS, "--version", "latest", "--launched", "train", "--host", kubeflow.url)
 
 
