@@ -20,14 +20,13 @@ from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
-from pipelines.client.find import our_names
 from pipelines.client.inputs import definitions, missing, typed
 from pipelines.client.output import say, say_next, show
 from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
 from pipelines.client.schedule_file import LATEST, Schedule, read_file
 from pipelines.client.settings import check_run
-from pipelines.client.versions import ensure_uploaded, find_content, find_version
-from pipelines.compiling import add_platform_argument
+from pipelines.client.versions import check_images, ensure_uploaded, find_content, find_version, our_names
+from pipelines.compiling import add_platform_argument, add_tags_argument
 
 SCHEDULED = "{{$.pipeline_job_schedule_time_utc}}"
 _PLACEHOLDER = re.compile(r"\{\{[^}]*\}\}|\[\[[A-Za-z]+(\.[^\]]*)?\]\]")
@@ -59,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("file", type=Path, help="YAML file, see docs/examples/schedule.yaml")
         verb.add_argument("--prune", action="store_true", help="delete those of the file's group that it lacks")
         add_platform_argument(verb)
+        add_tags_argument(verb)
         if name == "diff":
             verb.add_argument("--exit-code", action="store_true", help="end with 1 if there is a difference")
     listed = verbs.add_parser("list", help="recurring runs of ours, with the next times they fire", allow_abbrev=False)
@@ -105,6 +105,8 @@ def run(given: argparse.Namespace) -> int:
 def _by_file(given: argparse.Namespace, now: datetime) -> int:
     """Compare, and with `apply` carry out; nothing of it where something is wrong. Raises what `_refusal` makes."""
     group, wanted = read_file(given.file, given.platform)
+    for package in (schedule.package for schedule in wanted if schedule.package):
+        check_images(package, tags_too=given.allow_tags)
     for schedule in wanted:
         if schedule.has_ended(now):
             say(f"schedule {schedule.name}: its end, {schedule.end}, has passed; it fires no more")
@@ -139,10 +141,11 @@ def _refusal(refused: Sequence[Change], number: int) -> HQClipError:
 
 def _meaning(schedule: Schedule) -> str:
     """What one that is on does, in a sentence."""
-    if schedule.version == LATEST:
+    if schedule.follows:
+        newest = "newest" if schedule.version == LATEST else f"in force in {schedule.version}"
         return (
-            "not pinned: each run takes the version that is newest then; a time that comes while its last run goes on "
-            "is left out"
+            f"not pinned: each run takes the version that is {newest} then; a time that comes while its last run goes "
+            "on is left out"
         )
     return (
         f"pinned to {schedule.version}: newer versions do not change it; a time that comes while its last run goes on "
@@ -267,7 +270,7 @@ def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], st
 
 def _placeholders(name: str, text: str, schedule: Schedule) -> list[str]:
     """What Kubeflow would hand on as it is written: all placeholders but one, and that where a version is pinned."""
-    if not _PLACEHOLDER.search(text) or (text == SCHEDULED and schedule.version != LATEST):
+    if not _PLACEHOLDER.search(text) or (text == SCHEDULED and not schedule.follows):
         return []
     if text == SCHEDULED:
         return [f"input {name} is {text}, which is the time that was meant only where the version is pinned"]

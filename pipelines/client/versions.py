@@ -1,6 +1,7 @@
 """`python -m pipelines upload`: pipelines as versions in Kubeflow; the same content is never there twice.
 
-A version is called by the version of this package and the start of the sha256 of its YAML: 0.1.0-3fa92c1e.
+A version is called by the version of this package and the start of the sha256 of its YAML: 0.1.0-3fa92c1e. It is of the
+channel `dev`, which no schedule follows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import importlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import kfp_server_api
 import yaml
 
+from components.images import check_pinned
 from hqclip import __version__
 from hqclip.completion import offer
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
@@ -31,10 +33,13 @@ from pipelines.compiling import (
     PIPELINES,
     add_platform_argument,
     add_requests_argument,
+    add_tags_argument,
     compile_pipeline,
+    images_of,
     stages,
     tell_account,
 )
+from pipelines.lines import DEV, STABLE, is_channel, without_line
 from pipelines.lint import check
 
 LATEST = "latest"
@@ -60,11 +65,14 @@ class Package:
         return f"{__version__}-{self.digest[:8]}"
 
     @property
+    def images(self) -> list[str]:
+        """Of its tasks."""
+        return images_of(self.spec)
+
+    @property
     def floating(self) -> list[str]:
         """Images that are named by a tag, which may mean something else tomorrow."""
-        executors = self.spec.get("deploymentSpec", {}).get("executors", {}).values()
-        images = {str(executor.get("container", {}).get("image", "")) for executor in executors}
-        return sorted(image for image in images if image and "@sha256:" not in image)
+        return [image for image in self.images if "@sha256:" not in image]
 
 
 def add_package_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +86,7 @@ def add_package_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_requests_argument(parser)
     add_platform_argument(parser)
+    add_tags_argument(parser)
 
 
 def read_package(pipeline: str, launched: str = "", requests: str = "", platform: str = "") -> Package:
@@ -104,9 +113,9 @@ def _read_package(pipeline: str, launched: str, requests: str, platform: str) ->
     return parse_package(Path(pipeline).read_bytes(), pipeline)
 
 
-def chosen(**flags: str) -> str:
+def chosen(**flags: str | bool) -> str:
     """Those of the flags with which a pipeline is compiled that are given."""
-    return ", ".join(f"--{name}" for name, value in flags.items() if value)
+    return ", ".join(f"--{name.replace('_', '-')}" for name, value in flags.items() if value)
 
 
 def known_pipeline(pipeline: str) -> str:
@@ -119,6 +128,26 @@ def known_pipeline(pipeline: str) -> str:
     return str(importlib.import_module(f"pipelines.{pipeline}").NAME)
 
 
+def our_names() -> list[str]:
+    """What the pipelines of this project are called in Kubeflow."""
+    return [known_pipeline(name) for name in PIPELINES]
+
+
+def kubeflow_name(pipeline: str) -> str:
+    """The name in Kubeflow of a pipeline that is called as here, or as there."""
+    return known_pipeline(pipeline) if pipeline in PIPELINES else pipeline
+
+
+def our_name(pipeline: str) -> str:
+    """The name in Kubeflow of one of ours, which is called as here or there. Raises `ConfigError`."""
+    return pipeline if pipeline in our_names() else known_pipeline(pipeline)
+
+
+def add_our_pipeline(parser: argparse.ArgumentParser) -> None:
+    """One of ours that is in Kubeflow."""
+    offer(parser.add_argument("pipeline", metavar="PIPELINE", help=", ".join(PIPELINES)), tuple(PIPELINES))
+
+
 def parse_package(text: bytes, where: str) -> Package:
     """A package out of YAML. Raises `DataError`."""
     try:
@@ -128,8 +157,10 @@ def parse_package(text: bytes, where: str) -> Package:
         raise DataError(f"{where}: not a compiled pipeline; `python -m pipelines compile` writes one") from error
 
 
-def warn_of_floating(package: Package) -> None:
-    """One line for images that are not pinned."""
+def check_images(package: Package, *, tags_too: bool) -> None:
+    """The rule of every verb: images have digests, or somebody accepts tags and is warned. Raises `ConfigError`."""
+    if not tags_too:
+        check_pinned(package.images)
     if package.floating:
         say(f"warning: images without a digest may change under this version: {', '.join(package.floating)}")
 
@@ -147,8 +178,20 @@ def list_versions(kubeflow: Kubeflow, pipeline_id: str, **asked: Any) -> Iterato
 
 
 def find_version(kubeflow: Kubeflow, name: str, version: str = "") -> Any:
-    """A version by the names of pipeline and version, the newest if it is not named. Raises `NotFoundError`."""
+    """A version by the names of pipeline and version, the newest if it is not named. Raises `NotFoundError`.
+
+    Of a channel it is the one in force.
+    """
+    channel = version if is_channel(version) else ""
+    if channel:
+        name, version = f"{name}-{channel}", LATEST
     pipeline = find_pipeline(kubeflow, name)
+    if pipeline is None and channel:
+        base = name.removesuffix(f"-{channel}")
+        raise NotFoundError(
+            f"nothing was promoted to {channel} of {base} yet: `python -m pipelines promote-version {base} VERSION` "
+            f"does it; `python -m pipelines list {base}` has versions and channels"
+        )
     if pipeline is None:
         raise NotFoundError(f"Kubeflow has no pipeline {name!r}; `python -m pipelines upload` puts it there")
     if version in ("", LATEST):
@@ -178,31 +221,57 @@ def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:
 
 
 def ensure_uploaded(kubeflow: Kubeflow, package: Package, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
-    """The version that has this content, and whether it is new."""
-    pipeline = find_pipeline(kubeflow, package.name) or _create_pipeline(kubeflow, package)
-    there = _same_content(kubeflow, pipeline.pipeline_id, package)
+    """The version that has this content, and whether it is new. `ConflictError` if it moved a schedule."""
+    pipeline = ensure_pipeline(kubeflow, package.name, described_as(package))
+    owner = pipeline.pipeline_id
+    there = _same_content(kubeflow, owner, package)
     if there is not None:
         return there, False
+    if package.name in our_names():
+        _keep_schedules(kubeflow, pipeline)
+    about = {
+        "name": package.version,
+        "description": f"hqclip {__version__}, sha256 {package.digest}",
+        "tags": {"hqclip": __version__, "content": package.digest[:16], "channel": DEV, **(tags or {})},
+    }
+    try:
+        return upload_version(kubeflow, owner, package, about, lambda: _same_content(kubeflow, owner, package)), True
+    except ConflictError:  # somebody else was uploading it
+        there = _same_content(kubeflow, owner, package)
+        if there is None:
+            raise
+        return there, False
+
+
+def upload_version(
+    kubeflow: Kubeflow, pipeline_id: str, package: Package, about: Mapping[str, Any], find: Callable[[], Any | None]
+) -> Any:
+    """A new version; `about` has its name, description and tags, `find` says whether it is there."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{package.name}.yaml"
         path.write_bytes(package.text)
-        about = {
-            "name": package.version,
-            "pipelineid": pipeline.pipeline_id,
-            "description": f"hqclip {__version__}, sha256 {package.digest}",
-            "tags": json.dumps({"hqclip": __version__, "content": package.digest[:16], **(tags or {})}),
-        }
-        try:
-            made = created(
-                lambda: kubeflow.client._upload_api.upload_pipeline_version(str(path), **about),
-                lambda: _same_content(kubeflow, pipeline.pipeline_id, package),
-            )
-        except ConflictError:  # somebody else was uploading it
-            there = _same_content(kubeflow, pipeline.pipeline_id, package)
-            if there is None:
-                raise
-            return there, False
-    return made, True
+        told = {**about, "tags": json.dumps(about["tags"]), "pipelineid": pipeline_id}
+        return created(lambda: kubeflow.client._upload_api.upload_pipeline_version(str(path), **told), find)
+
+
+def _keep_schedules(kubeflow: Kubeflow, pipeline: Any) -> None:
+    """Raises `ConflictError` if a recurring run takes whatever is newest of what is uploaded, as none of ours does."""
+    there = pages(kubeflow.client.list_recurring_runs, "recurring_runs", namespace=kubeflow.namespace or None)
+    moved = [
+        row
+        for row in there
+        if row.status == "ENABLED"
+        and row.pipeline_version_reference is not None
+        and row.pipeline_version_reference.pipeline_id == pipeline.pipeline_id
+        and not row.pipeline_version_reference.pipeline_version_id
+    ]
+    if moved:
+        names = ", ".join(f"{row.display_name} ({row.recurring_run_id})" for row in moved)
+        raise ConflictError(
+            f"a new version of {pipeline.display_name} would be taken by recurring runs that follow what is newest: "
+            f"{names}. Let them follow {STABLE}: `python -m pipelines promote-version {pipeline.display_name} latest`, "
+            "then `schedule apply` their file with `version: stable`; or `schedule pause` them"
+        )
 
 
 def equals(key: str, value: str) -> str:
@@ -215,23 +284,30 @@ def matching(key: str, value: str, operation: str) -> str:
     return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})
 
 
-def _create_pipeline(kubeflow: Kubeflow, package: Package) -> Any:
-    """Without a version: the first one is to have a name as every other."""
-    about = package.spec.get("pipelineInfo", {}).get("description")
+def ensure_pipeline(kubeflow: Kubeflow, name: str, about: str) -> Any:
+    """A pipeline of this name, without a version if it is new: the first one is to have a name as every other."""
+    there = find_pipeline(kubeflow, name)
+    if there is not None:
+        return there
     body = kfp_server_api.V2beta1Pipeline(
-        name=package.name, display_name=package.name, description=about, namespace=kubeflow.namespace or None
+        name=name, display_name=name, description=about or None, namespace=kubeflow.namespace or None
     )
     service = kubeflow.client._pipelines_api
     try:
         return created(
             lambda: service.pipeline_service_create_pipeline(pipeline=body),
-            lambda: find_pipeline(kubeflow, package.name),
+            lambda: find_pipeline(kubeflow, name),
         )
     except ConflictError:  # somebody else was faster
-        there = find_pipeline(kubeflow, package.name)
+        there = find_pipeline(kubeflow, name)
         if there is None:
             raise
         return there
+
+
+def described_as(package: Package) -> str:
+    """What its pipeline is for, in whatever line."""
+    return without_line(str(package.spec.get("pipelineInfo", {}).get("description", "")))
 
 
 def _same_content(kubeflow: Kubeflow, pipeline_id: str, package: Package) -> Any | None:
@@ -255,7 +331,7 @@ def run(given: argparse.Namespace) -> int:
     """Upload, unless this content is there; say which version has it."""
     tags = read_tags(given.tag)
     package = read_package(given.pipeline, given.launched, given.requests, given.platform)
-    warn_of_floating(package)
+    check_images(package, tags_too=given.allow_tags)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package, tags)
     if is_new:
@@ -281,8 +357,16 @@ def run(given: argparse.Namespace) -> int:
     )
     tell_account(given.platform)
     if is_new:
-        say_next(kubeflow.command("list", package.name))
+        say_next(*next_of(kubeflow, package, version))
     return 0
+
+
+def next_of(kubeflow: Kubeflow, package: Package, version: Any) -> list[str]:
+    """What one does with a new version."""
+    listed = kubeflow.command("list", package.name)
+    if package.name not in our_names():
+        return [listed]
+    return [listed, kubeflow.command("promote-version", package.name, str(version.display_name))]
 
 
 def read_tags(assignments: Sequence[str]) -> dict[str, str]:
