@@ -189,6 +189,11 @@ class BenchmarkScore:
     items: int
     interval: tuple[float, float]
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> BenchmarkScore:
+        """As a document has it."""
+        return cls(**{**row, "interval": tuple(row["interval"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Traced):
@@ -217,8 +222,7 @@ class Evaluation(Traced):
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> Evaluation:
-        rows = (BenchmarkScore(**{**row, "interval": tuple(row["interval"])}) for row in document.pop("benchmarks"))
-        return cls(benchmarks=tuple(rows), **document)
+        return cls(benchmarks=tuple(map(BenchmarkScore.from_row, document.pop("benchmarks"))), **document)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,18 +7,15 @@ KILL_AT-th object is published or deleted (0: never); it prints how many changes
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hqclip import log
 from hqclip.annotate import partial_rows, stage, worker
 from hqclip.annotate.engines.protocol import Answer, Request
 from hqclip.config import AnnotateConfig
 from hqclip.errors import HQClipError
-from hqclip.store import local
+from tests.fakes.cut_short import die_at_change
 from tests.fakes.engines import GOOD, ScriptedEngine, said
 
 PART_ROWS = 8
@@ -34,20 +31,7 @@ class TellsUid(ScriptedEngine):
 
 def main(settings: str, kill_at: str, delay_s: str) -> int:
     """Run the stage; its exit code."""
-    changes = 0
-
-    def or_die(change: Callable[..., Any]) -> Callable[..., Any]:
-        def changed(*args: Any, **kwargs: Any) -> Any:
-            nonlocal changes
-            changes += 1
-            if changes == int(kill_at):
-                os._exit(137)
-            return change(*args, **kwargs)
-
-        return changed
-
-    local._publish = or_die(local._publish)
-    local.LocalStore.delete = or_die(local.LocalStore.delete)
+    changes = die_at_change(int(kill_at))
     partial_rows.PART_ROWS = PART_ROWS
     engine = TellsUid(delay_s=float(delay_s))
     worker.make_engine = lambda *_: engine
@@ -55,7 +39,7 @@ def main(settings: str, kill_at: str, delay_s: str) -> int:
         result = stage.run(AnnotateConfig.from_mapping(json.loads(settings)))
     except HQClipError as error:
         return log.fault("annotate", error)
-    print(json.dumps({"changes": changes, "asked": len({r.uid for r in engine.asked}), **result}))
+    print(json.dumps({"changes": changes(), "asked": len({r.uid for r in engine.asked}), **result}))
     return 0
 
 

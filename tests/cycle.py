@@ -7,13 +7,12 @@ object is published (0: never).
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from hqclip.store import local
 from hqclip.task import run_named, run_planned
+from tests.fakes.cut_short import die_at_change
 
 STEPS = ("download", "annotate", "score", "curate")
 TINY = {
@@ -68,14 +67,7 @@ class Cycle:
 
 def main(root: str, world: str, folder: str, kill_at: str) -> None:
     """Run a first cycle with one trial."""
-    publish, count = local._publish, iter(range(1, 1 << 30))
-
-    def publish_or_die(*args: Any) -> Any:
-        if next(count) == int(kill_at):
-            os._exit(137)
-        return publish(*args)
-
-    local._publish = publish_or_die
+    die_at_change(int(kill_at))
     Cycle(root, json.loads(world), Path(folder)).run("hqclip", cycle=1)
 
 

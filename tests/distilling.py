@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from hqclip.demo.texts import teacher_texts
 from hqclip.distill import response_log
 from hqclip.distill.config import DistillConfig
 from hqclip.records import Sample
-from hqclip.store import local
+from tests.fakes.cut_short import die_at_change
 from tests.fakes.openai_server import FakeOpenAI
 
 PART_ROWS = 4
@@ -83,16 +82,7 @@ def main(settings: str, kill_at: str) -> None:
     """Run until the kill."""
     from hqclip.distill.stage import run
 
-    publish, changes = local._publish, 0
-
-    def publish_or_die(*args: Any) -> Any:
-        nonlocal changes
-        changes += 1
-        if changes == int(kill_at):
-            os._exit(137)
-        return publish(*args)
-
-    local._publish = publish_or_die
+    die_at_change(int(kill_at))
     response_log.PART_ROWS = PART_ROWS
     run(DistillConfig.from_mapping(json.loads(settings)))
 

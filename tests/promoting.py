@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from hqclip import exported
-from hqclip.config import PromoteConfig
-from hqclip.cycle import promote
+from hqclip.config import DemoWorldConfig, PlanConfig, PromoteConfig
+from hqclip.cycle import plan, promote
 from hqclip.cycle.keys import notes_prefix, plan_key
 from hqclip.data.outcomes import Outcomes, write_outcomes
+from hqclip.demo.world import make_world
 from hqclip.records import BenchmarkScore, CyclePlan, Evaluation, Sample
-from hqclip.store import Store, local, open_store
+from hqclip.store import Store, open_store
+from tests.fakes.cut_short import die_at_change
 from tests.training import tiny_run
 
 SUITE = "suite"
@@ -44,6 +46,23 @@ def make_cycle(folder: Path, samples: list[Sample]) -> str:
     for name, right in RIGHT.items():
         _note(store, f"evaluate-{name}", {"evaluation": judge(store, train(store, f"000001-{name}"), right)})
     return given.store
+
+
+def copy_of(store: str, to: Path) -> str:
+    """The same store at another place."""
+    shutil.copytree(store, to)
+    return str(to)
+
+
+def draw_world(folder: Path) -> dict[str, Any]:
+    """Shards and a suite for another cycle."""
+    return make_world(DemoWorldConfig(store=str(folder), images=12, scenes=8))
+
+
+def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
+    """Another cycle, with other data and settings than those of the first."""
+    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
+    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def config_of(root: str) -> PromoteConfig:
@@ -96,14 +115,7 @@ def _note(store: Store, task: str, result: dict[str, Any]) -> None:
 
 def main(root: str, kill_at: str) -> None:
     """Promote, or die."""
-    publish, count = local._publish, iter(range(1, 1 << 30))
-
-    def publish_or_die(*args: Any) -> Any:
-        if next(count) == int(kill_at):
-            os._exit(137)
-        return publish(*args)
-
-    local._publish = publish_or_die
+    die_at_change(int(kill_at))
     promote.run(config_of(root))
 
 

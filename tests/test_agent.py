@@ -16,7 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from hqclip.agent.agent import run_agent
+from hqclip.agent.stop import Stop
 from hqclip.agent.termination_message import LIMIT_BYTES, shortened
+from hqclip.launch import attempts
 from hqclip.launch.attempts import Attempt, read_attempts, root_cause
 from hqclip.launch.job import REPLICAS, Job
 from hqclip.store.local import LocalStore
@@ -325,6 +328,33 @@ def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
     until(tmp_path, "launch/j/1/attempts/1-0001.json")
     agent.send_signal(signal.SIGTERM)
     assert end(agent)[0] == 143
+    exit_status = only_attempt(tmp_path).exit_status
+    assert exit_status is not None
+    assert exit_status.exit_code == 143
+
+
+def test_a_stop_between_its_record_and_its_work_leaves_the_record_of_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job(tmp_path, "meet", nodes=2, nproc=1)
+    monkeypatch.setenv("HQCLIP_NODE", "1")
+    monkeypatch.setenv("HQCLIP_TERMINATION_LOG", str(tmp_path / "last-words-1"))
+    begin = attempts.begin
+
+    def begin_and_be_stopped(*where: Any, **given: Any) -> Attempt:
+        begun = begin(*where, **given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begun
+
+    monkeypatch.setattr(attempts, "begin", begin_and_be_stopped)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop = Stop()
+    stop.listen()
+    try:
+        assert run_agent([str(tmp_path / "store"), KEY], stop, "tests.fakes.stages") == 143
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     exit_status = only_attempt(tmp_path).exit_status
     assert exit_status is not None
     assert exit_status.exit_code == 143

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -13,21 +12,20 @@ from typing import Any
 import pytest
 
 from hqclip.cli import main
-from hqclip.config import DemoWorldConfig, PlanConfig
-from hqclip.cycle import approve, crown, plan, promote
+from hqclip.cycle import approve, crown, promote
 from hqclip.cycle.config import ApproveConfig, LineageConfig
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage
-from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError, UnavailableError
 from hqclip.records import Approval, Champion, CyclePlan, CycleRecord, Sample
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from hqclip.task import markdown
 from tests import promoting
+from tests.fakes.cut_short import cut_short
+from tests.promoting import copy_of, draw_world, next_plan
 
 WINNER = "runs/000001-hqclip/model"
-OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[...
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+    return draw_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -52,18 +50,8 @@ def root(waiting: str, tmp_path: Path) -> str:
     return copy_of(waiting, tmp_path / "store")
 
 
-def copy_of(store: str, to: Path) -> str:
-    shutil.copytree(store, to)
-    return str(to)
-
-
 def decide(root: str, **given: Any) -> dict[str, Any]:
     return approve.run(ApproveConfig(store=root, cycle=1, by="ada", **given))
-
-
-def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
-    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
-    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def in_force(root: str) -> str:
@@ -178,14 +166,14 @@ def test_an_approval_that_is_cut_short_anywhere_is_finished_by_whoever_comes_nex
 ):
     given = {"reject": True, "reason": "no"} if reject else {}
     with pytest.MonkeyPatch.context() as patch:
-        whole = fail_at(patch, 0)
+        whole = cut_short(patch, 0, UnavailableError("no answer"))
         decide(copy_of(waiting, tmp_path / "whole"), **given)
     changes = [number for number, name in enumerate(whole, 1) if name in ("write", "swap")]
     assert len(changes) == (3 if reject else 4)  # decision, champion, page, note
     for number in (1, *changes, *(change + 1 for change in changes[:-1])):
         root = copy_of(waiting, tmp_path / f"failed-{number}")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(UnavailableError):
-            fail_at(patch, number)
+            cut_short(patch, number, UnavailableError("no answer"))
             decide(root, **given)
         decided = open_store(root).exists(approval_key(1))
         assert decided == (number > changes[0])
@@ -196,24 +184,6 @@ def test_an_approval_that_is_cut_short_anywhere_is_finished_by_whoever_comes_nex
         assert ("✕ Not promoted" if reject else "✓ Promoted") in page(root)
         assert crown.unfinished_promotion(open_store(root)) == 0
         shutil.rmtree(root)
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """The operation of that number on a store fails before it did its work; the operations as they come."""
-    done: list[str] = []
-
-    def failing(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            done.append(name)
-            if len(done) == number:
-                raise UnavailableError("no answer")
-            return operation(*args, **kwargs)
-
-        return call
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(LocalStore, name, failing(name, getattr(LocalStore, name)))
-    return done
 
 
 def test_of_two_who_decide_at_once_one_is_told_of_the_other(root: str, monkeypatch: pytest.MonkeyPatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -27,15 +26,10 @@ from hqclip.evaluate.manifest import SetEntry, ShardFile, add_set, digest_of_set
 from hqclip.evaluate.suite import document_of, read_suite
 from hqclip.records import Evaluation, Sample, canonical_json
 from hqclip.store import Store, open_store
-from hqclip.store.local import LocalStore
 from tests.clips import write_clip
+from tests.fakes.cut_short import Killed, cut_short
 
-OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 CLASSES, TEMPLATES = ("a ring", "a square", "a cross"), ("{}", "a photo of {}.")
-
-
-class Killed(BaseException):
-    """No handler of the product's own stops it, as none stops a kill."""
 
 
 def add(store: Store, samples: list[Sample], benchmark: Benchmark) -> None:
@@ -96,41 +90,20 @@ def files(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> list[str]:
-    """The operation of that number on a store is the last, and was done or not; the operations as they come."""
-    done: list[str] = []
-
-    def counted(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            done.append(name)
-            if len(done) == number and not after:
-                raise Killed
-            place = len(done)  # an operation may call others
-            try:
-                return operation(*args, **kwargs)
-            finally:
-                if place == number:
-                    raise Killed
-
-        return call
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(LocalStore, name, counted(name, getattr(LocalStore, name)))
-    return done
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_killed_at_any_operation_of_the_store_it_ends_as_if_nothing_had_been(world: Path, tmp_path: Path, after: bool):
     with pytest.MonkeyPatch.context() as patch:
-        operations = kill_at(patch, 0, after)
+        operations = cut_short(patch, 0, Killed())
         stage.run(config_of(world, tmp_path / "whole"))
     wanted = files(tmp_path / "whole")
-    assert operations.count("write") == 4 * 2 + 1 + 3  # two a set, one classifier for both, the evaluation
+    assert (
+        operations.count("write") == 4 * 2 + 1 + 4
+    )  # two a set, one classifier for both, the evaluation and its examples
     for number in range(1, len(operations) + 1):
         config = config_of(world, tmp_path / f"killed-{number}")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            kill_at(patch, number, after)
+            cut_short(patch, number, Killed(), after=after)
             stage.run(config)
         stage.run(config)
         assert files(tmp_path / f"killed-{number}") == wanted, f"killed at {number}, {operations[number - 1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_the_exit_task_tells_the_verdict_that_the_gate_could_not(
     all_well(store, RUN, trials=("raw", "hqclip"))
     finish(root, RUN)
     assert [message["table"] for message in told(web)] == [result["table"]]
+
+
+def test_a_winner_that_waits_is_no_champion_kept(
+    tmp_path: Path, web: FakeWeb, draw_samples: Callable[..., list[Sample]]
+) -> None:
+    root = make_cycle(tmp_path, draw_samples(8))
+    promote.run(replace(config_of(root), approval=True))
+    (message,) = told(web)
+    assert message["event"] == "waits"
+    assert message["title"] == "hqclip: cycle 1: runs/000001-hqclip/model waits for approval"
+    assert f"hqclip approve --store {root} --cycle 1" in message["why"]
 
 
 def test_a_champion_that_was_kept_says_so(store: Store, web: FakeWeb) -> None:

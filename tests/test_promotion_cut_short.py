@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, PlanConfig
-from hqclip.cycle import crown, plan, promote
+from hqclip.cycle import crown, promote
 from hqclip.cycle.config import LineageConfig
 from hqclip.cycle.finish import finish
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key
 from hqclip.cycle.lineage import lineage
-from hqclip.demo.world import make_world
-from hqclip.errors import AccessError, ConflictError, DataError, HQClipError, NotFoundError, UnavailableError
+from hqclip.errors import AccessError, ConflictError, DataError, NotFoundError, UnavailableError
 from hqclip.records import Champion, CyclePlan, CycleRecord, Sample
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
 from tests import promoting
+from tests.fakes.cut_short import cut_short
 from tests.fakes.gcs import FakeGcs
+from tests.promoting import copy_of, draw_world, next_plan
 from tests.recording import all_well
 
 WINNER = "runs/000001-hqclip/model"
-OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +39,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[...,
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return make_world(DemoWorldConfig(store=str(tmp_path_factory.mktemp("world")), images=12, scenes=8))
+    return draw_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
 def root(judged: str, tmp_path: Path) -> str:
     return copy_of(judged, tmp_path / "store")
-
-
-def copy_of(store: str, to: Path) -> str:
-    shutil.copytree(store, to)
-    return str(to)
-
-
-def next_plan(root: str, world: dict[str, Any]) -> dict[str, Any]:
-    """Another cycle, with other data and settings than those of the first."""
-    given = {"shards": world["shards"], "suite": world["suite"], "preset": "demo-quick"}
-    return plan.run(PlanConfig.from_mapping({"store": root, **given}))
 
 
 def assert_whole(root: str, world: dict[str, Any]) -> None:
@@ -75,34 +61,13 @@ def assert_whole(root: str, world: dict[str, Any]) -> None:
     assert [link["cycle"] for link in lineage(LineageConfig(store=root, format="json"))["chain"]] == [1]
 
 
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> list[str]:
-    """The operation of that number on a store fails, before or after it did its work; the operations as they come."""
-    done: list[str] = []
-
-    def failing(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            done.append(name)
-            if len(done) != number:
-                return operation(*args, **kwargs)
-            if after:
-                with suppress(HQClipError):
-                    operation(*args, **kwargs)
-            raise UnavailableError("no answer")
-
-        return call
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(LocalStore, name, failing(name, getattr(LocalStore, name)))
-    return done
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("again", [True, False], ids=["promote again", "plan"])
 def test_a_fault_at_any_operation_of_the_store_leaves_what_can_be_finished(
     judged: str, world: dict[str, Any], tmp_path: Path, after: bool, again: bool
 ):
     with pytest.MonkeyPatch.context() as patch:
-        whole = fail_at(patch, 0, after)
+        whole = cut_short(patch, 0, UnavailableError("no answer"))
         promote.run(promoting.config_of(copy_of(judged, tmp_path / "whole")))
     changes = [n for n, name in enumerate(whole, 1) if name in ("write", "swap")]
     assert whole[changes[-1] - 1] == "swap" and len(changes) == 3
@@ -111,7 +76,7 @@ def test_a_fault_at_any_operation_of_the_store_leaves_what_can_be_finished(
             continue  # nothing has changed so far: a few of these do
         root = copy_of(judged, tmp_path / f"failed-{number}")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(UnavailableError):
-            fail_at(patch, number, after)
+            cut_short(patch, number, UnavailableError("no answer"), after=after)
             promote.run(promoting.config_of(root))
         closed = open_store(root).exists(record_key(1))
         assert closed or not open_store(root).exists("champion.json")

@@ -28,6 +28,7 @@ from hqclip.store import open_store
 from hqclip.train.model import HQClip
 from tests import published_sets as published
 from tests.buckets import quick_store
+from tests.fakes.cut_short import Killed
 from tests.fakes.gcs import FakeGcs
 
 Draw = Callable[[int], bytes]
@@ -277,10 +278,6 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.M
         tracemalloc.stop()
     assert (len(packed.uids), len(packed.shards)) == (count, 8)
     assert peak < count * len(picture) / 4
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing is tidied up."""
 
 
 def test_an_import_that_is_killed_leaves_the_suite_whole(

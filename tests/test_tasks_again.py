@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import pytest
 
 from hqclip.config import DemoWorldConfig
@@ -19,22 +18,23 @@ from hqclip.cycle.finish import finish
 from hqclip.demo.world import make_world
 from hqclip.provenance import RUN
 from hqclip.store import open_store
-from hqclip.store.local import LocalStore
 from hqclip.task import run_first, run_planned
 from hqclip.task_records import POD, read_records
 from tests.cycle import STEPS, TINY
+from tests.fakes.cut_short import Killed, cut_short
 
 OWNER = "26703dc2-8cac-4b24-9bb9-10fb91f9b80a"
-OPERATIONS = [name for name, _ in inspect.getmembers(LocalStore, inspect.isfunction) if not name.startswith("_")]
 CHANGES = ("write", "swap", "delete")
 TASKS = ("plan", *STEPS, "train", "evaluate", "promote", "finish")
-OF_TIME = ("seconds", "already_done", "work", "launch")  # in results: of one attempt, not of what was done
+OF_TIME = (
+    "seconds",
+    "already_done",
+    "work",
+    "launch",
+    "provenance",
+)  # of one attempt, not of what was done
 TIMED = ("/tensorboard/", "/work/", "pipelines/", "cycles/lock", ".html", "claims/")  # keys of what has times in it
 OLD = "/checkpoints/"  # one that was to be deleted may stay; what was trained is compared as it was exported
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing of ours catches it."""
 
 
 @dataclass
@@ -88,25 +88,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def kill_at(patch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """At its operation of that number on a store the process is gone (0: never); the operations as they come."""
-    done: list[str] = []
-
-    def failing(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(operation)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            done.append(name)
-            if number and len(done) >= number:
-                raise Killed
-            return operation(*args, **kwargs)
-
-        return call
-
-    for name in OPERATIONS:
-        patch.setattr(LocalStore, name, failing(name, getattr(LocalStore, name)))
-    return done
-
-
 def told(result: Any) -> Any:
     """A result without what is of one attempt only."""
     return {k: v for k, v in result.items() if k not in OF_TIME} if isinstance(result, dict) else result
@@ -114,10 +95,11 @@ def told(result: Any) -> Any:
 
 def contents(here: Path) -> dict[str, Any]:
     store = open_store(str(here / "store"))
-    found = {key: store.stat(key) for key in store.list() if not any(part in key for part in (*TIMED, OLD))}
+    keys = [key for key in store.list() if not any(part in key for part in (*TIMED, OLD))]
+    found = {key: store.read(key) for key in keys}
     return {
-        key: told(json.loads(store.read(key))) if ".stages/" in key else info and info.crc32c
-        for key, info in found.items()
+        key: told(json.loads(data)) if key.endswith(".json") else google_crc32c.value(data)
+        for key, data in found.items()
     }
 
 
@@ -128,7 +110,7 @@ def test_a_task_that_is_killed_at_any_operation_ends_as_if_it_had_not_been(
 ) -> None:
     whole = cluster.copy(task, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        operations = kill_at(patch, 0)
+        operations = cut_short(patch, 0, Killed())
         result = cluster.run(task, whole)
     assert told(cluster.run(task, whole)) == told(result) or task == "plan"  # which sees what it wrote
     expected = contents(whole)
@@ -136,7 +118,7 @@ def test_a_task_that_is_killed_at_any_operation_ends_as_if_it_had_not_been(
         here = cluster.copy(task, tmp_path / f"{number}")
         monkeypatch.setenv(POD, "first")
         with monkeypatch.context() as patch, pytest.raises(BaseException) as end:  # noqa: PT011 - a thread's may be wrapped
-            kill_at(patch, number)
+            cut_short(patch, number, Killed())
             cluster.run(task, here)
         assert killed(end.value), f"{task} was to be killed at operation {number} of {len(operations)}"
         monkeypatch.setenv(POD, "second")

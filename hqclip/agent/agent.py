@@ -53,7 +53,8 @@ def run_agent(words: Sequence[str], stop: Stop, rank_module: str) -> int:
 
         with LeaseWatch(store, words[1], stale_s=job.lease_stale_s, lost=lost):
             when_parent_is_gone(os.environ.get(PARENT), lambda: stop.lose_launcher("the launcher has ended"))
-            agents.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
+            with stop.deferred():  # what is recorded as begun has an end
+                agents.append(Agent(store, job, words[1], stop, ["-u", "-m", rank_module, *words]))
             return agents[0].run()
 
     exit_status = _how_it_ends(work, stop)

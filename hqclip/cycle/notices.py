@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from hqclip.cycle.crown import PROMOTED
+from hqclip.cycle.crown import PROMOTED, WAITS
 from hqclip.cycle.keys import notes_prefix
 from hqclip.notify import outbox
 from hqclip.notify.config import EVENTS
@@ -15,22 +15,24 @@ from hqclip.store import Store
 from hqclip.store.documents import read_json_or_warn
 from hqclip.task_records import TaskRecord
 
+VERDICTS = {PROMOTED: ("promoted", "{model} is in force"), WAITS: ("waits", "{model} waits for approval")}
+KEPT = ("kept", "the champion was kept")
 UI = "HQCLIP_KFP_UI"  # where people look at Kubeflow; links to runs lead there
 GCS_PAGES = "https://storage.cloud.google.com/"
 
 
 def tell_verdict(store: Store, summary: Mapping[str, Any], run: str) -> bool:
     """Tell of the gate, by what `promote` gives. A cycle is told of once, whoever says so first."""
-    cycle, is_promoted = int(summary["cycle"]), summary["verdict"] == PROMOTED
-    model = summary.get("candidate") or "a new model"
-    title = f"cycle {cycle}: {model} is in force" if is_promoted else f"cycle {cycle}: the champion was kept"
+    cycle = int(summary["cycle"])
+    event, happened = VERDICTS.get(summary["verdict"], KEPT)
+    title = f"cycle {cycle}: {happened.format(model=summary.get('candidate') or 'a new model')}"
     failed = "".join(f"; {one['trial']} failed: {one['error']}" for one in summary.get("failed", ()))
     report = str(summary.get("report") or f"cycles/{cycle:06d}.html")
     links = {"page": page_of(store, report), **_run_link(run)}
     links["next"] = f"hqclip lineage --store {store.uri} --cycle {cycle}"
     message = Message(
         id=f"cycle-{cycle:06d}-gate",
-        event="promoted" if is_promoted else "kept",
+        event=event,
         title=f"hqclip: {title}",
         why=f"{summary['reason']}{failed}",
         table=str(summary.get("table", "")),

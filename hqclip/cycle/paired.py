@@ -52,6 +52,11 @@ class PairedComparison:
         outcomes = [read_outcomes(store, e.outcomes, e.outcomes_crc32c) for e in judged.values()]
         return cls(list(judged), list(judged.values()), outcomes)
 
+    def only(self, names: Sequence[str]) -> PairedComparison:
+        """The same of these models; the first of them is the baseline."""
+        chosen = [list(self.names).index(name) for name in names]
+        return PairedComparison(names, [self.evaluations[n] for n in chosen], [self.outcomes[n] for n in chosen])
+
     @cached_property
     def rows(self) -> list[PairedRow]:
         """Every metric that all models have, those of one kind together; after each its groups, if there are several.

@@ -48,14 +48,15 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     """Write the page to `record.report`."""
     version, shards, tags = read_dataset(store, record.dataset)
     samples, faults = _samples(store, version, shards)
+    paired = _paired(store, record)
     page = Report(
         title=f"{version.name}: cycle {plan.cycle}",
         verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {reason_of(store, record)}.",
         decision=DECISIONS.get(record.verdict, Decision.NOT_PROMOTED),
         gate=bars_of(record),
         cycle=plan.cycle,
-        comparison=comparison(store, record),
-        answers=_answers(store, record),
+        comparison=side_by_side(paired),
+        answers=_answers(store, record, paired),
         failed=tuple(FailedTrial(**one) for one in record.failed),
         samples=samples,
         data=DataSummary(
@@ -75,19 +76,18 @@ def bars_of(record: CycleRecord) -> tuple[Bar, ...]:
 
 def comparison(store: Store, record: CycleRecord) -> Comparison:
     """The champion before, if there was one, and the runs of a cycle, metric by metric; the first is the baseline."""
-    return side_by_side(PairedComparison.read(store, _judged(store, record)))
+    return side_by_side(_paired(store, record))
 
 
-def _answers(store: Store, record: CycleRecord) -> Answers | None:
+def _answers(store: Store, record: CycleRecord, paired: PairedComparison) -> Answers | None:
     """Of the candidate, against the champion before."""
-    judged = _judged(store, record)
     candidate = next(run["name"] for run in record.runs if f"{run['run']}/model" == record.candidate)
-    before = list(judged)[: len(judged) - len(record.runs)]
-    kept = {name: judged[name] for name in (*before, candidate)}
-    return last_answers(store, kept, PairedComparison.read(store, kept))
+    before = paired.names[: len(paired.names) - len(record.runs)]
+    kept = paired.only([*before, candidate])
+    return last_answers(store, dict(zip(kept.names, kept.evaluations, strict=True)), kept)
 
 
-def _judged(store: Store, record: CycleRecord) -> dict[str, Evaluation]:
+def _paired(store: Store, record: CycleRecord) -> PairedComparison:
     """The champion before, if there was one, and the runs, by name."""
     judged = {
         run["name"]: Evaluation.from_json(store.read(run["evaluation"]), run["evaluation"]) for run in record.runs
@@ -97,7 +97,7 @@ def _judged(store: Store, record: CycleRecord) -> dict[str, Evaluation]:
         suite = next(iter(judged.values())).suite_digest
         key = f"evaluations/{before['model_digest']}/{suite}.json"
         judged = {f"champion of cycle {before['cycle']}": Evaluation.from_json(store.read(key), key), **judged}
-    return judged
+    return PairedComparison.read(store, judged)
 
 
 def _samples(

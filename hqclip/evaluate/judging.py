@@ -45,8 +45,7 @@ class SetRecord(Manifest):
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> SetRecord:
-        row = document.pop("score")
-        return cls(score=BenchmarkScore(**{**row, "interval": tuple(row["interval"])}), **document)
+        return cls(score=BenchmarkScore.from_row(document.pop("score")), **document)
 
 
 class JudgedSet(NamedTuple):

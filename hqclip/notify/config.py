@@ -20,11 +20,12 @@ PREFIX = "HQCLIP_NOTIFY_"
 EVENTS = {
     "promoted": "a new model is in force",
     "kept": "the champion was kept",
+    "waits": "a winner waits for approval",
     "succeeded": "a run ended well that judges no model",
     "nothing_to_do": "there was nothing to do",
     "locked": "a run was kept out by another",
     "failed": "a run failed",
-    "cancelled": "a run ended without its exit task: cancelled, terminated, or lost",
+    "cancelled": "a run was cancelled, terminated, or lost",
     "never_started": "no run began when one was expected",
 }
 SECRETS = ("slack_url", "webhook_url", "webhook_token", "smtp_password")

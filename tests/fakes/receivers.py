@@ -19,7 +19,7 @@ from email.message import EmailMessage
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,19 +28,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 Manner = Literal["well", "500", "hang", "drip", "redirect", "drop"]
 
 
-class FakeWeb:
-    """Takes POSTs of JSON. `taken` has path, headers and body of each that was answered by 200."""
+class _Served:
+    """Answers in threads of its own until the block ends; `over` says so to those that hang."""
+
+    _server: socketserver.TCPServer
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.asked = 0
         self.manner: Manner = "well"
         self.over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Request, self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> FakeWeb:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -48,6 +45,18 @@ class FakeWeb:
         self.over.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class FakeWeb(_Served):
+    """Takes POSTs of JSON. `taken` has path, headers and body of each that was answered by 200."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.asked = 0
+        super().__init__()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Request, self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -92,7 +101,7 @@ class _Request(BaseHTTPRequestHandler):
             self.wfile.flush()
 
 
-class FakeMail:
+class FakeMail(_Served):
     """Takes mails of a user who logs in under TLS; `ca` is the file of the certificate that it shows."""
 
     USER, PASSWORD = "nightly", "correct horse battery"
@@ -100,9 +109,8 @@ class FakeMail:
     def __init__(self, folder: Path) -> None:
         self.taken: list[EmailMessage] = []
         self.envelopes: list[tuple[str, list[str]]] = []
-        self.manner: Manner = "well"
+        super().__init__()
         self.offers_tls = True
-        self.over = threading.Event()
         self.ca = folder / "ca.pem"
         key = _certificate(self.ca, folder / "key.pem")
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -121,15 +129,6 @@ class FakeMail:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
-
-    def __enter__(self) -> FakeMail:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class _Conversation:

@@ -15,10 +15,10 @@ from hqclip.data.images import ImageFault, decode_picture
 from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks.checks import shown
 from hqclip.evaluate.benchmarks.protocol import Benchmark
+from hqclip.evaluate.importing.caption_pairs import Item, choice, limited
 from hqclip.evaluate.importing.images import named_pictures
 from hqclip.evaluate.importing.protocol import Picture
 from hqclip.evaluate.importing.source import Source, field, image_name, text_field
-from hqclip.evaluate.importing.sugarcrepe import Item, choice, limited
 
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 Box = tuple[int, ...]

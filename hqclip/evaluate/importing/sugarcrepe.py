@@ -5,70 +5,23 @@ The images are those of COCO's val2017. The name of the file is the group of its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from hqclip.evaluate.benchmarks.choice import Choice
-from hqclip.evaluate.benchmarks.protocol import Benchmark
-from hqclip.evaluate.importing.images import named_pictures
-from hqclip.evaluate.importing.protocol import Picture
+from hqclip.evaluate.importing.caption_pairs import CaptionPairs, Item
 from hqclip.evaluate.importing.source import Source, image_name, objects, text_field
 
 
-class Item(NamedTuple):
-    """A picture, by its key, with a true and a false caption."""
-
-    picture: str
-    true: str
-    false: str
-    group: str
-
-
-class SugarCrepe:
+class SugarCrepe(CaptionPairs):
     """See the head of this file."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._items = limited(_items(source), source.limit)
+    FOLDER = "val2017"
 
-    def pictures(self) -> Iterator[Picture]:
-        """Each once, though several items ask about it."""
-        return named_pictures(self._source, (item.picture for item in self._items), "val2017")
-
-    def benchmark(self, name: str, uids: Mapping[str, str]) -> Benchmark:
-        """The true caption against the false one."""
-        return choice(name, self._items, uids)
-
-
-def _items(source: Source) -> Iterator[Item]:
-    for file in source.documents(".json"):
-        where = f"{source.folder}/{file}"
-        for key, item in objects(source.json(file), where).items():
-            at = f"{where}, item {key}"
-            captions = text_field(item, "caption", at), text_field(item, "negative_caption", at)
-            yield Item(image_name(item, "filename", at), *captions, file.rpartition(".")[0])
-
-
-def limited(items: Iterator[Item], limit: int) -> list[Item]:
-    """All of them; with a limit so many, one of each group after the other."""
-    found = list(items)
-    if not limit:
-        return found
-    seen: dict[str, int] = {}
-    order = []
-    for place, item in enumerate(found):
-        seen[item.group] = seen.get(item.group, -1) + 1
-        order.append((seen[item.group], place))
-    return [found[place] for place in sorted(place for _, place in sorted(order)[:limit])]
-
-
-def choice(name: str, items: list[Item], uids: Mapping[str, str]) -> Choice:
-    """The benchmark of the items whose pictures are there."""
-    there = [item for item in items if item.picture in uids]
-    return Choice(
-        name=name,
-        uids=tuple(uids[item.picture] for item in there),
-        positives=tuple(item.true for item in there),
-        negatives=tuple(item.false for item in there),
-        groups=tuple(item.group for item in there),
-    )
+    @staticmethod
+    def items(source: Source) -> Iterator[Item]:
+        """Of all files."""
+        for file in source.documents(".json"):
+            where = f"{source.folder}/{file}"
+            for key, item in objects(source.json(file), where).items():
+                at = f"{where}, item {key}"
+                captions = text_field(item, "caption", at), text_field(item, "negative_caption", at)
+                yield Item(image_name(item, "filename", at), *captions, file.rpartition(".")[0])
