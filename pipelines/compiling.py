@@ -119,14 +119,13 @@ def compile_pipeline(
     """
     module = importlib.import_module(f"pipelines.{name}")
     where = read_platform(platform)
-    asked = requests or where.of_runs.get("requests", STANDARD)
     if (named := where.of_runs.get("requests", STANDARD)) not in REQUESTS:
         raise ConfigError(
             f"platform {platform}: requests is {named!r}{did_you_mean(named, REQUESTS)}; one of {', '.join(REQUESTS)}"
         )
     with composing(Choice(frozenset(launched), requests, where)):
         composed = with_inputs(name, getattr(module, name), where.open_names)
-        line = line_name(launched, platform if where.digest else "", "" if asked == STANDARD else asked)
+        line = line_name(launched, platform if where.digest else "", "" if requests == named else requests)
         pipeline = dsl.pipeline(name=module.NAME, description=described(module.DESCRIPTION, line))(composed)
     compiler.Compiler().compile(pipeline, str(output))
     return output

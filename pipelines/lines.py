@@ -16,21 +16,22 @@ from hqclip.stages import LAUNCHABLE
 
 DEV = "dev"
 STABLE = "stable"
-LONGEST = 63
+LONGEST = 63  # of a channel, which is a tag in Kubeflow, too
 _TOLD = re.compile(r" Line: ([a-z0-9-]+)\.$")
 
 
 def line_name(launched: Collection[str], platform: str, requests: str) -> str:
-    """What versions compiled so have in common: `launched-annotate-train-gke-small`; empty if nothing is chosen.
+    """What versions compiled so have in common: `launched-annotate-train-small-on-gke`; empty if nothing is chosen.
 
-    Of a platform it is the file's name, not its content: who edits it stays in the line. Raises `ConfigError`.
+    Of a platform it is the file's name, not its content: who edits it stays in the line. It comes last, so that no
+    name of a file is taken for another choice. Raises `ConfigError`.
     """
     stages = [stage for stage in LAUNCHABLE if stage in launched]
     file = re.sub(r"[^a-z0-9]+", "-", Path(platform).stem.lower()).strip("-") if platform else ""
-    line = "-".join(filter(None, [*(["launched"] if stages else []), *stages, file, requests]))
-    if len(line) > LONGEST:
+    line = "-".join(filter(None, [*(["launched"] if stages else []), *stages, requests, file and f"on-{file}"]))
+    if len(channel_of(line)) > LONGEST:
         raise ConfigError(
-            f"{line} names a line of versions, and is longer than {LONGEST}: shorten the name of {platform}"
+            f"{channel_of(line)} names a channel, and is longer than {LONGEST}: shorten the name of {platform}"
         )
     return line
 

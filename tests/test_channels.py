@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 import yaml
 
 from hqclip.errors import ConfigError, ConflictError, NotFoundError
-from pipelines.client import listing, promote_version, rollback, runs, versions
+from pipelines.client import channels, listing, promote_version, rollback, runs, status, versions
 from pipelines.client.connect import Kubeflow
 from pipelines.client.versions import find_version, our_names
-from pipelines.lines import LONGEST, line_name, line_of, split_channel
+from pipelines.lines import LONGEST, channel_of, line_name, line_of, split_channel
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import NAME, call, connected, write_package
 from tests.scheduling import Shell
@@ -110,8 +111,8 @@ def test_lines_do_not_move_each_other(kubeflow: FakeKubeflow, told: Verb, tmp_pa
         ("stable-launched-train", "launched-train"),
         ("stable", ""),
     ]
-    channels = {row["pipeline"]: row["channel"] for row in told(listing)}
-    assert channels == {
+    by_pipeline = {row["pipeline"]: row["channel"] for row in told(listing)}
+    assert by_pipeline == {
         NAME: "dev",
         f"{NAME}-stable": "stable",
         f"{NAME}-stable-launched-train": "stable-launched-train",
@@ -184,6 +185,103 @@ def test_a_promotion_whose_answer_got_lost_is_made_once(kubeflow: FakeKubeflow, 
     kubeflow.assert_all_faults_fired()
 
 
+def test_of_two_versions_of_one_second_kubeflow_may_take_either_so_there_are_none(
+    kubeflow: FakeKubeflow, told: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = [told(versions, tried(tmp_path, number))["version"] for number in range(2)]
+    monkeypatch.setattr(channels, "TICK_S", 1.0)
+    monkeypatch.setattr(kubeflow, "now", by_the_clock)
+    told(promote_version, "refine", one)
+    told(promote_version, "refine", two)
+    first, second = [row["created_at"] for row in kubeflow.versions.values() if row["tags"]["channel"] == "stable"]
+    assert first < second
+    monkeypatch.setattr(channels, "TICK_S", 0.0)
+    monkeypatch.setattr(kubeflow, "now", lambda: second)  # as if somebody else promoted meanwhile
+    with pytest.raises(ConflictError, match=f"stable: {two} was put in force at the same time as {one}-again-2"):
+        call(promote_version, "refine", one)
+    monkeypatch.setattr(kubeflow, "now", by_the_clock)
+    assert told(promote_version, "refine", one)["version"] == f"{one}-again-3", "it may not have been in force"
+    assert in_force(connected(kubeflow), "stable") == f"{one}-again-3"
+
+
+def by_the_clock() -> str:
+    """The time as Kubeflow writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_version_is_known_by_its_name_whatever_it_is_displayed_as(
+    kubeflow: FakeKubeflow, told: Verb, tmp_path: Path
+) -> None:
+    first, second = [told(versions, tried(tmp_path, number))["version"] for number in range(2)]
+    told(promote_version, "refine", first)
+    for row in (*kubeflow.versions.values(), *kubeflow.pipelines.values()):
+        row["display_name"] = "mine"
+    assert told(promote_version, "refine", first)["new"] is False
+    assert told(promote_version, "refine", second)["before"] == first
+    assert told(rollback, "refine")["version"] == f"{first}-again-2"
+    assert told(promote_version, "refine", f"{first}-again-2")["new"] is False
+
+
+def test_versions_of_other_pipelines_are_called_as_they_like(
+    kubeflow: FakeKubeflow, shell: Shell, told: Verb, tmp_path: Path
+) -> None:
+    told(versions, write_package(tmp_path, name="somebodys"))
+    (row,) = [row for row in kubeflow.versions.values() if row["pipeline_spec"]["pipelineInfo"]["name"] == "somebodys"]
+    row["name"] = row["display_name"] = "stable-1"
+    assert told(runs, "somebodys", "--version", "stable-1", *STORE)["version"] == "stable-1"
+    shell.write({**NIGHTLY, "pipeline": "somebodys", "version": "stable-1"})
+    assert shell("apply")[0]["action"] == "create"
+    (there,) = kubeflow.recurring.values()
+    assert there["pipeline_version_reference"]["pipeline_version_id"] == row["pipeline_version_id"], "pinned"
+
+
+def test_nothing_is_uploaded_past_promotion(kubeflow: FakeKubeflow, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hqclip-refine-stable is what schedules follow"):
+        call(versions, write_package(tmp_path, name=f"{NAME}-stable"))
+    assert not kubeflow.pipelines
+
+
+def test_a_schedule_whose_inputs_do_not_fit_is_named_by_who_promotes(
+    kubeflow: FakeKubeflow, told: Verb, shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(promote_version, "refine", told(versions, tried(tmp_path, 1))["version"])
+    shell.write({**NIGHTLY, "inputs": {"store": "gs://b/s", "release": "2"}})
+    shell("apply")
+    path = tried(tmp_path, 2)
+    path.write_text(path.read_text().replace("release", "edition"))
+    version = told(versions, path)["version"]
+    capsys.readouterr()
+    assert call(promote_version, "refine", version) == 0
+    said = capsys.readouterr().err
+    assert "its runs would be refused: nightly (" in said
+    assert "unknown input 'release'" in said
+    assert f"rollback {NAME} stable" in said
+    assert call(rollback, "refine") == 0
+    assert "would be refused" not in capsys.readouterr().err
+
+
+def test_a_run_says_which_version_it_took(kubeflow: FakeKubeflow, told: Verb, shell: Shell, tmp_path: Path) -> None:
+    version = told(versions, tried(tmp_path, 1))["version"]
+    told(promote_version, "refine", version)
+    shell.write(NIGHTLY)
+    shell("apply")
+    followed(kubeflow)
+    (run,) = kubeflow.runs
+    assert told(status, run)["version"] == version
+    (taken,) = [key for key, row in kubeflow.versions.items() if row.get("tags", {}).get("channel") == "stable"]
+    del kubeflow.versions[taken]
+    assert told(status, run)["version"] == taken
+
+
+def test_what_is_advised_is_not_refused(
+    kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HQCLIP_TAG")
+    assert call(versions, write_package(tmp_path, image="hqclip/base:mine"), "--allow-tags") == 0
+    (advised,) = [line.split() for line in capsys.readouterr().err.splitlines() if " promote-version " in line]
+    assert call(promote_version, *advised[advised.index("promote-version") + 1 :]) == 0
+
+
 def test_a_line_is_what_was_chosen_in_whatever_order() -> None:
     assert line_name((), "", "") == ""
     assert (
@@ -191,9 +289,11 @@ def test_a_line_is_what_was_chosen_in_whatever_order() -> None:
         == line_name(("annotate", "train"), "", "")
         == "launched-annotate-train"
     )
-    assert line_name(("train",), "/x/On_Prem.yaml", "small") == "launched-train-on-prem-small"
+    assert line_name(("train",), "/x/On_Prem.yaml", "small") == "launched-train-small-on-on-prem"
+    assert line_name(("annotate",), "train.yaml", "") != line_name(("annotate", "train"), "", "")
     with pytest.raises(ConfigError, match="longer than 63"):
-        line_name((), "x" * (LONGEST + 1), "")
+        line_name((), "x" * (LONGEST - 9), "")
+    assert len(channel_of(line_name((), "x" * (LONGEST - 10), ""))) == LONGEST
     assert split_channel(f"{NAME}-stable-x", our_names()) == (NAME, "stable-x")
     assert split_channel(f"{NAME}-stables", our_names()) == (f"{NAME}-stables", "")
 
@@ -203,3 +303,12 @@ def test_what_compiles_says_its_line(tmp_path: Path) -> None:
     assert line_of(made.spec) == "launched-evaluate-small"
     assert "Line" not in versions.described_as(made)
     assert line_of(versions.read_package("evaluate").spec) == ""
+
+
+def test_who_edits_a_platform_stays_in_its_line(tmp_path: Path) -> None:
+    platform = tmp_path / "Ours.yaml"
+    for text in ("shm: 1Gi", "{shm: 2Gi, requests: small}"):
+        platform.write_text(text)
+        assert line_of(versions.read_package("evaluate", platform=str(platform)).spec) == "on-ours"
+    assert line_of(versions.read_package("evaluate", "", "small", str(platform)).spec) == "on-ours"
+    assert line_of(versions.read_package("evaluate", "", "standard", str(platform)).spec) == "standard-on-ours"

@@ -63,11 +63,11 @@ def our_pipelines(kubeflow: Kubeflow) -> Collection[str]:
     names, found = our_names(), set()
     for name in names:
         asked: dict[str, Any] = {
-            "filter": matching("display_name", name, "IS_SUBSTRING"),
+            "filter": matching("name", name, "IS_SUBSTRING"),
             "namespace": kubeflow.namespace or None,
         }
         there = pages(kubeflow.client.list_pipelines, "pipelines", **asked)
-        found |= {str(one.pipeline_id) for one in there if split_channel(str(one.display_name), names)[0] == name}
+        found |= {str(one.pipeline_id) for one in there if split_channel(str(one.name), names)[0] == name}
     return found
 
 

@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     pipeline = find_pipeline(kubeflow, name)
     if pipeline is None:
         known = [
-            str(p.display_name)
+            str(p.name)
             for p in pages(kubeflow.client.list_pipelines, "pipelines", namespace=kubeflow.namespace or None)
         ]
         raise NotFoundError(f"Kubeflow has no pipeline {name!r}{did_you_mean(name, known)}; `list` shows all there are")
@@ -52,21 +52,21 @@ def _versions(kubeflow: Kubeflow, name: str, pipeline_id: str) -> Iterator[dict[
     force: dict[str, list[str]] = defaultdict(list)
     if name in our_names():
         for channel, newest in channels(kubeflow, name):
-            force[content_name(newest)].append(channel)
+            force[content_name(newest.name)].append(channel)
     for number, version in enumerate(list_versions(kubeflow, pipeline_id)):
-        in_force = [own] if own and number == 0 else force.get(content_name(version), [])
+        in_force = [own] if own and number == 0 else force.get(content_name(version.name), [])
         beside = DEV if name in our_names() else ""
         yield _row(version, "version", ",".join(sorted(in_force)) or beside, line_of(version.pipeline_spec or {}))
 
 
 def _pipeline(found: Any) -> dict[str, Any]:
-    name = str(found.display_name)
+    name = str(found.name)
     return _row(found, "pipeline", DEV if name in our_names() else split_channel(name, our_names())[1])
 
 
 def _row(found: Any, kind: str, channel: str, line: str | None = None) -> dict[str, Any]:
     return {
-        kind: found.display_name,
+        kind: found.name,
         "channel": channel,
         **({"line": line} if line is not None else {}),
         "id": found.pipeline_version_id if kind == "version" else found.pipeline_id,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from pipelines.client import connect, output
-from pipelines.client.channels import Step, package_of, promote
+from pipelines.client.channels import Step, content_name, package_of, promote
 from pipelines.client.connect import Kubeflow
+from pipelines.client.followers import unfit
 from pipelines.client.output import say, say_next, show
 from pipelines.client.versions import add_our_pipeline, check_images, find_version, our_name
 from pipelines.compiling import add_tags_argument
@@ -25,15 +26,18 @@ def run(given: argparse.Namespace) -> int:
     """Put it in force, unless it is; say what was before."""
     name = our_name(given.pipeline)
     kubeflow = connect.connect(given)
-    version = find_version(kubeflow, name, given.version)
+    version = find_version(kubeflow, name, content_name(given.version))
     check_images(package_of(version), tags_too=given.allow_tags)
-    tell(kubeflow, given, promote(kubeflow, name, version))
+    step = promote(kubeflow, name, version)
+    tell(kubeflow, given, step)
+    back = [kubeflow.command("rollback", name, step.channel)] if step.is_new and step.before else []
+    say_next(kubeflow.command("list", name), *back)
     return 0
 
 
 def tell(kubeflow: Kubeflow, given: argparse.Namespace, step: Step) -> None:
-    """What is in force now, and how to go back."""
-    now = step.version.display_name
+    """What is in force now, and which schedules that does not fit."""
+    now = step.version.name
     if step.is_new:
         before = f" in place of {step.before}" if step.before else ", the first of it"
         say(f"{step.channel} of {step.pipeline} is {now}{before}: who follows it takes it from the next run on")
@@ -50,4 +54,5 @@ def tell(kubeflow: Kubeflow, given: argparse.Namespace, step: Step) -> None:
         },
         given.output,
     )
-    say_next(kubeflow.command("list", step.pipeline))
+    for fault in unfit(kubeflow, step.pipeline, step.channel):
+        say(f"warning: this schedule follows it, and its runs would be refused: {fault}")

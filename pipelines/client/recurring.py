@@ -16,14 +16,14 @@ from typing import Any
 
 import kfp_server_api
 
-from hqclip.errors import ConfigError, HQClipError
+from hqclip.errors import ConfigError
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.cron import Every, parse_cron
 from pipelines.client.output import say
 from pipelines.client.patience import created
 from pipelines.client.runs import ensure_experiment
 from pipelines.client.schedule_file import LATEST, Schedule, as_text
-from pipelines.client.versions import find_version, our_names
+from pipelines.client.versions import find_version, our_names, version_name
 from pipelines.lines import split_channel
 
 _OURS = re.compile(r"^managed by `python -m pipelines schedule`, group (?P<group>\S+)$", re.MULTILINE)
@@ -45,7 +45,7 @@ def find_all(kubeflow: Kubeflow) -> Iterator[Found]:
     experiments = {
         e.experiment_id: e.display_name for e in pages(client.list_experiments, "experiments", namespace=namespace)
     }
-    pipelines = {p.pipeline_id: p.display_name for p in pages(client.list_pipelines, "pipelines", namespace=namespace)}
+    pipelines = {p.pipeline_id: p.name for p in pages(client.list_pipelines, "pipelines", namespace=namespace)}
     for row in pages(client.list_recurring_runs, "recurring_runs", namespace=namespace, sort_by="created_at asc"):
         if row.error or not row.trigger:
             say(f"recurring run {row.recurring_run_id} cannot be read: {row.error and row.error.message}")
@@ -55,7 +55,7 @@ def find_all(kubeflow: Kubeflow) -> Iterator[Found]:
         is_cron = row.trigger.cron_schedule is not None
         about = row.description or ""
         match = _OURS.search(about)
-        pipeline, version = _followed(client, reference, pipelines)
+        pipeline, version = _followed(kubeflow, reference, pipelines)
         yield Found(
             row.recurring_run_id,
             Schedule(
@@ -157,7 +157,7 @@ def delete(kubeflow: Kubeflow, identity: str) -> None:
     service.recurring_run_service_delete_recurring_run(identity, propagation_policy="ORPHAN")
 
 
-def _followed(client: Any, reference: Any, pipelines: Mapping[str, str]) -> tuple[str, str]:
+def _followed(kubeflow: Kubeflow, reference: Any, pipelines: Mapping[str, str]) -> tuple[str, str]:
     """The pipeline of a recurring run, and what it is pinned to, or follows: a channel or `latest`."""
     if reference is None:
         return "(a package)", LATEST
@@ -165,8 +165,4 @@ def _followed(client: Any, reference: Any, pipelines: Mapping[str, str]) -> tupl
     if not reference.pipeline_version_id:
         name, channel = split_channel(pipeline, our_names())
         return name, channel or LATEST
-    try:
-        found = client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
-        return pipeline, str(found.display_name)
-    except HQClipError:
-        return pipeline, str(reference.pipeline_version_id)  # it was deleted
+    return pipeline, version_name(kubeflow, reference)

@@ -7,6 +7,7 @@ import argparse
 from hqclip.errors import ConfigError
 from pipelines.client import connect, output
 from pipelines.client.channels import take_back
+from pipelines.client.output import say_next
 from pipelines.client.promote_version import tell
 from pipelines.client.versions import add_our_pipeline, our_name
 from pipelines.lines import STABLE, is_channel
@@ -32,4 +33,5 @@ def run(given: argparse.Namespace) -> int:
         )
     kubeflow = connect.connect(given)
     tell(kubeflow, given, take_back(kubeflow, name, given.channel))
+    say_next(kubeflow.command("list", name))
     return 0

@@ -79,11 +79,11 @@ def run(given: argparse.Namespace) -> int:
         return _show_dry(given, package.name, package.version, inputs)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package)
-    say(f"{package.name}: {'uploaded as' if is_new else 'is there as'} version {version.display_name}")
+    say(f"{package.name}: {'uploaded as' if is_new else 'is there as'} version {version.name}")
     if is_new:
         say(
             "schedules follow what is promoted, never this: `python -m pipelines promote-version "
-            f"{package.name} {version.display_name}`"
+            f"{package.name} {version.name}`"
             if package.name in our_names()
             else "it is the newest version now: schedules that follow `latest` take it, too"
         )
@@ -164,9 +164,9 @@ def _run_version(given: argparse.Namespace) -> int:
     known = definitions(version.pipeline_spec or {})
     inputs = read_inputs(known, given.set, given.params)
     require(known, inputs)
-    check_run(name, str(version.display_name), version.pipeline_spec or {}, inputs)
+    check_run(name, str(version.name), version.pipeline_spec or {}, inputs)
     if given.dry_run:
-        return _show_dry(given, name, str(version.display_name), inputs)
+        return _show_dry(given, name, str(version.name), inputs)
     return _start(kubeflow, given, name, version, inputs)
 
 
@@ -180,7 +180,7 @@ def _start(kubeflow: Kubeflow, given: argparse.Namespace, pipeline: str, version
     ended, code = started, 0
     if given.wait:
         ended, code = wait_and_tell(kubeflow, started.run_id, poll_s=given.poll_s, patience_s=given.patience_s)
-    about = {"pipeline": pipeline, "version": version.display_name, "experiment": given.experiment}
+    about = {"pipeline": pipeline, "version": version.name, "experiment": given.experiment}
     row = {**summary(kubeflow, ended or started), **about}
     if ended is None:  # nobody waits any more: how far it is now is not known
         row = {name: value for name, value in row.items() if name not in ("state", "seconds")}

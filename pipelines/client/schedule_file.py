@@ -15,9 +15,9 @@ from hqclip.strict_yaml import read_yaml
 from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
 from pipelines.client.inputs import as_given
 from pipelines.client.runs import EXPERIMENT, account_of
-from pipelines.client.versions import Package, kubeflow_name, our_names, read_package
+from pipelines.client.versions import Package, follows_channel, kubeflow_name, our_names, read_package
 from pipelines.compiling import PIPELINES
-from pipelines.lines import STABLE, is_channel, split_channel
+from pipelines.lines import STABLE, split_channel
 
 LATEST = "latest"
 SHOWN = 3  # next times
@@ -53,7 +53,7 @@ class Schedule:
     @property
     def follows(self) -> bool:
         """Whether what it runs changes without it."""
-        return self.version == LATEST or is_channel(self.version)
+        return self.version == LATEST or follows_channel(self.pipeline, self.version)
 
     def differences(self, now: Schedule) -> list[str]:
         """What would have to change in the one that is there, beside being switched on or off."""

@@ -192,7 +192,7 @@ def compare(kubeflow: Kubeflow, group: str, wanted: Sequence[Schedule], *, prune
     changes = []
     for schedule in wanted:
         try:
-            checked = replace(schedule, inputs=_checked_inputs(kubeflow, schedule))
+            checked = replace(schedule, inputs=checked_inputs(kubeflow, schedule))
             changes.append(_change(checked, group, [f for f in there if f.schedule.name == schedule.name]))
         except (ConfigError, NotFoundError, ConflictError) as error:
             changes.append(Change(schedule.name, "refused", (str(error),), fault=error))
@@ -229,7 +229,7 @@ def carry_out(kubeflow: Kubeflow, group: str, change: Change) -> None:
         delete(kubeflow, found.id)
 
 
-def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
+def checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
     """Inputs as the version's types ask, by the YAML that Kubeflow has. Raises `ConfigError`, `NotFoundError`."""
     spec, release = _spec(kubeflow, schedule)
     known = definitions(spec)
@@ -257,7 +257,7 @@ def _as_uploaded(kubeflow: Kubeflow, schedule: Schedule) -> Schedule:
     if schedule.package is None:
         return schedule
     there = find_content(kubeflow, schedule.package)
-    return replace(schedule, version=str(there.display_name)) if there is not None else schedule
+    return replace(schedule, version=str(there.name)) if there is not None else schedule
 
 
 def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], str]:
@@ -265,7 +265,7 @@ def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], st
     if schedule.package is not None:
         return schedule.package.spec, schedule.version
     version = find_version(kubeflow, schedule.pipeline, schedule.version)
-    return version.pipeline_spec or {}, str(version.display_name)
+    return version.pipeline_spec or {}, str(version.name)
 
 
 def _placeholders(name: str, text: str, schedule: Schedule) -> list[str]:

@@ -39,7 +39,7 @@ from pipelines.compiling import (
     stages,
     tell_account,
 )
-from pipelines.lines import DEV, STABLE, is_channel, without_line
+from pipelines.lines import DEV, STABLE, is_channel, split_channel, without_line
 from pipelines.lint import check
 
 LATEST = "latest"
@@ -143,6 +143,11 @@ def our_name(pipeline: str) -> str:
     return pipeline if pipeline in our_names() else known_pipeline(pipeline)
 
 
+def follows_channel(name: str, version: str) -> bool:
+    """Whether this is a channel of the pipeline `name`; versions of one that is not ours are called as they like."""
+    return is_channel(version) and name in our_names()
+
+
 def add_our_pipeline(parser: argparse.ArgumentParser) -> None:
     """One of ours that is in Kubeflow."""
     offer(parser.add_argument("pipeline", metavar="PIPELINE", help=", ".join(PIPELINES)), tuple(PIPELINES))
@@ -167,7 +172,7 @@ def check_images(package: Package, *, tags_too: bool) -> None:
 
 def find_pipeline(kubeflow: Kubeflow, name: str) -> Any | None:
     """A pipeline by its name, None if Kubeflow has none."""
-    asked: dict[str, Any] = {"filter": equals("display_name", name), "namespace": kubeflow.namespace or None}
+    asked: dict[str, Any] = {"filter": equals("name", name), "namespace": kubeflow.namespace or None}
     return next(pages(kubeflow.client.list_pipelines, "pipelines", **asked), None)
 
 
@@ -182,7 +187,7 @@ def find_version(kubeflow: Kubeflow, name: str, version: str = "") -> Any:
 
     Of a channel it is the one in force.
     """
-    channel = version if is_channel(version) else ""
+    channel = version if follows_channel(name, version) else ""
     if channel:
         name, version = f"{name}-{channel}", LATEST
     pipeline = find_pipeline(kubeflow, name)
@@ -197,7 +202,7 @@ def find_version(kubeflow: Kubeflow, name: str, version: str = "") -> Any:
     if version in ("", LATEST):
         asked: dict[str, Any] = {"page_size": 1}
     else:
-        asked = {"filter": equals("display_name", version)}
+        asked = {"filter": equals("name", version)}
     found = next(list_versions(kubeflow, pipeline.pipeline_id, **asked), None)
     if found is None:
         found = _by_id(list(list_versions(kubeflow, pipeline.pipeline_id)), name, version)
@@ -209,9 +214,18 @@ def _by_id(there: Sequence[Any], name: str, version: str) -> Any:
     for found in there:
         if found.pipeline_version_id == version:
             return found
-    names = [str(found.display_name) for found in there]
+    names = [str(found.name) for found in there]
     newest = f"; the newest is {names[0]}" if names else "; it has none"
     raise NotFoundError(f"pipeline {name} has no version {version!r}{did_you_mean(version, names)}{newest}")
+
+
+def version_name(kubeflow: Kubeflow, reference: Any) -> str:
+    """What the version is called that a run refers to; its id if it was deleted."""
+    try:
+        found = kubeflow.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
+        return str(found.name)
+    except NotFoundError:
+        return str(reference.pipeline_version_id)
 
 
 def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:
@@ -221,7 +235,15 @@ def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:
 
 
 def ensure_uploaded(kubeflow: Kubeflow, package: Package, tags: Mapping[str, str] | None = None) -> tuple[Any, bool]:
-    """The version that has this content, and whether it is new. `ConflictError` if it moved a schedule."""
+    """The version that has this content, and whether it is new. `ConflictError` if it moved a schedule.
+
+    Raises `ConfigError` for one that is called as a channel is.
+    """
+    if split_channel(package.name, our_names())[1]:
+        raise ConfigError(
+            f"{package.name} is what schedules follow: give the pipeline another name; "
+            "`python -m pipelines promote-version` is what puts a version in force"
+        )
     pipeline = ensure_pipeline(kubeflow, package.name, described_as(package))
     owner = pipeline.pipeline_id
     there = _same_content(kubeflow, owner, package)
@@ -268,8 +290,8 @@ def _keep_schedules(kubeflow: Kubeflow, pipeline: Any) -> None:
     if moved:
         names = ", ".join(f"{row.display_name} ({row.recurring_run_id})" for row in moved)
         raise ConflictError(
-            f"a new version of {pipeline.display_name} would be taken by recurring runs that follow what is newest: "
-            f"{names}. Let them follow {STABLE}: `python -m pipelines promote-version {pipeline.display_name} latest`, "
+            f"a new version of {pipeline.name} would be taken by recurring runs that follow what is newest: "
+            f"{names}. Let them follow {STABLE}: `python -m pipelines promote-version {pipeline.name} latest`, "
             "then `schedule apply` their file with `version: stable`; or `schedule pause` them"
         )
 
@@ -313,8 +335,8 @@ def described_as(package: Package) -> str:
 def _same_content(kubeflow: Kubeflow, pipeline_id: str, package: Package) -> Any | None:
     """A version of this content, whatever release of ours it was compiled with."""
     ending = f"-{package.digest[:8]}"
-    there = list_versions(kubeflow, pipeline_id, filter=matching("display_name", ending, "IS_SUBSTRING"))
-    return next((version for version in there if str(version.display_name).endswith(ending)), None)
+    there = list_versions(kubeflow, pipeline_id, filter=matching("name", ending, "IS_SUBSTRING"))
+    return next((version for version in there if str(version.name).endswith(ending)), None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -335,19 +357,19 @@ def run(given: argparse.Namespace) -> int:
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package, tags)
     if is_new:
-        say(f"uploaded {package.name} as version {version.display_name}")
+        say(f"uploaded {package.name} as version {version.name}")
     else:
-        say(f"nothing to upload: version {version.display_name} of {package.name} has this content already")
+        say(f"nothing to upload: version {version.name} of {package.name} has this content already")
         newest = next(list_versions(kubeflow, version.pipeline_id, page_size=1), version)
         if newest.pipeline_version_id != version.pipeline_version_id:
             say(
-                f"but `latest` is {newest.display_name}, which is newer: name this one where it is wanted, by "
-                f"`run {package.name} --version {version.display_name}`, and `version:` in a schedule"
+                f"but `latest` is {newest.name}, which is newer: name this one where it is wanted, by "
+                f"`run {package.name} --version {version.name}`, and `version:` in a schedule"
             )
     show(
         {
             "pipeline": package.name,
-            "version": version.display_name,
+            "version": version.name,
             "new": is_new,
             "pipeline_id": version.pipeline_id,
             "version_id": version.pipeline_version_id,
@@ -366,7 +388,8 @@ def next_of(kubeflow: Kubeflow, package: Package, version: Any) -> list[str]:
     listed = kubeflow.command("list", package.name)
     if package.name not in our_names():
         return [listed]
-    return [listed, kubeflow.command("promote-version", package.name, str(version.display_name))]
+    accepted = ["--allow-tags"] if package.floating else []
+    return [listed, kubeflow.command("promote-version", package.name, str(version.name), *accepted)]
 
 
 def read_tags(assignments: Sequence[str]) -> dict[str, str]:
