@@ -39,7 +39,7 @@ from pipelines.compiling import (
     stages,
     tell_account,
 )
-from pipelines.lines import DEV, STABLE, is_channel, split_channel, without_line
+from pipelines.lines import DEV, is_channel, split_channel, without_line
 from pipelines.lint import check
 
 LATEST = "latest"
@@ -291,8 +291,9 @@ def _keep_schedules(kubeflow: Kubeflow, pipeline: Any) -> None:
         names = ", ".join(f"{row.display_name} ({row.recurring_run_id})" for row in moved)
         raise ConflictError(
             f"a new version of {pipeline.name} would be taken by recurring runs that follow what is newest: "
-            f"{names}. Let them follow {STABLE}: `python -m pipelines promote-version {pipeline.name} latest`, "
-            "then `schedule apply` their file with `version: stable`; or `schedule pause` them"
+            f"{names}. Let them follow a channel: `python -m pipelines promote-version {pipeline.name} "
+            "latest` puts in force what they run now and names the channel, then `schedule apply` their file with that "
+            "as `version:`; or `schedule pause` them"
         )
 
 
