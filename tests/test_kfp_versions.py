@@ -99,6 +99,11 @@ def test_tags_that_kubeflow_would_refuse_are_refused_here(kubeflow: FakeKubeflow
     for tag in ("team", "=x", f"team={'x' * 64}"):
         with pytest.raises(ConfigError, match="give KEY=VALUE, each of at most 63"):
             call(versions, write_package(tmp_path), "--tag", tag)
+    for tag in ("channel=stable", "example.org=x"):
+        with pytest.raises(ConfigError, match="give another key, without a dot; hqclip, content, channel are taken"):
+            call(versions, write_package(tmp_path), "--tag", tag)
+    with pytest.raises(ConfigError, match="18 --tag: give at most 17"):
+        call(versions, write_package(tmp_path), *(word for n in range(18) for word in ("--tag", f"t{n}=x")))
     assert not kubeflow.requests
 
 
@@ -194,7 +199,7 @@ def test_pipelines_and_versions_are_listed_the_newest_first(
     assert [row["version"] for row in yaml.safe_load(capsys.readouterr().out)] == names[::-1]
     assert call(listing, NAME) == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["VERSION", "CHANNEL", "LINE", "ID", "CREATED", "TAGS", "DESCRIPTION"]
+    assert head.split() == ["VERSION", "CHANNEL", "LINE", "CREATED", "TAGS", "DESCRIPTION"]
     assert first.startswith(names[2])
 
 

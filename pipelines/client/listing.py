@@ -13,7 +13,7 @@ from pipelines.client import connect, output
 from pipelines.client.channels import channels, content_name
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import show
-from pipelines.client.versions import find_pipeline, kubeflow_name, list_versions, our_names
+from pipelines.client.versions import OWN_TAGS, find_pipeline, kubeflow_name, list_versions, our_names
 from pipelines.lines import DEV, line_of, split_channel
 
 
@@ -29,7 +29,7 @@ def run(given: argparse.Namespace) -> int:
     kubeflow = connect.connect(given)
     if not given.pipeline:
         found = pages(kubeflow.client.list_pipelines, "pipelines", namespace=kubeflow.namespace or None)
-        show([_pipeline(pipeline) for pipeline in found], given.output)
+        _show([_pipeline(pipeline) for pipeline in found], given.output)
         return 0
     name = kubeflow_name(given.pipeline)
     pipeline = find_pipeline(kubeflow, name)
@@ -39,8 +39,21 @@ def run(given: argparse.Namespace) -> int:
             for p in pages(kubeflow.client.list_pipelines, "pipelines", namespace=kubeflow.namespace or None)
         ]
         raise NotFoundError(f"Kubeflow has no pipeline {name!r}{did_you_mean(name, known)}; `list` shows all there are")
-    show(list(_versions(kubeflow, name, pipeline.pipeline_id)), given.output)
+    _show(list(_versions(kubeflow, name, pipeline.pipeline_id)), given.output)
     return 0
+
+
+def _show(rows: list[dict[str, Any]], form: str) -> None:
+    """As a table for people, without ids, and without tags that other columns say."""
+    if form == "table":
+        rows = [{**row, "tags": _others(row["tags"])} for row in rows]
+        rows = [{name: value for name, value in row.items() if name != "id"} for row in rows]
+    show(rows, form)
+
+
+def _others(tags: str) -> str:
+    """Those that somebody gave."""
+    return ",".join(tag for tag in tags.split(",") if tag.partition("=")[0] not in OWN_TAGS)
 
 
 def _versions(kubeflow: Kubeflow, name: str, pipeline_id: str) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import yaml
 FORMATS = ("table", "json", "yaml")
 WIDTH = 120  # columns of a terminal that all that is for people fits into
 NEVER_CUT = (  # what one pastes somewhere else
-    *("run_id", "id", "name", "pipeline", "version", "channel"),
+    *("run_id", "id", "name", "pipeline", "channel"),
     *("task", "job", "link", "page", "next"),
 )
 NARROWEST = 12  # a column is cut no further than that

@@ -43,7 +43,8 @@ from pipelines.lines import DEV, is_channel, split_channel, without_line
 from pipelines.lint import check
 
 LATEST = "latest"
-LONGEST_TAG = 63
+LONGEST_TAG, MOST_TAGS = 63, 20
+OWN_TAGS = ("hqclip", "content", "channel")
 
 
 @dataclass(frozen=True)
@@ -400,5 +401,9 @@ def read_tags(assignments: Sequence[str]) -> dict[str, str]:
         key, equal, value = assignment.partition("=")
         if not (key and equal and value) or max(len(key), len(value)) > LONGEST_TAG:
             raise ConfigError(f"--tag {assignment}: give KEY=VALUE, each of at most {LONGEST_TAG} characters")
+        if key in OWN_TAGS or "." in key:
+            raise ConfigError(f"--tag {assignment}: give another key, without a dot; {', '.join(OWN_TAGS)} are taken")
         tags[key] = value
+    if len(tags) > MOST_TAGS - len(OWN_TAGS):
+        raise ConfigError(f"{len(tags)} --tag: give at most {MOST_TAGS - len(OWN_TAGS)}")
     return tags
