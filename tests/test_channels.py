@@ -123,7 +123,7 @@ def test_lines_do_not_move_each_other(kubeflow: FakeKubeflow, told: Verb, tmp_pa
 
 def in_force(there: Kubeflow, channel: str) -> str:
     """The version of a channel."""
-    return str(find_version(there, NAME, channel).display_name)
+    return str(find_version(there, NAME, channel).name)
 
 
 def test_what_older_releases_left_unpinned_is_not_moved_either(

@@ -200,6 +200,7 @@ def test_pipelines_and_versions_are_listed_the_newest_first(
     assert call(listing, NAME) == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
     assert head.split() == ["VERSION", "CHANNEL", "LINE", "CREATED", "TAGS", "DESCRIPTION"]
+    assert "content=" not in first, "columns say it"
     assert first.startswith(names[2])
 
 
