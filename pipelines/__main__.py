@@ -19,6 +19,8 @@ VERBS = {
     "platform": ("pipelines.platform_schema", "the JSON schema of platform files, for editors"),
     "upload": ("pipelines.client.versions", "put a pipeline into Kubeflow as a version, if its content is new"),
     "list": ("pipelines.client.listing", "pipelines in Kubeflow, or the versions of one"),
+    "promote-version": ("pipelines.client.promote_version", "let schedules follow a version that was tried"),
+    "rollback": ("pipelines.client.rollback", "let schedules follow again what they followed before"),
     "run": ("pipelines.run", "execute a pipeline"),
     "status": ("pipelines.client.status", "a run and its tasks, or the newest runs"),
     "logs": ("pipelines.client.logs", "what the tasks of a run said"),

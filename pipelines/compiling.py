@@ -7,8 +7,9 @@ import importlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kfp import compiler, dsl
@@ -21,6 +22,7 @@ from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
 from pipelines.hardware import REQUESTS, STANDARD, Choice, composing
 from pipelines.inputs import INPUTS, with_inputs
+from pipelines.lines import described, line_name
 from pipelines.lint import check
 
 PIPELINES = tuple(INPUTS)
@@ -39,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_requests_argument(parser)
     add_platform_argument(parser)
-    parser.add_argument(
-        "--allow-tags", action="store_true", help="name images by tags, though a tag can name another image tomorrow"
-    )
+    add_tags_argument(parser)
     parser.add_argument(
         "--drop-downs",
         action="store_true",
@@ -57,9 +57,10 @@ def run(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"made{output.suffix}"
         made = compile_pipeline(given.pipeline, path, stages(given.launched), given.requests, given.platform)
-        check(next(yaml.safe_load_all(made.read_text(encoding="utf-8"))), given.pipeline)
+        spec = next(yaml.safe_load_all(made.read_text(encoding="utf-8")))
+        check(spec, given.pipeline)
         if not given.allow_tags:
-            check_pinned(image_names(made))
+            check_pinned(images_of(spec))
         if given.drop_downs:
             offer_choices(made)
         try:
@@ -92,6 +93,13 @@ def add_platform_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tags_argument(parser: argparse.ArgumentParser) -> None:
+    """The flag for images without a digest, which are refused without it."""
+    parser.add_argument(
+        "--allow-tags", action="store_true", help="accept images named by tags, which may name others tomorrow"
+    )
+
+
 def tell_account(platform: str) -> None:
     """Say what of a platform file is not in the compiled YAML."""
     if account := read_platform(platform).of_runs.get("service_account"):
@@ -117,15 +125,16 @@ def compile_pipeline(
         )
     with composing(Choice(frozenset(launched), requests, where)):
         composed = with_inputs(name, getattr(module, name), where.open_names)
-        pipeline = dsl.pipeline(name=module.NAME, description=module.DESCRIPTION)(composed)
+        line = line_name(launched, platform if where.digest else "", "" if requests == named else requests)
+        pipeline = dsl.pipeline(name=module.NAME, description=described(module.DESCRIPTION, line))(composed)
     compiler.Compiler().compile(pipeline, str(output))
     return output
 
 
-def image_names(compiled: Path) -> list[str]:
+def images_of(spec: Mapping[str, Any]) -> list[str]:
     """The images of a compiled pipeline."""
-    executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"]
-    return [executor["container"]["image"] for executor in executors.values()]
+    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
+    return sorted({str(executor.get("container", {}).get("image", "")) for executor in executors} - {""})
 
 
 def offer_choices(path: Path) -> None:

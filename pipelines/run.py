@@ -11,7 +11,10 @@ from pipelines.client import runs
 from pipelines.run_local import run_local
 
 HERE = {"cycles": 1, "out": Path("demo-out")}  # flags that only make sense on this machine
-THERE = ("version", "name", "service_account", "pipeline_root", "requests", "platform", "wait", "dry_run", "host")
+THERE = (
+    *("version", "name", "service_account", "pipeline_root", "requests", "platform", "allow_tags", "wait", "dry_run"),
+    "host",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,15 +33,15 @@ from pipelines.client.runs import (
 from pipelines.client.settings import check_for_cluster, check_settings
 from pipelines.client.versions import (
     Package,
+    check_images,
     chosen,
     ensure_uploaded,
     find_version,
     known_pipeline,
     read_package,
-    warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
-from pipelines.compiling import add_platform_argument, add_requests_argument
+from pipelines.compiling import add_platform_argument, add_requests_argument, add_tags_argument
 from pipelines.run_local import run_local
 
 PIPELINE = "sweep"
@@ -69,10 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--docker", action="store_true", help="one container a task, in the images")
     here.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (demo-out)")
     there = parser.add_argument_group("on a cluster")
-    there.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
+    there.add_argument("--version", default="", help="an uploaded version, `latest`, or a channel (this checkout)")
     there.add_argument("--launched", default="", metavar="STAGES", help="as for compile")
     add_requests_argument(there)
     add_platform_argument(there)
+    add_tags_argument(there)
     there.add_argument("--experiment", default=EXPERIMENT, help=f"what the runs belong to ({EXPERIMENT})")
     there.add_argument("--wait", action="store_true", help="until all have ended; exit 1 if one did not succeed")
     there.add_argument("--poll-s", type=float, default=POLL_S, help=f"most seconds between two looks ({POLL_S:g})")
@@ -88,10 +89,13 @@ def run(given: argparse.Namespace) -> int:
         given.set = [f"plan_preset={given.preset}", *given.set]
     given.set = [*budget_inputs(given), *given.set]
     package = None if given.version else read_package(PIPELINE, given.launched, given.requests, given.platform)
-    flags = chosen(launched=given.launched, requests=given.requests, platform=given.platform)
+    flags = chosen(
+        launched=given.launched, requests=given.requests, platform=given.platform, allow_tags=given.allow_tags
+    )
     if given.version and (flags or given.local or given.docker):
         raise ConfigError(
-            "--version names what is compiled and uploaded; leave out --launched, --requests, --platform and --local"
+            "--version names what is compiled and uploaded; leave out --launched, --requests, --platform, --allow-tags "
+            "and --local"
         )
     if given.platform and (given.local or given.docker):
         raise ConfigError("--platform is for runs on a cluster")
@@ -174,7 +178,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     if version:
         check_for_cluster(PIPELINE, version.pipeline_spec or {}, inputs)
     if package is not None:
-        warn_of_floating(package)
+        check_images(package, tags_too=given.allow_tags)
         version, _ = ensure_uploaded(kubeflow, package)
     account = account_of(given.platform) or None
     rows: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hqclip import __version__
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubernetes import FakeCluster
 from tests.launching import write_kubeconfig
@@ -31,6 +32,7 @@ def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
     look_at_once(monkeypatch)
     with FakeKubeflow() as kubeflow:
         monkeypatch.setenv("HQCLIP_KFP_HOST", kubeflow.url)
+        monkeypatch.setenv("HQCLIP_TAG", __version__)  # images of a checkout, which have no digests
         yield kubeflow
 
 

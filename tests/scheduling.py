@@ -85,12 +85,16 @@ def shell(kubeflow: FakeKubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def upload(kubeflow: FakeKubeflow, made: Package, namespace: str = "") -> str:
-    """A version of the pipeline as if somebody had uploaded it; its name."""
+    """A version of the pipeline as if somebody had uploaded it, and promoted one of ours; its name."""
+    from pipelines.client.channels import promote
     from pipelines.client.connect import connect
-    from pipelines.client.versions import ensure_uploaded
+    from pipelines.client.versions import ensure_uploaded, find_version, our_names
 
     given = argparse.Namespace(host=kubeflow.url, namespace=namespace, patience_s=2.0)
-    version, _ = ensure_uploaded(connect(given), made)
+    there = connect(given)
+    version, _ = ensure_uploaded(there, made)
+    if made.name in our_names():
+        promote(there, made.name, find_version(there, made.name, str(version.display_name)))
     return str(version.display_name)
 
 

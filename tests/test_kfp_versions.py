@@ -90,7 +90,7 @@ def test_what_it_is_made_of_is_written_beside_it(kubeflow: FakeKubeflow, tmp_pat
     upload(capsys, path, "--tag", "team=vision")
     (version,) = kubeflow.versions.values()
     digest = read_package(str(path)).digest
-    assert version["tags"] == {"hqclip": __version__, "content": digest[:16], "team": "vision"}
+    assert version["tags"] == {"hqclip": __version__, "content": digest[:16], "channel": "dev", "team": "vision"}
     assert digest in version["description"]
     assert version["pipeline_spec"] == yaml.safe_load(path.read_text())
 
@@ -99,19 +99,24 @@ def test_tags_that_kubeflow_would_refuse_are_refused_here(kubeflow: FakeKubeflow
     for tag in ("team", "=x", f"team={'x' * 64}"):
         with pytest.raises(ConfigError, match="give KEY=VALUE, each of at most 63"):
             call(versions, write_package(tmp_path), "--tag", tag)
+    for tag in ("channel=stable", "example.org=x"):
+        with pytest.raises(ConfigError, match="give another key, without a dot; hqclip, content, channel are taken"):
+            call(versions, write_package(tmp_path), "--tag", tag)
+    with pytest.raises(ConfigError, match="18 --tag: give at most 17"):
+        call(versions, write_package(tmp_path), *(word for n in range(18) for word in ("--tag", f"t{n}=x")))
     assert not kubeflow.requests
 
 
 def test_images_that_may_change_are_warned_of(kubeflow: FakeKubeflow, tmp_path: Path, capsys: Read) -> None:
-    assert call(versions, write_package(tmp_path, image="hqclip/base:latest")) == 0
+    assert call(versions, write_package(tmp_path, image="hqclip/base:latest"), "--allow-tags") == 0
     assert "images without a digest may change under this version: hqclip/base:latest" in capsys.readouterr().err
 
 
 def test_our_own_pipelines_are_compiled_and_uploaded(kubeflow: FakeKubeflow, capsys: Read) -> None:
-    shown = upload(capsys, "refine", "--launched", "annotate,train")
+    shown = upload(capsys, "refine", "--launched", "annotate,train", "--allow-tags")
     assert shown["pipeline"] == "hqclip-refine"
-    assert upload(capsys, "refine", "--launched", "annotate,train")["new"] is False
-    assert upload(capsys, "refine")["new"] is True
+    assert upload(capsys, "refine", "--launched", "annotate,train", "--allow-tags")["new"] is False
+    assert upload(capsys, "refine", "--allow-tags")["new"] is True
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,8 @@ def test_pipelines_and_versions_are_listed_the_newest_first(
     assert [row["version"] for row in yaml.safe_load(capsys.readouterr().out)] == names[::-1]
     assert call(listing, NAME) == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["VERSION", "ID", "CREATED", "TAGS", "DESCRIPTION"]
+    assert head.split() == ["VERSION", "CHANNEL", "LINE", "CREATED", "TAGS", "DESCRIPTION"]
+    assert "content=" not in first, "columns say it"
     assert first.startswith(names[2])
 
 

@@ -22,6 +22,12 @@ JOBSET = "scheduler: jobset\nimage: r.example/train@sha256:" + "0" * 64 + "\n"
 NOT_COMPILED = "evaluate: the launch file has a section for it, and this pipeline was not compiled to launch it"
 
 
+@pytest.fixture(autouse=True)
+def tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of a checkout have no digests."""
+    monkeypatch.setenv("HQCLIP_TAG", "mine")
+
+
 @pytest.fixture
 def machines(tmp_path: Path) -> Path:
     path = tmp_path / "machines.yaml"
@@ -88,6 +94,7 @@ def test_what_was_uploaded_is_held_against_the_machines_too(
     assert main(["upload", "evaluate"]) == 0
     assert main(["run", "evaluate", "--version", "latest", *GIVEN, "--set", f"plan_launch={machines}"]) == 64
     assert NOT_COMPILED in capsys.readouterr().err
+    assert main(["promote-version", "evaluate", "latest"]) == 0
     schedule = tmp_path / "schedule.yaml"
     schedule.write_text(
         "schedules: [{name: a, pipeline: evaluate, every: 24h, inputs: "
@@ -96,6 +103,9 @@ def test_what_was_uploaded_is_held_against_the_machines_too(
     assert main(["schedule", "diff", str(schedule)]) == 64
     assert NOT_COMPILED in "".join(capsys.readouterr())
     assert main(["upload", "evaluate", "--launched", "evaluate"]) == 0
+    assert main(["promote-version", "evaluate", "latest"]) == 0
+    assert main(["schedule", "diff", str(schedule)]) == 64, "another line"
+    schedule.write_text(schedule.read_text().replace("every: 24h", "every: 24h, version: stable-launched-evaluate"))
     assert main(["schedule", "apply", str(schedule)]) == 0
     assert len(kubeflow.recurring) == 1
 

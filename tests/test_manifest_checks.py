@@ -18,7 +18,7 @@ from hqclip.cli import GROUPS, parse
 from hqclip.launch.commands import read_words
 from hqclip.launch.config import LaunchRunConfig
 from hqclip.launch.pod_security import AGAINST
-from pipelines.client import schedules, versions
+from pipelines.client import promote_version, schedules, versions
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.rendering import TRAIN, Json
 from tests.test_manifest_parts import trial
@@ -315,9 +315,10 @@ def test_the_page_of_schedules_does_what_it_says(
     lines = commands(SCHEDULED)
     with FakeKubeflow() as kubeflow:
         monkeypatch.setenv("HQCLIP_KFP_HOST", kubeflow.url)
+        monkeypatch.setenv("HQCLIP_TAG", "mine")  # images of a checkout have no digests
         for line in [*lines, *lines]:
             verb, *words = shlex.split(line)[3:]
-            module = {"upload": versions, "schedule": schedules}[verb]
+            module = {"upload": versions, "promote-version": promote_version, "schedule": schedules}[verb]
             parser = argparse.ArgumentParser()
             module.add_arguments(parser)
             assert module.run(parser.parse_args(words)) == 0

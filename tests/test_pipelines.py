@@ -291,7 +291,7 @@ def test_flags_that_would_have_no_effect_are_refused(capsys: pytest.CaptureFixtu
     assert main(["run", "refine", "--cycles", "2", "--dry-run"]) == 64
     assert "--cycles is for --local and --docker" in capsys.readouterr().err
     given = ["--set", "store=s", "--set", "download_shards=p", "--set", "evaluate_suite=e"]
-    assert main(["run", "refine", "--preset", "medium", *given, "--dry-run", "-o", "json"]) == 0
+    assert main(["run", "refine", "--preset", "medium", *given, "--allow-tags", "--dry-run", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["inputs"]["plan_preset"] == "medium"
     assert main(["run", "refine", "--set", "store=", *given[2:], "--dry-run"]) == 64
     assert "--set store=..." in capsys.readouterr().err

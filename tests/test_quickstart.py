@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hqclip import cli
 from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
 from pipelines.__main__ import main
-from pipelines.compiling import image_names
+from pipelines.compiling import images_of
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import look_at_once
 from tests.fakes.kubernetes import FakeCluster
@@ -80,7 +81,8 @@ def call(fake: FakeKubeflow, words: list[str]) -> int:
 def test_no_image_is_pulled_from_where_nobody_put_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines", "compile", "evaluate", "-o", str(tmp_path / "it.yaml")]
     subprocess.run(command, env={**os.environ, **exported()}, cwd=ROOT, check=True)  # a shell after the page's exports
-    assert all(name.startswith("registry.example.com/hqclip/") for name in image_names(tmp_path / "it.yaml"))
+    made = next(yaml.safe_load_all((tmp_path / "it.yaml").read_text()))
+    assert all(name.startswith("registry.example.com/hqclip/") for name in images_of(made))
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ INPUTS = ("--set", "store=gs://b/s", "--set", "evaluate_suite=gs://b/suite.json"
 @pytest.fixture
 def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
     look_at_once(monkeypatch)
+    monkeypatch.setenv("HQCLIP_TAG", "mine")  # images of a checkout have no digests
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()
@@ -166,7 +167,7 @@ def test_an_uploaded_version_can_be_swept(kubeflow: FakeKubeflow):
     assert [tried(one) for one in kubeflow.runs.values()] == [["seed-1"], ["seed-2"]]
     with pytest.raises(NotFoundError, match="no version '9.9'"):
         run("--grid", "train.seed=2", *INPUTS, "--version", "9.9", "--host", kubeflow.url)
-    with pytest.raises(ConfigError, match="leave out --launched, --requests, --platform and --local"):
+    with pytest.raises(ConfigError, match="leave out --launched, --requests, --platform, --allow-tags and --local"):
         run("--grid", "train.seed=2", *INPUTS, "--version", "latest", "--launched", "train", "--host", kubeflow.url)
 
 

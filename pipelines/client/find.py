@@ -12,8 +12,8 @@ from typing import Any
 from hqclip.errors import HQClipError, NotFoundError
 from hqclip.store import Store, in_bucket, open_store
 from pipelines.client.connect import Kubeflow, connect, is_forwarded, pages
-from pipelines.client.versions import find_pipeline, known_pipeline
-from pipelines.inputs import INPUTS
+from pipelines.client.versions import matching, our_names
+from pipelines.lines import split_channel
 
 LATEST = "latest"
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -75,15 +75,17 @@ def list_runs(kubeflow: Kubeflow, **asked: Any) -> Iterator[Any]:
     return pages(client.list_runs, "runs", sort_by="created_at desc", **asked)
 
 
-def our_names() -> list[str]:
-    """What the pipelines of this project are called in Kubeflow."""
-    return [known_pipeline(name) for name in INPUTS]
-
-
 def our_pipelines(kubeflow: Kubeflow) -> Collection[str]:
-    """Ids of the pipelines of this project."""
-    found = [find_pipeline(kubeflow, name) for name in our_names()]
-    return {str(pipeline.pipeline_id) for pipeline in found if pipeline is not None}
+    """Ids of the pipelines of this project, and of their channels."""
+    names, found = our_names(), set()
+    for name in names:
+        asked: dict[str, Any] = {
+            "filter": matching("name", name, "IS_SUBSTRING"),
+            "namespace": kubeflow.namespace or None,
+        }
+        there = pages(kubeflow.client.list_pipelines, "pipelines", **asked)
+        found |= {str(one.pipeline_id) for one in there if split_channel(str(one.name), names)[0] == name}
+    return found
 
 
 def is_ours(run: Any, pipelines: Collection[str]) -> bool:

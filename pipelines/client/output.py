@@ -14,7 +14,10 @@ import yaml
 FORMATS = ("table", "json", "yaml", "name")
 NAMES = ("run_id", "name")  # what a row goes by, if it has one of them; else its first column
 WIDTH = 120  # columns of a terminal that all that is for people fits into
-NEVER_CUT = ("run_id", "id", "name", "task", "job", "link", "page", "next")  # what one pastes somewhere else
+NEVER_CUT = (  # what one pastes somewhere else
+    *("run_id", "id", "name", "pipeline", "channel"),
+    *("task", "job", "link", "page", "next"),
+)
 NARROWEST = 12  # a column is cut no further than that
 
 

@@ -9,21 +9,22 @@ missed a time: a new one, which has missed nothing, takes its place.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import kfp_server_api
 
-from hqclip.errors import ConfigError, HQClipError
+from hqclip.errors import ConfigError
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.cron import Every, parse_cron
 from pipelines.client.output import say
 from pipelines.client.patience import created
 from pipelines.client.runs import ensure_experiment
 from pipelines.client.schedule_file import LATEST, Schedule, as_text
-from pipelines.client.versions import find_version
+from pipelines.client.versions import find_version, our_names, version_name
+from pipelines.lines import split_channel
 
 _OURS = re.compile(r"^managed by `python -m pipelines schedule`, group (?P<group>\S+)$", re.MULTILINE)
 
@@ -44,7 +45,7 @@ def find_all(kubeflow: Kubeflow) -> Iterator[Found]:
     experiments = {
         e.experiment_id: e.display_name for e in pages(client.list_experiments, "experiments", namespace=namespace)
     }
-    pipelines = {p.pipeline_id: p.display_name for p in pages(client.list_pipelines, "pipelines", namespace=namespace)}
+    pipelines = {p.pipeline_id: p.name for p in pages(client.list_pipelines, "pipelines", namespace=namespace)}
     for row in pages(client.list_recurring_runs, "recurring_runs", namespace=namespace, sort_by="created_at asc"):
         if row.error or not row.trigger:
             say(f"recurring run {row.recurring_run_id} cannot be read: {row.error and row.error.message}")
@@ -54,12 +55,13 @@ def find_all(kubeflow: Kubeflow) -> Iterator[Found]:
         is_cron = row.trigger.cron_schedule is not None
         about = row.description or ""
         match = _OURS.search(about)
+        pipeline, version = _followed(kubeflow, reference, pipelines)
         yield Found(
             row.recurring_run_id,
             Schedule(
                 name=row.display_name,
-                pipeline=pipelines.get(reference.pipeline_id, reference.pipeline_id) if reference else "(a package)",
-                version=_version_name(client, reference),
+                pipeline=pipeline,
+                version=version,
                 when=trigger.cron if is_cron else f"@every {trigger.interval_second}s",
                 inputs=dict((row.runtime_config.parameters if row.runtime_config else None) or {}),
                 experiment=experiments.get(row.experiment_id, row.experiment_id or ""),
@@ -78,7 +80,7 @@ def create(kubeflow: Kubeflow, group: str, wanted: Schedule, before: Collection[
     """Make it, switched off; its id. `before` are those of the same name."""
     client = kubeflow.client
     version = find_version(kubeflow, wanted.pipeline, wanted.version)
-    pinned = {} if wanted.version == LATEST else {"pipeline_version_id": version.pipeline_version_id}
+    pinned = {} if wanted.follows else {"pipeline_version_id": version.pipeline_version_id}
     times = {"start_time": wanted.counts_from(datetime.now(UTC)) or None, "end_time": wanted.end or None}
     when = parse_cron(wanted.when)
     trigger = (
@@ -155,10 +157,12 @@ def delete(kubeflow: Kubeflow, identity: str) -> None:
     service.recurring_run_service_delete_recurring_run(identity, propagation_policy="ORPHAN")
 
 
-def _version_name(client: Any, reference: Any) -> str:
-    if reference is None or not reference.pipeline_version_id:
-        return LATEST
-    try:
-        return str(client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id).display_name)
-    except HQClipError:
-        return str(reference.pipeline_version_id)  # it was deleted
+def _followed(kubeflow: Kubeflow, reference: Any, pipelines: Mapping[str, str]) -> tuple[str, str]:
+    """The pipeline of a recurring run, and what it is pinned to, or follows: a channel or `latest`."""
+    if reference is None:
+        return "(a package)", LATEST
+    pipeline = pipelines.get(reference.pipeline_id, reference.pipeline_id)
+    if not reference.pipeline_version_id:
+        name, channel = split_channel(pipeline, our_names())
+        return name, channel or LATEST
+    return pipeline, version_name(kubeflow, reference)

@@ -24,13 +24,14 @@ from pipelines.client.settings import check_run
 from pipelines.client.status import linked, summary
 from pipelines.client.versions import (
     add_package_arguments,
+    check_images,
     chosen,
     ensure_uploaded,
     equals,
     find_version,
-    known_pipeline,
+    kubeflow_name,
+    our_names,
     read_package,
-    warn_of_floating,
 )
 from pipelines.client.wait import check_waiting, wait_and_tell
 from pipelines.compiling import PIPELINES
@@ -44,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of a run on a cluster."""
     add_package_arguments(parser)
     add_input_arguments(parser)
-    parser.add_argument("--version", default="", help="an uploaded version or `latest`; without, what compiles here")
+    parser.add_argument(
+        "--version", default="", help="an uploaded version, `latest`, or a channel; without, what compiles here"
+    )
     parser.add_argument("--experiment", default=EXPERIMENT, help=f"what the run belongs to ({EXPERIMENT})")
     parser.add_argument("--name", default="", help="of the run (pipeline and time)")
     parser.add_argument("--service-account", default="", help="of its pods (the platform's, or Kubeflow's)")
@@ -92,14 +95,19 @@ def run(given: argparse.Namespace) -> int:
     inputs = with_project(package.name, known, read_inputs(known, given.set, given.params))
     require(known, inputs)
     check_run(package.name, package.version if given.pipeline in PIPELINES else "", package.spec, inputs)
-    warn_of_floating(package)
+    check_images(package, tags_too=given.allow_tags)
     if given.dry_run:
         return _show_dry(given, package.name, package.version, inputs)
     kubeflow = connect.connect(given)
     version, is_new = ensure_uploaded(kubeflow, package)
-    say(f"{package.name}: {'uploaded as' if is_new else 'is there as'} version {version.display_name}")
+    say(f"{package.name}: {'uploaded as' if is_new else 'is there as'} version {version.name}")
     if is_new:
-        say("it is the newest version now: schedules that follow `latest` take it, too")
+        say(
+            "schedules follow what is promoted, never this: `python -m pipelines promote-version "
+            f"{package.name} {version.name}`"
+            if package.name in our_names()
+            else "it is the newest version now: schedules that follow `latest` take it, too"
+        )
     return _start(kubeflow, given, package.name, version, inputs)
 
 
@@ -166,19 +174,20 @@ def run_name(pipeline: str) -> str:
 
 def _run_version(given: argparse.Namespace) -> int:
     """A run of what was uploaded before: its own YAML says which inputs it takes."""
-    if flags := chosen(launched=given.launched, requests=given.requests, platform=given.platform):
+    told = {name: getattr(given, name) for name in ("launched", "requests", "platform", "allow_tags")}
+    if flags := chosen(**told):
         raise ConfigError(f"{flags} is for pipelines that are compiled here; --version names one that is compiled")
     if given.pipeline.endswith((".yaml", ".yml")):
         raise ConfigError("--version wants the name of a pipeline, not a file; `python -m pipelines list` has them")
-    name = known_pipeline(given.pipeline) if given.pipeline in PIPELINES else given.pipeline
+    name = kubeflow_name(given.pipeline)
     kubeflow = connect.connect(given)
     version = find_version(kubeflow, name, given.version)
     known = definitions(version.pipeline_spec or {})
     inputs = with_project(name, known, read_inputs(known, given.set, given.params))
     require(known, inputs)
-    check_run(name, str(version.display_name), version.pipeline_spec or {}, inputs)
+    check_run(name, str(version.name), version.pipeline_spec or {}, inputs)
     if given.dry_run:
-        return _show_dry(given, name, str(version.display_name), inputs)
+        return _show_dry(given, name, str(version.name), inputs)
     return _start(kubeflow, given, name, version, inputs)
 
 
@@ -192,7 +201,7 @@ def _start(kubeflow: Kubeflow, given: argparse.Namespace, pipeline: str, version
     ended, code = started, 0
     if given.wait:
         ended, code = wait_and_tell(kubeflow, started.run_id, poll_s=given.poll_s, patience_s=given.patience_s)
-    about = {"pipeline": pipeline, "version": version.display_name, "experiment": given.experiment}
+    about = {"pipeline": pipeline, "version": version.name, "experiment": given.experiment}
     row = {**summary(kubeflow, ended or started), **about}
     if ended is None:  # nobody waits any more: how far it is now is not known
         row = {name: value for name, value in row.items() if name not in ("state", "seconds")}

@@ -15,8 +15,9 @@ from hqclip.strict_yaml import read_yaml
 from pipelines.client.cron import Every, closest, fire_times, parse_cron, parse_interval
 from pipelines.client.inputs import as_given
 from pipelines.client.runs import EXPERIMENT, account_of
-from pipelines.client.versions import Package, known_pipeline, read_package
+from pipelines.client.versions import Package, follows_channel, kubeflow_name, our_names, read_package
 from pipelines.compiling import PIPELINES
+from pipelines.lines import STABLE, split_channel
 
 LATEST = "latest"
 SHOWN = 3  # next times
@@ -32,6 +33,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 class Schedule:
     """One recurring run as it is wanted, or as it is. `when` is a cron expression or `@every 3600s`.
 
+    `version` is pinned, or what it follows: a channel, of another's pipeline `latest`.
     `package` is what it runs if that is compiled here, for a platform; `version` is then what it is called.
     """
 
@@ -47,6 +49,11 @@ class Schedule:
     description: str = ""
     enabled: bool = True
     package: Package | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether what it runs changes without it."""
+        return self.version == LATEST or follows_channel(self.pipeline, self.version)
 
     def differences(self, now: Schedule) -> list[str]:
         """What would have to change in the one that is there, beside being switched on or off."""
@@ -184,12 +191,13 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
     except ConfigError as error:
         raise ConfigError(f"inputs: {error}") from error
     package, account = _compiled(entry)
+    pipeline = kubeflow_name(entry["pipeline"])
     texts = {"service_account": account} if account else {}
     texts |= {name: entry[name].strip() for name in ("experiment", "service_account", "description") if entry.get(name)}
     return Schedule(
         name=entry["name"],
-        pipeline=known_pipeline(entry["pipeline"]) if entry["pipeline"] in PIPELINES else entry["pipeline"],
-        version=package.version if package else entry.get("version") or LATEST,
+        pipeline=pipeline,
+        version=package.version if package else _version(pipeline, entry.get("version", "")),
         package=package,
         when=when,
         inputs=inputs,
@@ -198,6 +206,22 @@ def _read(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Schedule:
         enabled=(entry.get("enabled") or "true").lower() == "true",
         **texts,
     )
+
+
+def _version(pipeline: str, version: str) -> str:
+    """What a schedule runs; of our pipelines none follows what was only tried. Raises `ConfigError`."""
+    ours = our_names()
+    name, channel = split_channel(pipeline, ours)
+    if channel:
+        raise ConfigError(f"pipeline {pipeline} is a channel: give `pipeline: {name}` and `version: {channel}`")
+    if pipeline not in ours:
+        return version or LATEST
+    if version == LATEST:
+        raise ConfigError(
+            f"version: {LATEST} is whatever was tried last; give `version: {STABLE}`, which is what "
+            "`python -m pipelines promote-version` puts in force, a line's channel, or the name of a version"
+        )
+    return version or STABLE
 
 
 def _compiled(entry: Mapping[str, Any]) -> tuple[Package | None, str]:

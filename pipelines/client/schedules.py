@@ -21,15 +21,14 @@ from hqclip.errors import ConfigError, ConflictError, HQClipError, NotFoundError
 from hqclip.settings import did_you_mean
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow
-from pipelines.client.find import our_names
 from pipelines.client.inputs import definitions, missing, read_said, typed
 from pipelines.client.output import say, say_next, show
 from pipelines.client.recurring import Found, create, delete, disable, enable, find_all, resume
 from pipelines.client.runs import add_budget_arguments, budget_inputs
 from pipelines.client.schedule_file import LATEST, Schedule, read_file
 from pipelines.client.settings import check_run
-from pipelines.client.versions import ensure_uploaded, find_content, find_version
-from pipelines.compiling import add_platform_argument
+from pipelines.client.versions import check_images, ensure_uploaded, find_content, find_version, our_names
+from pipelines.compiling import add_platform_argument, add_tags_argument
 
 SCHEDULED = "{{$.pipeline_job_schedule_time_utc}}"
 _PLACEHOLDER = re.compile(r"\{\{[^}]*\}\}|\[\[[A-Za-z]+(\.[^\]]*)?\]\]")
@@ -61,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("file", type=Path, help="YAML file, see docs/examples/schedule.yaml")
         verb.add_argument("--prune", action="store_true", help="delete those of the file's group that it lacks")
         add_platform_argument(verb)
+        add_tags_argument(verb)
         add_budget_arguments(verb)
         if name == "diff":
             verb.add_argument("--exit-code", action="store_true", help="end with 1 if there is a difference")
@@ -108,6 +108,8 @@ def run(given: argparse.Namespace) -> int:
 def _by_file(given: argparse.Namespace, now: datetime) -> int:
     """Compare, and with `apply` carry out; nothing of it where something is wrong. Raises what `_refusal` makes."""
     group, wanted = read_file(given.file, given.platform)
+    for package in (schedule.package for schedule in wanted if schedule.package):
+        check_images(package, tags_too=given.allow_tags)
     limits = read_said(budget_inputs(given))
     wanted = [replace(schedule, inputs={**schedule.inputs, **limits}) for schedule in wanted]
     for schedule in wanted:
@@ -144,10 +146,11 @@ def _refusal(refused: Sequence[Change], number: int) -> HQClipError:
 
 def _meaning(schedule: Schedule) -> str:
     """What one that is on does, in a sentence."""
-    if schedule.version == LATEST:
+    if schedule.follows:
+        newest = "newest" if schedule.version == LATEST else f"in force in {schedule.version}"
         return (
-            "not pinned: each run takes the version that is newest then; a time that comes while its last run goes on "
-            "is left out"
+            f"not pinned: each run takes the version that is {newest} then; a time that comes while its last run goes "
+            "on is left out"
         )
     return (
         f"pinned to {schedule.version}: newer versions do not change it; a time that comes while its last run goes on "
@@ -194,7 +197,7 @@ def compare(kubeflow: Kubeflow, group: str, wanted: Sequence[Schedule], *, prune
     changes = []
     for schedule in wanted:
         try:
-            checked = replace(schedule, inputs=_checked_inputs(kubeflow, schedule))
+            checked = replace(schedule, inputs=checked_inputs(kubeflow, schedule))
             changes.append(_change(checked, group, [f for f in there if f.schedule.name == schedule.name]))
         except (ConfigError, NotFoundError, ConflictError) as error:
             changes.append(Change(schedule.name, "refused", (str(error),), fault=error))
@@ -231,7 +234,7 @@ def carry_out(kubeflow: Kubeflow, group: str, change: Change) -> None:
         delete(kubeflow, found.id)
 
 
-def _checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
+def checked_inputs(kubeflow: Kubeflow, schedule: Schedule) -> dict[str, Any]:
     """Inputs as the version's types ask, by the YAML that Kubeflow has. Raises `ConfigError`, `NotFoundError`."""
     spec, release = _spec(kubeflow, schedule)
     known = definitions(spec)
@@ -260,7 +263,7 @@ def _as_uploaded(kubeflow: Kubeflow, schedule: Schedule) -> Schedule:
     if schedule.package is None:
         return schedule
     there = find_content(kubeflow, schedule.package)
-    return replace(schedule, version=str(there.display_name)) if there is not None else schedule
+    return replace(schedule, version=str(there.name)) if there is not None else schedule
 
 
 def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], str]:
@@ -268,12 +271,12 @@ def _spec(kubeflow: Kubeflow, schedule: Schedule) -> tuple[Mapping[str, Any], st
     if schedule.package is not None:
         return schedule.package.spec, schedule.version
     version = find_version(kubeflow, schedule.pipeline, schedule.version)
-    return version.pipeline_spec or {}, str(version.display_name)
+    return version.pipeline_spec or {}, str(version.name)
 
 
 def _placeholders(name: str, text: str, schedule: Schedule) -> list[str]:
     """What Kubeflow would hand on as it is written: all placeholders but one, and that where a version is pinned."""
-    if not _PLACEHOLDER.search(text) or (text == SCHEDULED and schedule.version != LATEST):
+    if not _PLACEHOLDER.search(text) or (text == SCHEDULED and not schedule.follows):
         return []
     if text == SCHEDULED:
         return [f"input {name} is {text}, which is the time that was meant only where the version is pinned"]

@@ -16,6 +16,7 @@ from pipelines.client.output import say, say_next, show
 from pipelines.client.reasons import explain
 from pipelines.client.said import phrase
 from pipelines.client.tasks import Task, Told, tell
+from pipelines.client.versions import version_name
 
 _SAYS_NOTHING = re.compile(r"^main: Error \(exit code \d+\)$|exceeded its deadline$")  # the state tells as much
 
@@ -47,7 +48,9 @@ def run(given: argparse.Namespace) -> int:
         return 0
     told = tell(kubeflow, find_run(kubeflow, given.run, **asked))
     came_of_it = outcome(kubeflow, told, explain(kubeflow, told))
-    about = {**summary(kubeflow, told.run), "outcome": came_of_it, "page": page(told)}
+    reference = told.run.pipeline_version_reference
+    version = version_name(kubeflow, reference) if reference is not None else ""
+    about = {**summary(kubeflow, told.run), "version": version, "outcome": came_of_it, "page": page(told)}
     if given.output == "table":
         show(linked(about))
         if told.tasks:

@@ -112,7 +112,7 @@ def terminate(place: Place, run: str) -> None:
 def remove_all(place: Place) -> None:
     """Runs and experiments of the suite, and all that it has in the store."""
     if place.has("kubeflow"):
-        for experiment in (place.name, f"{place.name}-nightly"):
+        for experiment in (place.name, f"{place.name}-nightly", f"{place.name}-channels"):
             place.run(sys.executable, "-c", _FORGET, experiment).ok()
     if place.has("store"):
         code = "import sys; from hqclip.store import open_store; store = open_store(sys.argv[1])"

@@ -44,8 +44,8 @@ def read_tags(query: dict[str, str]) -> Row:
     if not query.get("tags"):
         return {}
     tags = json.loads(query["tags"])
-    if any(len(text) > 63 for pair in tags.items() for text in pair):
-        raise Refused(400, "Invalid input error: tags have at most 63 characters")
+    if len(tags) > 20 or any("." in key or max(len(key), len(value)) > 63 for key, value in tags.items()):
+        raise Refused(400, "Invalid input error: at most 20 tags, of 63 characters, without a dot in the key")
     return {"tags": tags}
 
 
