@@ -24,9 +24,9 @@ import pyarrow as pa
 
 from hqclip.config import CurateConfig
 from hqclip.curate import stage as curate
+from hqclip.curate.counting import Count
 from hqclip.curate.filters import VERSION, Reading, clean
 from hqclip.curate.stage import run
-from hqclip.curate.statistics import Count
 from hqclip.data.index import SCHEMA
 from hqclip.data.parquet import to_parquet
 from hqclip.data.sidecar import CuratedRow, Flag, write_annotations

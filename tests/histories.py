@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hqclip.curate.statistics import BINS, Count
+from hqclip.curate.counting import Count
+from hqclip.curate.statistics import BINS
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
 from hqclip.records import Approval, BenchmarkScore, Champion, CyclePlan, CycleRecord, Evaluation, Manifest
 from hqclip.task_records import TaskRecord

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hqclip.curate.statistics import Count, entropy
+from hqclip.curate.counting import Count, entropy
 from hqclip.data.sidecar import CuratedRow, Flag
 from hqclip.records import Status
 from tests.test_curate import GOOD

@@ -15,13 +15,13 @@ from typing import Any
 from hqclip import __version__
 from hqclip.config import CurateConfig
 from hqclip.curate.annotator import read_annotator
+from hqclip.curate.counting import Count
 from hqclip.curate.dataset_report import write_dataset_report
 from hqclip.curate.drift import drift
 from hqclip.curate.filters import VERSION, Reading, clean
 from hqclip.curate.gate import check, enforce
 from hqclip.curate.rules import limits
 from hqclip.curate.standard import Standard, judge, read_standard
-from hqclip.curate.statistics import Count
 from hqclip.data.dataset import Contents, DatasetShard, content_digest, vocabulary, write_dataset
 from hqclip.data.index import read_index
 from hqclip.data.sidecar import (

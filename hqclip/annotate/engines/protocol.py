@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from hqclip.data.images import Pixels
+if TYPE_CHECKING:
+    from hqclip.data.images import Pixels
 
 
 class Finish(StrEnum):
