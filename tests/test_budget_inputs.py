@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hqclip import __version__
 from hqclip.errors import ConfigError
 from hqclip.flags import Parser
 from pipelines import run as pipelines_run
@@ -36,6 +37,12 @@ def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
     look_at_once(monkeypatch)
     with FakeKubeflow() as fake:
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of a checkout have no digests."""
+    monkeypatch.setenv("HQCLIP_TAG", __version__)
 
 
 def refine(*words: str) -> int:

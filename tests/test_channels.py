@@ -200,6 +200,7 @@ def test_of_two_versions_of_one_second_kubeflow_may_take_either_so_there_are_non
     with pytest.raises(ConflictError, match=f"stable: {two} was put in force at the same time as {one}-again-2"):
         call(promote_version, "refine", one)
     monkeypatch.setattr(kubeflow, "now", by_the_clock)
+    monkeypatch.setattr(channels, "TICK_S", 1.0)
     assert told(promote_version, "refine", one)["version"] == f"{one}-again-3", "it may not have been in force"
     assert in_force(connected(kubeflow), "stable") == f"{one}-again-3"
 

@@ -72,12 +72,12 @@ def check_hqclip(words: list[str]) -> None:
     command, rest = cli.COMMANDS[name], words[len(name.split()) :]
     if "--help" in rest or (not rest and not command.takes_stage):
         return
-    if rest and re.fullmatch("--(?!dry-run|delete)[a-z-]+", rest[-1]):
+    if rest and re.fullmatch("--(?!dry-run|delete|origin)[a-z-]+", rest[-1]):
         rest = [*rest, "x"]  # a flag that is spoken of, without its value
     if command.takes_stage:
         if rest:
             assert rest[0] in STAGES
-            read_words(name, command.settings, rest)
+            read_words(name, command.settings, rest, cli.sections())
         return
     given, _ = cli.read_flags(name, [command.settings], rest)
     try:

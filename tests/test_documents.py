@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hqclip.annotate.worklog import total_work
+from hqclip.annotate.total_work import total_work
 from hqclip.config import SelectConfig
 from hqclip.curate.annotator import read_annotator
 from hqclip.curate.work_cost import work_cost

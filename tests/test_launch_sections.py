@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hqclip import __version__
 from hqclip.errors import ConfigError
 from hqclip.launch import resolve
 from hqclip.launch.resolve import plan_machines
@@ -25,7 +26,7 @@ NOT_COMPILED = "evaluate: the launch file has a section for it, and this pipelin
 @pytest.fixture(autouse=True)
 def tags(monkeypatch: pytest.MonkeyPatch) -> None:
     """The images of a checkout have no digests."""
-    monkeypatch.setenv("HQCLIP_TAG", "mine")
+    monkeypatch.setenv("HQCLIP_TAG", __version__)
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ WINNER = "runs/000001-hqclip/model"
 
 
 @pytest.fixture(autouse=True)
-def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads in no order, and its faults break nothing."""
+def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults of the history, which reads in no order, and of what was spent break nothing."""
+    monkeypatch.setattr("hqclip.cycle.report.what_it_took", lambda *_: {})
     monkeypatch.setattr("hqclip.cycle.history.write._write", lambda *_: None)
     monkeypatch.setattr("hqclip.cycle.history.write.read_history", lambda *_: ((), {}))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hqclip import __version__
 from hqclip.config import DemoWorldConfig
 from hqclip.demo.world import make_world
 from hqclip.errors import AccessError, ConfigError, NotFoundError
@@ -29,7 +30,7 @@ INPUTS = ("--set", "store=gs://b/s", "--set", "evaluate_suite=gs://b/suite.json"
 @pytest.fixture
 def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubeflow]:
     look_at_once(monkeypatch)
-    monkeypatch.setenv("HQCLIP_TAG", "mine")  # images of a checkout have no digests
+    monkeypatch.setenv("HQCLIP_TAG", __version__)  # images of a checkout have no digests
     with FakeKubeflow() as fake:
         yield fake
     fake.assert_all_faults_fired()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pipelines.__main__ as pipelines
-from hqclip import cli, project
+from hqclip import __version__, cli, project
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import choose_config
 from pipelines.client.connect import _login, _said, _way_there
@@ -314,6 +314,7 @@ def test_a_run_is_sent_with_what_the_project_says_or_without_it(
 ) -> None:
     write("store: gs://b/c\nsuite: gs://b/suite.json\nshards: gs://b/0.tar\npreset: medium\ntrain: {warmup: 3}\n")
     monkeypatch.setenv("HQCLIP_TRAIN_WARMUP", "4")
+    monkeypatch.setenv("HQCLIP_TAG", __version__)  # images of a checkout have no digests
     words = ["run", "refine", "--dry-run", "-o", "json", "--set", "train_seed=5"]
     assert pipelines.main(words) == 0
     assert json.loads(capsys.readouterr().out)["inputs"] == {

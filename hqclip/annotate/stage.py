@@ -10,8 +10,8 @@ from typing import Any
 
 from hqclip.annotate.annotator import Annotator
 from hqclip.annotate.cost import priced
+from hqclip.annotate.total_work import total_work
 from hqclip.annotate.worker import Worker
-from hqclip.annotate.worklog import total_work
 from hqclip.config import AnnotateConfig
 from hqclip.data.sidecar import Tally, read_tally
 from hqclip.errors import DataError

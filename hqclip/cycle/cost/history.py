@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip import log
-from hqclip.annotate.worklog import total_work
+from hqclip.annotate.total_work import total_work
 from hqclip.cycle.keys import newest_cycle, plan_key
 from hqclip.cycle.notes import read_notes
 from hqclip.errors import HQClipError
