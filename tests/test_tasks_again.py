@@ -33,7 +33,15 @@ OF_TIME = (
     "launch",
     "provenance",
 )  # of one attempt, not of what was done
-TIMED = ("/tensorboard/", "/work/", "pipelines/", "cycles/lock", ".html", "claims/")  # keys of what has times in it
+TIMED = (
+    "/tensorboard/",
+    "/work/",
+    "pipelines/",
+    "cycles/lock",
+    ".runs/",
+    ".html",
+    "claims/",
+)  # keys of what has times in it
 OLD = "/checkpoints/"  # one that was to be deleted may stay; what was trained is compared as it was exported
 
 

@@ -82,7 +82,7 @@ def cluster_that_refuses(tmp_path: Path) -> Iterator[None]:
 def given_to_plan(world: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     defaults = {"preset": "demo-quick", "trials": "raw", "data_only": False, "cycle": 0, "annotate_model": ""}
     rest = {"train_samples_seen": 0, "train_seed": 0, "overrides": "", "owner": "one"}
-    machines = {"launch": "", "launched": "", "workers": ""}
+    machines = {"launch": "", "launched": "", "workers": "", "budget": -1.0, "budget_dollars": -1.0, "gpu_prices": ""}
     return {"store": STORE, "shards": world["shards"], "suite": world["suite"], **defaults, **rest, **machines, **more}
 
 

@@ -48,7 +48,8 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         put_in_force(store, plan, record)
     summary = _summary(store, record)
     tell_verdict(store, summary, run_id(""))
-    write_at_the_end(store)
+    if not is_closed:
+        write_at_the_end(store)
     return {**summary, "already_done": is_closed}
 
 
