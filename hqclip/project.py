@@ -25,14 +25,14 @@ from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import CONFIG, SWITCHES
 from hqclip.presets import find_preset
 from hqclip.settings import Settings, did_you_mean
-from hqclip.stages import CYCLE, HANDED_ON, TRAINING
+from hqclip.stages import CYCLE, HANDED_ON, STAGES, TRAINING
 from hqclip.strict_yaml import lines_of, read_yaml
 
 NAME, OFF, PREFIX = "hqclip.yaml", "none", "HQCLIP_"
 SHARED = ("store", "suite", "shards", "preset", "launch")  # the same wherever they are asked for
 CONNECTION = ("host", "ui", "namespace", "token_file", "cookie_file", "iap_client_id", "ca_file", "port_forward")
 KFP, KFP_NAMES = "kfp", (*CONNECTION, "platform")
-OTHERS = (("compare", "suite"),)  # bear the name of something else: here it is a digest
+OTHERS = (("compare", "suite"), ("peek", "shards"))  # bear the name of something else: a digest, what to look at
 OWN: Mapping[str, Mapping[str, str]] = {  # what a plan itself says of stages, which is said over all of this
     "plan": {
         "annotate_model": "annotate.model",
@@ -96,12 +96,17 @@ class Project:
         stages: tuple[str, ...] = SWEPT if section == "sweep" else CYCLE
         if str(settings.get("data_only", "")).lower() in ("true", "1", "yes"):
             stages = tuple(stage for stage in stages if stage not in TRAINING)
+        names = [(stage, name) for stage in stages for name in _names(STAGES[stage].settings)]
         variables = {
-            (stage, variable.removeprefix(start).lower()): Value(said, variable)
-            for stage in stages
-            for variable, said in os.environ.items()
-            if said and variable.startswith(start := f"{PREFIX}{stage.upper()}_")
+            place: Value(text, _variable(*place)) for place in names if (text := os.environ.get(_variable(*place)))
         }
+        problems = [
+            f"{value.origin}: {problem}"
+            for (stage, name), value in variables.items()
+            for problem in STAGES[stage].settings.problems_with(name, value.value)
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
         said = {
             f"{stage}.{name}": value.value
             for (stage, name), value in {**self.file, **variables}.items()

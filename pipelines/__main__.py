@@ -62,7 +62,9 @@ def _fill(given: argparse.Namespace) -> None:
     """What the project file says of Kubeflow, and the platform, if no flag says it and it is asked for."""
     found = project.load(cli.sections())
     given.project = found.filed(project.KFP)
-    elsewhere = any(getattr(given, name, None) for name in ("local", "docker", "version"))
+    named = [getattr(given, "pipeline", ""), *getattr(given, "what", [])]
+    is_compiled = any(str(name).endswith((".yaml", ".yml")) for name in named)
+    elsewhere = is_compiled or any(getattr(given, name, None) for name in ("local", "docker", "version"))
     if getattr(given, "platform", None) == "" and not elsewhere and (platform := found.find(project.KFP, "platform")):
         given.platform = str(platform.value)
 

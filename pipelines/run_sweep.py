@@ -108,8 +108,7 @@ def run(given: argparse.Namespace) -> int:
     check_settings(PIPELINE, {**nowhere, "plan_preset": preset, **inputs, "sweep_trials": json.dumps(trials)})
     if package and not (given.local or given.docker):
         check_for_cluster(PIPELINE, package.spec, {**inputs, "sweep_trials": json.dumps(trials)})
-    if given.mode == "runs" and any(name.startswith("plan_budget") for name in inputs):
-        raise ConfigError("a budget is one for all trials of a run: leave it out, or --mode runs")
+    _check_budget(given.mode, inputs)
     batches = [list(trials)] if given.mode == "loop" else [[trial] for trial in trials]
     say(f"{len(trials)} trials in {'one run' if len(batches) == 1 else f'{len(batches)} runs'}")
     if given.dry_run:
@@ -119,6 +118,13 @@ def run(given: argparse.Namespace) -> int:
     if given.local or given.docker:
         return _run_here(given, batches, inputs)
     return _run_there(given, batches, package)
+
+
+def _check_budget(mode: str, inputs: Mapping[str, Any]) -> None:
+    """One for each run would be as many. Raises `ConfigError`."""
+    given = [str(value) for name, value in inputs.items() if name in ("plan_budget", "plan_budget_dollars")]
+    if mode == "runs" and any(value not in ("-1", "-1.0") for value in given):
+        raise ConfigError("a budget is one for all trials of a run: leave it out, or --mode runs")
 
 
 def make_trials(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any]]:
@@ -175,6 +181,7 @@ def _run_there(given: argparse.Namespace, batches: Sequence[Sequence[Trial]], pa
     known = definitions(package.spec if package else version.pipeline_spec or {})
     inputs = _inputs(known, given, [trial for batch in batches for trial in batch])
     require(known, {**inputs, "sweep_trials": "later"})
+    _check_budget(given.mode, inputs)
     if version:
         check_for_cluster(PIPELINE, version.pipeline_spec or {}, inputs)
     if package is not None:

@@ -91,6 +91,8 @@ def test_a_sweep_has_one_budget_for_all_its_trials(kubeflow: FakeKubeflow):
     with pytest.raises(ConfigError, match="a budget is one for all trials of a run: leave it out, or --mode runs"):
         sweep(kubeflow, *BUDGET, "--mode", "runs")
     assert len(kubeflow.runs) == 1
+    assert sweep(kubeflow, "--budget", "-1", "--mode", "runs") == 0  # as where the project has one
+    assert len(kubeflow.runs) == 3
 
 
 def test_a_schedule_carries_it_by_its_file_or_by_the_flag(kubeflow: FakeKubeflow, shell: Shell):

@@ -147,6 +147,16 @@ def test_a_part_in_the_own_cache_of_the_client_is_no_model(hub: FakeHub, models_
     assert find(f"org/lvlm@{commit}").folder.is_relative_to(models_cache)
 
 
+def test_a_copy_of_the_client_without_a_part_of_the_tokenizer_is_completed(hub: FakeHub, models_cache: Path):
+    from huggingface_hub import hf_hub_download
+
+    commit = hub.push("org/lvlm", FILES)
+    for name in set(FILES) - {"merges.txt"}:
+        hf_hub_download("org/lvlm", name, revision=commit)
+    found = find(f"org/lvlm@{commit}")
+    assert found.folder.is_relative_to(models_cache) and "merges.txt" in found.sha256
+
+
 @pytest.mark.parametrize("name", [FIRST, "merges.txt"])
 def test_what_arrives_otherwise_than_the_hub_says_is_not_kept(hub: FakeHub, models_cache: Path, name: str):
     hub.push("org/lvlm", FILES)

@@ -64,7 +64,7 @@ def test_a_name_with_its_commit_is_not_asked_about(tmp_path: Path, world: dict[s
     assert hub.asked == []
 
 
-@pytest.mark.parametrize("model", ["gs://bucket/lvlm", "s3://bucket/lvlm", "demo"])
+@pytest.mark.parametrize("model", ["gs://bucket/lvlm", "s3://bucket/lvlm", "demo", "/models/qwen", "./lvlms/q"])
 def test_what_is_on_no_hub_stays_as_it_is(tmp_path: Path, world: dict[str, Any], hub: FakeHub, model: str):
     assert model_of(plan(tmp_path, world, model)) == model
     assert hub.asked == []

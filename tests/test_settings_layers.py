@@ -13,8 +13,10 @@ import pytest
 
 import pipelines.__main__ as pipelines
 from hqclip import __version__, cli, project
+from hqclip.config import PlanConfig
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import choose_config
+from hqclip.peek.config import PeekConfig
 from pipelines.client.connect import _login, _said, _way_there
 from pipelines.client.project_inputs import with_project
 from pipelines.inputs import INPUTS
@@ -284,10 +286,12 @@ def test_where_kubeflow_is_may_stand_in_the_file_below_variables(
     assert _way_there(given) == ("http://flag", "")
 
 
-@pytest.mark.parametrize("elsewhere", ["local", "docker", "version"])
-def test_a_platform_of_the_file_is_for_what_is_compiled_for_a_cluster(write: Write, elsewhere: str) -> None:
+@pytest.mark.parametrize(
+    "elsewhere", [{"local": True}, {"docker": True}, {"version": "v"}, {"pipeline": "refine.yaml"}, {"what": ["r.yml"]}]
+)
+def test_a_platform_of_the_file_is_for_what_is_compiled_for_a_cluster(write: Write, elsewhere: dict[str, Any]) -> None:
     write("kfp: {platform: p.yaml}\n")
-    given = argparse.Namespace(platform="", **{elsewhere: "yes"})
+    given = argparse.Namespace(platform="", **elsewhere)
     pipelines._fill(given)
     assert given.platform == ""
 
@@ -345,3 +349,21 @@ def test_a_demo_on_this_machine_has_its_world_and_the_rest_of_the_project(
     assert (ran[0]["plan_preset"], ran[0]["plan_overrides"]) == ("demo-quick", '{"curate.name": "mine"}')
     assert pipelines.main([*words, "--set", "download_shards=s.tar"]) == 1
     assert (ran[1]["store"], ran[1]["plan_preset"]) == ("production", "medium")
+
+
+def test_a_variable_of_a_stage_is_known_or_left_alone_and_a_wrong_value_is_told_by_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("")
+    monkeypatch.setenv("HQCLIP_TRAIN_LEARNIN_RATE", "1")  # no setting has that name: it may be for something else
+    given = {"shards": "p", "suite": "s", "store": "s"}
+    found = project.load(cli.sections()).under("plan", PlanConfig, given)
+    assert "overrides" not in found
+    monkeypatch.setenv("HQCLIP_TRAIN_LEARNING_RATE", "fast")
+    with pytest.raises(ConfigError, match="^HQCLIP_TRAIN_LEARNING_RATE: "):
+        project.load(cli.sections()).under("plan", PlanConfig, given)
+
+
+def test_what_peek_looks_at_is_not_what_the_project_trains_on(write: Write) -> None:
+    write("store: s\nshards: pool.tar\n")
+    assert "shards" not in project.load(cli.sections()).under("peek", PeekConfig, {"pool": "p.json"})

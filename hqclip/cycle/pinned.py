@@ -11,7 +11,7 @@ from typing import Any
 
 from hqclip.config import LOCAL_ENGINES
 from hqclip.models.hub import commit_of
-from hqclip.models.names import hub_name, is_commit
+from hqclip.models.names import can_only_be_a_folder, hub_name, is_commit
 from hqclip.records import CyclePlan
 
 NOTE = "pinned"  # of the provenance: names as they were asked, with those that they were given
@@ -26,7 +26,8 @@ def pin(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """
     annotate = settings.get("annotate", {})
     asked = str(annotate.get("model", ""))
-    name = None if asked == BUILT_IN or annotate.get("engine") not in LOCAL_ENGINES else hub_name(asked)
+    elsewhere = asked == BUILT_IN or annotate.get("engine") not in LOCAL_ENGINES or can_only_be_a_folder(asked)
+    name = None if elsewhere else hub_name(asked)  # a folder may be on the machines of annotate only
     if name is None or is_commit(name.revision):
         return dict(settings), {}
     told = {asked: name.at(commit_of(name))}

@@ -31,7 +31,7 @@ from hqclip.store.documents import write_manifest
 def run(config: EvaluateConfig) -> dict[str, Any]:
     """Write the evaluation of `config.model` on `config.suite`, unless it is there already.
 
-    The result, and the kind of error if there is one, are the same on every rank.
+    The result, and the kind of error if there is one, are the same on every rank; `work` of GPUs is told by rank 0.
     """
     start = time.monotonic()
     with process_group(config.device, nccl=False) as ranks:

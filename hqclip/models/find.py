@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hqclip import log
-from hqclip.errors import DataError, NotFoundError
+from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.models import hub
 from hqclip.models.cache import Kept, kept
 from hqclip.models.contents import chosen, digest_of_files, sha256_of, sha256_of_all
@@ -59,7 +59,7 @@ def find(name: str) -> Weights:
 def _of_hub(name: HubName) -> Weights:
     commit = hub.commit_of(name)
     own = hub.in_own_cache(name, commit)
-    if own:
+    if own and _has_all(name, commit, own):
         sha256 = sha256_of_all(own)
         if all(_is_named_after(own / file, digest) for file, digest in sha256.items()):
             return Weights(own, commit, sha256)
@@ -70,6 +70,18 @@ def _of_hub(name: HubName) -> Weights:
 
     found = kept(name.at(commit), fill)
     return Weights(found.folder, commit, found.sha256)
+
+
+def _has_all(name: HubName, commit: str, folder: Path) -> bool:
+    """Whether every file of the model is there, by the hub's list; while the hub cannot be asked, what is there does.
+
+    The client does not tell of a copy that it brought file by file.
+    """
+    try:
+        listed = hub.list_files(name, commit)
+    except HQClipError:
+        return True
+    return listed.keys() <= {path.name for path in folder.iterdir()}
 
 
 def _is_named_after(path: Path, sha256: str) -> bool:

@@ -24,6 +24,11 @@ class HubName(NamedTuple):
         return f"{self.repository}@{commit}"
 
 
+def can_only_be_a_folder(name: str) -> bool:
+    """Whether a name is that of a folder by its form, here or on another machine."""
+    return name.startswith(("/", ".", "~", "file:")) or name.partition("@")[0].count("/") > 1
+
+
 def hub_name(name: str) -> HubName | None:
     """The name if it is one of the hub; None for a folder, or what is in a bucket.
 
@@ -32,7 +37,7 @@ def hub_name(name: str) -> HubName | None:
     if not name.startswith(HUB) and (in_bucket(name) or Path(name).is_dir()):
         return None
     repository, _, revision = name.removeprefix(HUB).partition("@")
-    if repository.startswith(("/", ".", "~", "file:")) or repository.count("/") > 1:
+    if can_only_be_a_folder(repository):
         raise NotFoundError(
             f"model {name!r}: there is no such folder; give the folder of a model, gs://, s3://, or a name of the hub "
             "(org/name@revision)"
