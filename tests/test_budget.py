@@ -77,6 +77,20 @@ def test_what_was_spent_counts_and_what_is_done_is_not_estimated_again(store: St
     assert planned(store, world, budget=1.0)["has_work"], "what is left wants no GPU"
 
 
+def test_a_run_that_comes_while_another_works_is_kept_out_whatever_its_budget(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick")
+    assert planned(store, world, owner="monday")["has_work"]
+    second = planned(store, world, owner="tuesday", budget=0.05)
+    assert (second["has_work"], second["locked_by"]) == (False, "monday")
+
+
+def test_a_run_that_is_refused_keeps_nobody_out(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick")
+    with pytest.raises(BudgetError):
+        planned(store, world, owner="monday", budget=0.05)
+    assert planned(store, world, owner="tuesday")["has_work"]
+
+
 def test_where_there_is_nothing_to_do_nothing_is_refused(store: Store, world: dict[str, Any]):
     opened = planned(store, world, data_only=True, trials="", suite="")
     spend(store, opened["notes"], RUN, "annotate", hours=2.0)
