@@ -65,13 +65,14 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
     if fault := keeper.exceeded():
         raise fault
 
+    work = _Interruptible(keeper)
+
     def beat() -> None:
         attempt.lives()
         if not launched and not keeper.fault and keeper.exceeded():
-            attempt.stops()
-            os.kill(os.getpid(), signal.SIGUSR1)
+            work.interrupt(attempt)
 
-    with _interruptible(keeper), Heartbeat(beat, BEAT_S):
+    with work, Heartbeat(beat, BEAT_S):
         try:
             yield keeper
         except TerminatedError as error:
@@ -80,25 +81,41 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
             raise
 
 
-@contextmanager
-def _interruptible(keeper: Keeper) -> Iterator[None]:
-    """SIGUSR1 ends the work of this process; outside the main thread Python allows no handler, and nothing does."""
-    handled = signal.getsignal(signal.SIGTERM)
+class _Interruptible:
+    """Work that SIGUSR1 ends while this is entered; outside the main thread Python allows no handler, none is sent."""
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if keeper.fault and signal.getsignal(signal.SIGTERM) is not handled:  # the stage asks for it between two steps
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._is_under_way, self._sending = False, threading.Lock()
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._at_end = signal.getsignal(signal.SIGTERM)
+            self._before = signal.signal(signal.SIGUSR1, self._stop)
+            self._is_under_way = True
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_under_way:
+            return
+        try:
+            with self._sending:
+                self._is_under_way = False
+        finally:  # the signal may come just then
+            signal.signal(signal.SIGUSR1, self._before)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """From another thread; a look that took until the work was over ends nothing any more."""
+        with self._sending:
+            if self._is_under_way:
+                attempt.stops()
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        fault = self._keeper.fault if self._is_under_way else None
+        if fault and signal.getsignal(signal.SIGTERM) is not self._at_end:  # the stage asks for it between two steps
             os.kill(os.getpid(), signal.SIGTERM)
-        elif keeper.fault:
-            raise keeper.fault
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+        elif fault:
+            raise fault
 
 
 def _name(notes: str) -> str:
