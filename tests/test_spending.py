@@ -58,16 +58,19 @@ def test_a_page_says_what_it_took_in_all_runs_and_the_budget_that_was_given_last
     assert what_it_took(store, NOTES) == {}
     spend(store, NOTES, "one", "annotate", hours=2.0, gpus=4)
     spend(store, NOTES, "two", "train", hours=3.0)
-    mark_run(store, NOTES, "one", {"gpu_hours": 20.0, "dollars": -1.0, "prices": {"annotate": 3.0, "train": 2.0}})
+    budget = {"gpu_hours": 20.0, "dollars": 100.0, "prices": {"annotate": 3.0, "train": 2.0}}
+    mark_run(store, NOTES, "one", budget)
     told = what_it_took(store, NOTES)
     assert told == {
         "annotate": "8 GPU-hours",
         "train": "3 GPU-hours",
-        "in all": "11 GPU-hours, $30.00",
-        "budget": "20 GPU-hours",
+        "in all": "11 GPU-hours, $30.00 as the budget counts",
+        "budget": "20 GPU-hours and $100",
     }
     page = document.what_was_run(Provenance(spent=told))
     assert "All runs and tries together" in page and "11 GPU-hours, $30.00" in page
+    mark_run(store, NOTES, "two", {**budget, "dollars": -1.0})
+    assert what_it_took(store, NOTES)["in all"] == "11 GPU-hours", "what it cost stands elsewhere on the page"
 
 
 DAMAGED: list[dict[str, Any]] = [

@@ -66,7 +66,7 @@ def stage_prices(machines: Mapping[str, Mapping[str, Any]], table: Sequence[Pric
 
 
 def what_it_took(store: Store, notes: str) -> dict[str, str]:
-    """For a page: GPU-hours by stage and in all, dollars and the budget; empty where no task of a run held a GPU."""
+    """For a page: GPU-hours by stage and in all, the budget, dollars if it has them; empty where no task held a GPU."""
     try:
         hours = gpu_hours(store, notes)
     except HQClipError as error:
@@ -76,8 +76,9 @@ def what_it_took(store: Store, notes: str) -> dict[str, str]:
         return {}
     budget = Budget.of_mark(marks(store, notes)[-1].get("budget"))
     told = {stage: f"{spent:.4g} GPU-hours" for stage, spent in hours.items()}
-    usd = budget.usd(hours)
-    told["in all"] = f"{sum(hours.values()):.4g} GPU-hours" + ("" if usd is None else f", ${usd:.2f}")
+    told["in all"] = f"{sum(hours.values()):.4g} GPU-hours"
+    if budget.dollars != NONE and (usd := budget.usd(hours)) is not None:
+        told["in all"] += f", ${usd:.2f} as the budget counts"
     return {**told, "budget": budget.in_words()} if budget.is_set else told
 
 
