@@ -15,12 +15,13 @@ from hqclip.store import Store
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage has to do; `amount` is None if nobody can tell."""
+    """What a stage has to do; `amount` is None if nobody can tell. `done` is what is done of it, beside the amount."""
 
     stage: str
     amount: int | None
     unit: str
     about: str = ""
+    done: int = 0
 
 
 def work_of_stages(
@@ -37,7 +38,7 @@ def work_of_stages(
     already = f"{done:,} annotated already" if done else ""
     scored = known if store.exists("champion.json") else 0
     return [
-        Work("annotate", left, "images", "; ".join(filter(None, [already, about]))),
+        Work("annotate", left, "images", "; ".join(filter(None, [already, about])), done),
         Work("score", scored, "images", about if scored or scored is None else "no champion yet"),
         *training_work(settings, trials, trials),
     ]
