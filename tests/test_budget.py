@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from hqclip.cycle import sweep
 from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.plan import run as plan
 from hqclip.data.download import run as download
+from hqclip.data.sources.protocol import RemoteShard
+from hqclip.data.sources.stores import StoreSource
 from hqclip.demo.world import make_world
-from hqclip.errors import BudgetError, ConfigError
+from hqclip.errors import BudgetError, ConfigError, DataError
 from hqclip.store import Store, open_store
 from tests.spending import HOUR, spend
 from tests.sweeping import write_version
@@ -108,6 +111,28 @@ def test_of_annotating_only_what_no_cycle_has_done_counts(store: Store, world: d
     download(DownloadConfig(store=store.uri, shards=world["shards"]))
     store.write("annotations/a/00000.parquet", b"done")
     assert "annotate" not in planned(store, world, budget=0.2)["reason"]
+
+
+def test_the_shards_are_listed_once(store: Store, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    def listed(source: StoreSource, pattern: str) -> Iterator[RemoteShard]:
+        asked.append(pattern)
+        return listing(source, pattern)
+
+    download(DownloadConfig(store=store.uri, shards=world["shards"]))
+    listing, asked = StoreSource.list, list[str]()
+    monkeypatch.setattr(StoreSource, "list", listed)
+    assert planned(store, world, budget=1.0)["has_work"]
+    assert asked == [world["shards"]]
+
+
+def test_where_the_images_are_done_no_pool_is_read_to_count_them(store: Store, world: dict[str, Any]):
+    notes = planned(store, world)["notes"]
+    store.write("pools/ab12.json", b"damaged")
+    with pytest.raises(DataError):
+        planned(store, world, budget=1.0)
+    for task in ("annotate", "score"):
+        store.write(f"{notes}{task}.json", b"{}")
+    assert planned(store, world, budget=1.0)["has_work"]
 
 
 def read_hours(reason: str) -> float:

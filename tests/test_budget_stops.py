@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hqclip.cycle.attempt import Attempt
 from hqclip.cycle.budget import keeper
 from hqclip.cycle.finish import how_ended
 from hqclip.cycle.keys import notes_prefix
@@ -197,6 +198,22 @@ def test_outside_the_main_thread_nothing_is_interrupted(
     thread.start()
     thread.join(PATIENCE_S)
     assert (results, interrupts) == ([{"model": "m"}], [])
+
+
+def test_between_two_looks_a_task_gives_one_sign_of_life(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):
+    def worked() -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(looks) < 5:
+            assert time.monotonic() < deadline, "no heartbeat"
+            time.sleep(0.01)
+        assert 4 <= len(signs) <= len(looks)
+        return {"model": "m"}
+
+    signs, looks = list[Any](), list[Any]()
+    monkeypatch.setattr(Attempt, "lives", lambda attempt: signs.append(attempt))
+    monkeypatch.setattr(keeper, "gpu_hours", lambda *which: looks.append(which) or {})
+    works(monkeypatch, worked)
+    assert Task(tmp_path, store, gpu_hours=1.0).run("train", trial="raw") == {"model": "m"}
 
 
 def test_within_its_budget_a_task_ends_as_ever(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):

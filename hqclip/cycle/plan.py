@@ -40,7 +40,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
-    source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
+    listed = [shard for _, shard in list_shards(config.shards)]
+    source = [[shard.name, shard.size, shard.identity] for shard in listed]
     suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", ())
     if config.suite:
         check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
@@ -84,7 +85,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     busy = lock.take(store, owner, number) if owner and not done else None
     if not done and not busy:
         with _let_go_if_refused(store, owner):
-            reason += refuse_excess(store, Asked(f"cycle {number}", notes, settings, trials, config.shards), budget)
+            shards = [(shard.size, shard.identity) for shard in listed]
+            reason += refuse_excess(store, Asked(f"cycle {number}", notes, settings, trials, shards), budget)
     if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
         write_manifest(store, key, plan)
     return {

@@ -26,8 +26,8 @@ LOOK_S = 60.0  # between two counts of what was spent, each of which reads what 
 class Keeper:
     """Says when the budget is used up; asked as often as one likes, it counts every `LOOK_S`."""
 
-    def __init__(self, store: Store, planned: Mapping[str, Any], attempt: Attempt) -> None:
-        self._store, self._notes, self._attempt = store, str(planned["notes"]), attempt
+    def __init__(self, store: Store, planned: Mapping[str, Any]) -> None:
+        self._store, self._notes = store, str(planned["notes"])
         self._budget = Budget(**planned.get("budget", {}))
         self._looked = -LOOK_S
         self.fault: BudgetError | None = None
@@ -38,7 +38,6 @@ class Keeper:
             return self.fault
         self._looked = time.monotonic()
         try:
-            self._attempt.lives()
             hours = gpu_hours(self._store, self._notes)
         except HQClipError as error:
             log.warning("budget", f"what was spent so far is not known: {error}")
@@ -59,7 +58,7 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
     outside, so that it writes its checkpoint, or is interrupted where it has nothing to write.
     """
     store = open_store(store_uri)
-    keeper = Keeper(store, planned, attempt)
+    keeper = Keeper(store, planned)
     if attempt.run and planned["notes"].endswith("stages/"):
         mark_run(store, planned["notes"], attempt.run, planned.get("budget", {}))
     if fault := keeper.exceeded():

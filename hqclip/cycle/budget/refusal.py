@@ -23,13 +23,16 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be done: a cycle, or a sweep, which has no shards; `name` is for people."""
+    """What is to be done: a cycle, or a sweep, which has no shards; `name` is for people.
+
+    Of each shard there are its size and its identity.
+    """
 
     name: str
     notes: str
     settings: Settings
     trials: Sequence[Mapping[str, Any]]
-    shards: str = ""
+    shards: Sequence[tuple[int, int | str]] = ()
 
 
 def budget_of(config: PlanConfig | SweepConfig, settings: Settings, machines: Settings) -> Budget:
@@ -99,9 +102,12 @@ def _left(store: Store, asked: Asked, history: History) -> list[Work]:
     training = training_work(asked.settings, to_train, to_judge) if asked.trials else []
     if not asked.shards:
         return training
+    done = [Work(stage, 0, "images") for stage in ("annotate", "score") if is_done(stage)]
+    if len(done) == 2:
+        return [*done, *training]
     data = work_of_stages(asked.shards, -1, store, asked.settings, [], history)[:2]
     data = [dataclasses.replace(work, about=NO_POOL) if work.amount is None else work for work in data]
-    return [*(dataclasses.replace(w, amount=0, about="") if is_done(w.stage) else w for w in data), *training]
+    return [*(Work(w.stage, 0, w.unit) if is_done(w.stage) else w for w in data), *training]
 
 
 def _from_the_start(left: Sequence[Work], asked: Asked) -> list[Work]:
