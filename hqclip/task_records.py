@@ -81,7 +81,7 @@ class TaskRecord(Manifest):
     @property
     def key(self) -> str:
         """Where it is in the store."""
-        return f"{prefix_of(self.run)}{_safe(self.task)}/{_safe(self.pod) or 'here'}.json"
+        return f"{prefix_of(self.run)}{safe(self.task)}/{safe(self.pod) or 'here'}.json"
 
     @property
     def failed(self) -> bool:
@@ -99,7 +99,7 @@ class TaskRecord(Manifest):
 
 def prefix_of(run: str) -> str:
     """What the keys of the records of a pipeline run begin with."""
-    return f"pipelines/{_safe(run)}/"
+    return f"pipelines/{safe(run)}/"
 
 
 def write_record(store: Store, record: TaskRecord) -> None:
@@ -120,5 +120,6 @@ def _read(store: Store, run: str) -> Iterator[TaskRecord]:
             log.warning("records", f"{error}; it is left out")
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """A name as part of a key: what is no letter, digit, `_`, `.` or `-` is a `-`."""
     return re.sub(r"[^\w.-]", "-", name)

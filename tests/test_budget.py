@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hqclip.config import DemoWorldConfig, PlanConfig, SweepConfig
+from hqclip.config import DemoWorldConfig, DownloadConfig, PlanConfig, SweepConfig
 from hqclip.cycle import sweep
+from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.plan import run as plan
+from hqclip.data.download import run as download
+from hqclip.data.sources.protocol import RemoteShard
+from hqclip.data.sources.stores import StoreSource
 from hqclip.demo.world import make_world
-from hqclip.errors import BudgetError, ConfigError
+from hqclip.errors import BudgetError, ConfigError, DataError
 from hqclip.store import Store, open_store
-from tests.spending import spend
+from tests.spending import HOUR, spend
 from tests.sweeping import write_version
-from tests.test_cost import add_cycle
+from tests.test_cost import add_cycle, add_pilot, work
 
 RUN = "0f6a2c31"
 
@@ -75,6 +80,78 @@ def test_what_was_spent_counts_and_what_is_done_is_not_estimated_again(store: St
     for task in ("annotate", "train-hqclip", "evaluate-hqclip"):
         store.write(f"{opened['notes']}{task}.json", b"{}")
     assert planned(store, world, budget=1.0)["has_work"], "what is left wants no GPU"
+
+
+def test_a_training_that_was_stopped_in_its_midst_counts_once(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick", train_hqclip={"samples_seen": 3200, "seconds": 3600.0})
+    whole = read_hours(planned(store, world, budget=100.0)["reason"])
+    assert whole > 1.0
+    notes = planned(store, world)["notes"]
+    spend(store, notes, RUN, "train", hours=0.9, ended=None, exit_code=None, seen=1000.0 + 0.9 * HOUR)
+    assert read_hours(planned(store, world, budget=whole + 0.1)["reason"]) == pytest.approx(whole - 0.9, abs=0.01)
+    with pytest.raises(BudgetError, match=r"it has taken 0\.9 GPU-hours \(train 0\.9\), and what is .* train 0\.1 \("):
+        planned(store, world, budget=whole - 0.05)
+    spend(store, notes, "another", "train", hours=2.0)
+    with pytest.raises(BudgetError, match=r"and what is left is estimated so, in GPU-hours: .*train 0 \("):
+        planned(store, world, budget=2.9)
+
+
+def test_annotating_that_was_stopped_in_the_first_cycle_counts_once(store: Store, world: dict[str, Any]):
+    download(DownloadConfig(store=store.uri, shards=world["shards"]))
+    annotate = resolve(PlanConfig(store=store.uri, shards="s", suite="s", preset="demo-quick"))[0]["annotate"]
+    add_pilot(store, 12, HOUR, **{name: annotate[name] for name in ("model", "prompt", "engine")})
+    opened = planned(store, world, budget=100.0)
+    assert read_hours(opened["reason"]) == 1.0
+    spend(store, opened["notes"], RUN, "annotate", hours=0.9)
+    assert planned(store, world, budget=1.05)["has_work"]
+
+
+def test_of_annotating_only_what_no_cycle_has_done_counts(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick", annotate={"annotations": "annotations/a", "rows": 12, "work": work(12, HOUR)})
+    download(DownloadConfig(store=store.uri, shards=world["shards"]))
+    store.write("annotations/a/00000.parquet", b"done")
+    assert "annotate" not in planned(store, world, budget=0.2)["reason"]
+
+
+def test_the_shards_are_listed_once(store: Store, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    def listed(source: StoreSource, pattern: str) -> Iterator[RemoteShard]:
+        asked.append(pattern)
+        return listing(source, pattern)
+
+    download(DownloadConfig(store=store.uri, shards=world["shards"]))
+    listing, asked = StoreSource.list, list[str]()
+    monkeypatch.setattr(StoreSource, "list", listed)
+    assert planned(store, world, budget=1.0)["has_work"]
+    assert asked == [world["shards"]]
+
+
+def test_where_the_images_are_done_no_pool_is_read_to_count_them(store: Store, world: dict[str, Any]):
+    notes = planned(store, world)["notes"]
+    store.write("pools/ab12.json", b"damaged")
+    with pytest.raises(DataError):
+        planned(store, world, budget=1.0)
+    for task in ("annotate", "score"):
+        store.write(f"{notes}{task}.json", b"{}")
+    assert planned(store, world, budget=1.0)["has_work"]
+
+
+def read_hours(reason: str) -> float:
+    """What is left, as a plan estimates it."""
+    return float(reason.partition("what is left is estimated at ")[2].split()[0])
+
+
+def test_a_run_that_comes_while_another_works_is_kept_out_whatever_its_budget(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick")
+    assert planned(store, world, owner="monday")["has_work"]
+    second = planned(store, world, owner="tuesday", budget=0.05)
+    assert (second["has_work"], second["locked_by"]) == (False, "monday")
+
+
+def test_a_run_that_is_refused_keeps_nobody_out(store: Store, world: dict[str, Any]):
+    add_cycle(store, preset="demo-quick")
+    with pytest.raises(BudgetError):
+        planned(store, world, owner="monday", budget=0.05)
+    assert planned(store, world, owner="tuesday")["has_work"]
 
 
 def test_where_there_is_nothing_to_do_nothing_is_refused(store: Store, world: dict[str, Any]):

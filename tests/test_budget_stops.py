@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hqclip.cycle.attempt import Attempt
 from hqclip.cycle.budget import keeper
 from hqclip.cycle.finish import how_ended
 from hqclip.cycle.keys import notes_prefix
@@ -131,6 +133,87 @@ def test_a_stage_that_never_asks_is_interrupted(tmp_path: Path, store: Store, mo
     before = signal.getsignal(signal.SIGUSR1)
     assert task.run("train", trial="raw")["failed"]["exit_code"] == 76
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.fixture
+def interrupts() -> Iterator[list[int]]:
+    """Each SIGUSR1 that comes while no task has a handler for it, of which the process would die."""
+    came = list[int]()
+    before = signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
+    yield came
+    signal.signal(signal.SIGUSR1, before)
+
+
+class Look:
+    """A count of the GPU-hours in a heartbeat that takes until `goes_on`, and then finds too many."""
+
+    def __init__(self) -> None:
+        self.began, self.goes_on = threading.Event(), threading.Event()
+
+    def __call__(self, *_: Any) -> dict[str, float]:
+        if threading.current_thread().name != "heartbeat":
+            return {}
+        self.beat = threading.current_thread()
+        self.began.set()
+        assert self.goes_on.wait(PATIENCE_S)
+        return {"train": 2.0}
+
+    def ends(self) -> None:
+        self.goes_on.set()
+        self.beat.join(PATIENCE_S)
+        assert not self.beat.is_alive()
+
+
+def test_a_look_that_finds_it_spent_when_the_work_is_done_ends_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, interrupts: list[int]
+):
+    def worked() -> dict[str, Any]:
+        assert look.began.wait(PATIENCE_S)
+        return {"model": "m"}
+
+    look = Look()
+    monkeypatch.setattr(keeper, "gpu_hours", look)
+    works(monkeypatch, worked)
+    assert Task(tmp_path, store, gpu_hours=1.0).run("train", trial="raw") == {"model": "m"}
+    look.ends()
+    assert interrupts == []
+
+
+def test_outside_the_main_thread_nothing_is_interrupted(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, interrupts: list[int]
+):
+    def worked() -> dict[str, Any]:
+        assert look.began.wait(PATIENCE_S)
+        seen, deadline = task.record.seen, time.monotonic() + PATIENCE_S
+        look.goes_on.set()
+        while task.record.seen == seen:  # the next sign of life comes after what the look led to
+            assert time.monotonic() < deadline, "no heartbeat"
+            time.sleep(0.01)
+        return {"model": "m"}
+
+    look, task, results = Look(), Task(tmp_path, store, gpu_hours=1.0), list[Any]()
+    monkeypatch.setattr(keeper, "gpu_hours", look)
+    works(monkeypatch, worked)
+    thread = threading.Thread(target=lambda: results.append(task.run("train", trial="raw")))
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert (results, interrupts) == ([{"model": "m"}], [])
+
+
+def test_between_two_looks_a_task_gives_one_sign_of_life(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):
+    def worked() -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(looks) < 5:
+            assert time.monotonic() < deadline, "no heartbeat"
+            time.sleep(0.01)
+        assert 4 <= len(signs) <= len(looks)
+        return {"model": "m"}
+
+    signs, looks = list[Any](), list[Any]()
+    monkeypatch.setattr(Attempt, "lives", lambda attempt: signs.append(attempt))
+    monkeypatch.setattr(keeper, "gpu_hours", lambda *which: looks.append(which) or {})
+    works(monkeypatch, worked)
+    assert Task(tmp_path, store, gpu_hours=1.0).run("train", trial="raw") == {"model": "m"}
 
 
 def test_within_its_budget_a_task_ends_as_ever(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):

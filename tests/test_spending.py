@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hqclip.cycle.budget.limit import what_it_took
 from hqclip.cycle.budget.spending import gpu_hours, mark_run
-from hqclip.cycle.keys import notes_prefix
+from hqclip.cycle.keys import notes_prefix, runs_prefix
 from hqclip.launch.gpus import visible_gpus
 from hqclip.report import Provenance, document
 from hqclip.store import Store, open_store
+from hqclip.task_records import prefix_of
 from tests.spending import HOUR, agent, spend
 
 NOTES = notes_prefix(1)
@@ -55,16 +58,47 @@ def test_a_page_says_what_it_took_in_all_runs_and_the_budget_that_was_given_last
     assert what_it_took(store, NOTES) == {}
     spend(store, NOTES, "one", "annotate", hours=2.0, gpus=4)
     spend(store, NOTES, "two", "train", hours=3.0)
-    mark_run(store, NOTES, "one", {"gpu_hours": 20.0, "dollars": -1.0, "prices": {"annotate": 3.0, "train": 2.0}})
+    budget = {"gpu_hours": 20.0, "dollars": 100.0, "prices": {"annotate": 3.0, "train": 2.0}}
+    mark_run(store, NOTES, "one", budget)
     told = what_it_took(store, NOTES)
     assert told == {
         "annotate": "8 GPU-hours",
         "train": "3 GPU-hours",
-        "in all": "11 GPU-hours, $30.00",
-        "budget": "20 GPU-hours",
+        "in all": "11 GPU-hours, $30.00 as the budget counts",
+        "budget": "20 GPU-hours and $100",
     }
     page = document.what_was_run(Provenance(spent=told))
     assert "All runs and tries together" in page and "11 GPU-hours, $30.00" in page
+    mark_run(store, NOTES, "two", {**budget, "dollars": -1.0})
+    assert what_it_took(store, NOTES)["in all"] == "11 GPU-hours", "what it cost stands elsewhere on the page"
+
+
+DAMAGED: list[dict[str, Any]] = [
+    {"time": "yesterday"},
+    {"time": None, "budget": [20]},
+    {"budget": {"gpu_hours": "20", "dollars": None, "prices": [3.0]}},
+    {"budget": {"prices": {"train": "3.0"}, "tokens": 5}},
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_mark_that_is_damaged_or_newer_breaks_no_page(store: Store, damaged: dict[str, Any]):
+    spend(store, NOTES, "one", "train", hours=3.0)
+    mark = {"run": "one", "time": 2.0, "budget": {"gpu_hours": -1.0, "dollars": -1.0, "prices": {}}, **damaged}
+    store.write(f"{runs_prefix(NOTES)}one.json", json.dumps(mark).encode(), create_only=False)
+    assert what_it_took(store, NOTES) == {"train": "3 GPU-hours", "in all": "3 GPU-hours"}
+
+
+def test_what_is_known_of_a_newer_mark_is_taken(store: Store):
+    spend(store, NOTES, "one", "train", hours=3.0)
+    mark_run(store, NOTES, "one", {"gpu_hours": 20.0, "tokens": 5})
+    assert what_it_took(store, NOTES)["budget"] == "20 GPU-hours"
+
+
+def test_the_mark_of_a_run_has_its_name_as_its_records_have_it(store: Store):
+    run = "local:a host:7"
+    spend(store, NOTES, run, "train", hours=3.0)
+    assert store.exists(f"{runs_prefix(NOTES)}{prefix_of(run).removeprefix('pipelines/').removesuffix('/')}.json")
 
 
 def test_gpus_are_those_that_a_process_is_told_of_or_has_devices_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

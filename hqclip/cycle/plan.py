@@ -8,7 +8,8 @@ finished first.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hqclip import log
@@ -21,7 +22,7 @@ from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.pinned import NOTE, as_planned, pin
 from hqclip.cycle.resolve import resolve_machines, with_later
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConflictError
+from hqclip.errors import ConflictError, HQClipError
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import choose, read_suite
 from hqclip.presets import find_preset
@@ -39,7 +40,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
     check_models(settings["train"], trials, here="train" not in machines)
-    source = [[shard.name, shard.size, shard.identity] for _, shard in list_shards(config.shards)]
+    listed = [shard for _, shard in list_shards(config.shards)]
+    source = [[shard.name, shard.size, shard.identity] for shard in listed]
     suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", ())
     if config.suite:
         check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
@@ -80,9 +82,11 @@ def run(config: PlanConfig) -> dict[str, Any]:
     reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
     budget = budget_of(config, settings, machines)
-    if not done:
-        reason += refuse_excess(store, Asked(f"cycle {number}", notes, settings, trials, config.shards), budget)
     busy = lock.take(store, owner, number) if owner and not done else None
+    if not done and not busy:
+        with _let_go_if_refused(store, owner):
+            shards = [(shard.size, shard.identity) for shard in listed]
+            reason += refuse_excess(store, Asked(f"cycle {number}", notes, settings, trials, shards), budget)
     if written is None and not busy:  # who is kept out opens no cycle: the one under way would no longer be the newest
         write_manifest(store, key, plan)
     return {
@@ -99,6 +103,17 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "runs": f"{number:06d}-",
         "notes": notes,
     }
+
+
+@contextmanager
+def _let_go_if_refused(store: Store, owner: str) -> Iterator[None]:
+    """A run that does not begin keeps nobody else out."""
+    try:
+        yield
+    except HQClipError:
+        if owner:
+            lock.release(store, owner)
+        raise
 
 
 def _why_done(store: Store, cycle: int) -> str:

@@ -26,8 +26,8 @@ LOOK_S = 60.0  # between two counts of what was spent, each of which reads what 
 class Keeper:
     """Says when the budget is used up; asked as often as one likes, it counts every `LOOK_S`."""
 
-    def __init__(self, store: Store, planned: Mapping[str, Any], attempt: Attempt) -> None:
-        self._store, self._notes, self._attempt = store, str(planned["notes"]), attempt
+    def __init__(self, store: Store, planned: Mapping[str, Any]) -> None:
+        self._store, self._notes = store, str(planned["notes"])
         self._budget = Budget(**planned.get("budget", {}))
         self._looked = -LOOK_S
         self.fault: BudgetError | None = None
@@ -38,7 +38,6 @@ class Keeper:
             return self.fault
         self._looked = time.monotonic()
         try:
-            self._attempt.lives()
             hours = gpu_hours(self._store, self._notes)
         except HQClipError as error:
             log.warning("budget", f"what was spent so far is not known: {error}")
@@ -59,19 +58,20 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
     outside, so that it writes its checkpoint, or is interrupted where it has nothing to write.
     """
     store = open_store(store_uri)
-    keeper = Keeper(store, planned, attempt)
+    keeper = Keeper(store, planned)
     if attempt.run and planned["notes"].endswith("stages/"):
         mark_run(store, planned["notes"], attempt.run, planned.get("budget", {}))
     if fault := keeper.exceeded():
         raise fault
 
+    work = _Interruptible(keeper)
+
     def beat() -> None:
         attempt.lives()
         if not launched and not keeper.fault and keeper.exceeded():
-            attempt.stops()
-            os.kill(os.getpid(), signal.SIGUSR1)
+            work.interrupt(attempt)
 
-    with _interruptible(keeper), Heartbeat(beat, BEAT_S):
+    with work, Heartbeat(beat, BEAT_S):
         try:
             yield keeper
         except TerminatedError as error:
@@ -80,25 +80,41 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
             raise
 
 
-@contextmanager
-def _interruptible(keeper: Keeper) -> Iterator[None]:
-    """SIGUSR1 ends the work of this process; outside the main thread Python allows no handler, and nothing does."""
-    handled = signal.getsignal(signal.SIGTERM)
+class _Interruptible:
+    """Work that SIGUSR1 ends while this is entered; outside the main thread Python allows no handler, none is sent."""
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if keeper.fault and signal.getsignal(signal.SIGTERM) is not handled:  # the stage asks for it between two steps
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._is_under_way, self._sending = False, threading.Lock()
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._at_end = signal.getsignal(signal.SIGTERM)
+            self._before = signal.signal(signal.SIGUSR1, self._stop)
+            self._is_under_way = True
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_under_way:
+            return
+        try:
+            with self._sending:
+                self._is_under_way = False
+        finally:  # the signal may come just then
+            signal.signal(signal.SIGUSR1, self._before)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """From another thread; a look that took until the work was over ends nothing any more."""
+        with self._sending:
+            if self._is_under_way:
+                attempt.stops()
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        fault = self._keeper.fault if self._is_under_way else None
+        if fault and signal.getsignal(signal.SIGTERM) is not self._at_end:  # the stage asks for it between two steps
             os.kill(os.getpid(), signal.SIGTERM)
-        elif keeper.fault:
-            raise keeper.fault
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+        elif fault:
+            raise fault
 
 
 def _name(notes: str) -> str:

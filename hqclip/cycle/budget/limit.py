@@ -12,6 +12,7 @@ from hqclip.cycle.prices import Price, device_of, price_range
 from hqclip.errors import HQClipError
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import Store
+from hqclip.store.documents import number_in
 
 NONE = -1.0  # no limit
 
@@ -23,6 +24,14 @@ class Budget:
     gpu_hours: float = NONE
     dollars: float = NONE
     prices: Mapping[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def of_mark(cls, said: Any) -> Budget:
+        """What is known of it from a mark, which may be damaged or of a newer version."""
+        given = said if isinstance(said, Mapping) else {}
+        prices = given["prices"] if isinstance(given.get("prices"), Mapping) else {}
+        known = {stage: price for stage, price in prices.items() if isinstance(price, int | float)}
+        return cls(number_in(given, "gpu_hours") or NONE, number_in(given, "dollars") or NONE, known)
 
     @property
     def is_set(self) -> bool:
@@ -57,7 +66,7 @@ def stage_prices(machines: Mapping[str, Mapping[str, Any]], table: Sequence[Pric
 
 
 def what_it_took(store: Store, notes: str) -> dict[str, str]:
-    """For a page: GPU-hours by stage and in all, dollars and the budget; empty where no task of a run held a GPU."""
+    """For a page: GPU-hours by stage and in all, the budget, dollars if it has them; empty where no task held a GPU."""
     try:
         hours = gpu_hours(store, notes)
     except HQClipError as error:
@@ -65,10 +74,11 @@ def what_it_took(store: Store, notes: str) -> dict[str, str]:
         return {}
     if not hours:
         return {}
-    budget = Budget(**(marks(store, notes)[-1].get("budget") or {}))
+    budget = Budget.of_mark(marks(store, notes)[-1].get("budget"))
     told = {stage: f"{spent:.4g} GPU-hours" for stage, spent in hours.items()}
-    usd = budget.usd(hours)
-    told["in all"] = f"{sum(hours.values()):.4g} GPU-hours" + ("" if usd is None else f", ${usd:.2f}")
+    told["in all"] = f"{sum(hours.values()):.4g} GPU-hours"
+    if budget.dollars != NONE and (usd := budget.usd(hours)) is not None:
+        told["in all"] += f", ${usd:.2f} as the budget counts"
     return {**told, "budget": budget.in_words()} if budget.is_set else told
 
 

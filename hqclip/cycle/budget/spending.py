@@ -15,8 +15,8 @@ from typing import Any
 from hqclip.cycle.keys import runs_prefix
 from hqclip.launch.attempts import held_s, read_attempts
 from hqclip.store import Store
-from hqclip.store.documents import read_json_or_warn
-from hqclip.task_records import TaskRecord, read_records
+from hqclip.store.documents import number_in, read_json_or_warn
+from hqclip.task_records import TaskRecord, read_records, safe
 
 HOUR_S = 3600.0
 
@@ -40,19 +40,15 @@ def gpu_hours(store: Store, notes: str) -> dict[str, float]:
 def mark_run(store: Store, notes: str, run: str, budget: Mapping[str, Any]) -> None:
     """A pipeline run works on it, with this budget: what its tasks spend counts from now on."""
     said = json.dumps({"run": run, "time": time.time(), "budget": budget}, indent=1).encode()
-    store.write(f"{runs_prefix(notes)}{_safe(run)}.json", said, create_only=False)
+    store.write(f"{runs_prefix(notes)}{safe(run)}.json", said, create_only=False)
 
 
 def marks(store: Store, notes: str) -> list[dict[str, Any]]:
-    """What was marked, the newest last; a damaged one is left out with a warning."""
+    """What was marked, the newest last; one that is no JSON object is left out with a warning."""
     said = [read_json_or_warn(store, key, "budget") for key in store.list(runs_prefix(notes))]
-    return sorted((mark for mark in said if mark), key=lambda mark: float(mark.get("time", 0.0)))
+    return sorted((mark for mark in said if mark), key=lambda mark: number_in(mark, "time"))
 
 
 def _records(store: Store, notes: str) -> Iterator[TaskRecord]:
     for mark in marks(store, notes):
         yield from read_records(store, str(mark.get("run", "")))
-
-
-def _safe(run: str) -> str:
-    return run.replace("/", "-").replace(":", "-")

@@ -16,6 +16,7 @@ from hqclip.cycle.cost.storage import storage
 from hqclip.cycle.cost.work import work_of_stages
 from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.prices import read_prices
+from hqclip.data.sources import list_shards
 from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
 from hqclip.stages import LAUNCHABLE
@@ -48,7 +49,7 @@ def estimate(config: CostConfig) -> list[dict[str, Any]]:
     prices, stated = read_prices(config.gpu_prices), _read_hours(config.gpu_hours)
     store = open_store(config.store)
     history = History(store, settings)
-    works = work_of_stages(config.shards, config.images, store, settings, trials, history)
+    works = work_of_stages(_shards(config.shards), config.images, store, settings, trials, history)
     return rows_of(works, history, machines, prices, stated)
 
 
@@ -82,6 +83,11 @@ def notes(config: CostConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[str
         yield "the table has no price for some of these GPUs; give it with --gpu-prices"
     if rows[-1]["basis"]:
         yield f"the sum is {rows[-1]['basis']}: run `hqclip annotate pilot` or a small cycle to know more"
+
+
+def _shards(pattern: str) -> Iterator[tuple[int, int | str]]:
+    """Size and identity of each; listed when the first is taken."""
+    yield from ((shard.size, shard.identity) for _, shard in list_shards(pattern))
 
 
 def _read_hours(assignments: Sequence[str]) -> dict[str, float]:

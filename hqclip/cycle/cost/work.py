@@ -8,36 +8,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqclip.cycle.cost.history import History
-from hqclip.data.sources import list_shards
 from hqclip.records import Pool
 from hqclip.store import Store
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage has to do; `amount` is None if nobody can tell."""
+    """What a stage has to do; `amount` is None if nobody can tell. `done` is what is done of it, beside the amount."""
 
     stage: str
     amount: int | None
     unit: str
     about: str = ""
+    done: int = 0
 
 
 def work_of_stages(
-    shards: str,
+    shards: Iterable[tuple[int, int | str]],
     images: int,
     store: Store,
     settings: Mapping[str, Mapping[str, Any]],
     trials: Sequence[Mapping[str, Any]],
     history: History,
 ) -> list[Work]:
-    """What each stage that wants a GPU has to do, in their order; `images` are those in the shards, -1 counts them."""
+    """What each stage that wants a GPU has to do, in their order; `images` are those in the shards, -1 counts them.
+
+    Of `shards` come sizes and identities, which are taken only where there is something to count by.
+    """
     known, about, done = _images(shards, images, store, history)
     left = None if known is None else known - done
     already = f"{done:,} annotated already" if done else ""
     scored = known if store.exists("champion.json") else 0
     return [
-        Work("annotate", left, "images", "; ".join(filter(None, [already, about]))),
+        Work("annotate", left, "images", "; ".join(filter(None, [already, about])), done),
         Work("score", scored, "images", about if scored or scored is None else "no champion yet"),
         *training_work(settings, trials, trials),
     ]
@@ -53,7 +56,9 @@ def training_work(
     return [Work("train", sum(map(int, budgets)), "samples"), Work("evaluate", len(to_judge), "models")]
 
 
-def _images(shards: str, images: int, store: Store, history: History) -> tuple[int | None, str, int]:
+def _images(
+    shards: Iterable[tuple[int, int | str]], images: int, store: Store, history: History
+) -> tuple[int | None, str, int]:
     """How many there are, how that is known, and how many are annotated already.
 
     Shards that a pool of the store has are counted; the others are as dense as these.
@@ -66,7 +71,7 @@ def _images(shards: str, images: int, store: Store, history: History) -> tuple[i
     rows = sum(entry.rows for entry in known.values())
     if not rows:
         return None, "give --images: the store has no pool to count by", 0
-    contents = [(shard.size, shard.identity) for _, shard in list_shards(shards)]
+    contents = list(shards)
     counted = [known[content] for content in contents if content in known]
     new = [size for size, crc32c in contents if (size, crc32c) not in known]
     estimated = round(sum(new) * rows / sum(entry.size for entry in known.values()))
