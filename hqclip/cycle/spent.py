@@ -42,7 +42,7 @@ def spent(store: Store, notes: Notes, settings: Mapping[str, Any], before: float
 def work_before(store: Store, cycle: int, notes: Notes) -> float:
     """The GPU-seconds in the work log of this cycle's annotator when the cycle before that used it was done."""
     annotator = notes.get("annotate", {}).get("annotator")
-    for earlier in range(cycle - 1, max(cycle - LOOK_BACK, 0), -1):
+    for earlier in range(cycle - 1, max(cycle - LOOK_BACK - 1, 0), -1):
         key = f"{notes_prefix(earlier)}annotate.json"
         note = (read_json_or_warn(store, key, "cost") if store.exists(key) else None) or {}
         if annotator and note.get("annotator") == annotator:
