@@ -14,16 +14,14 @@ from hqclip import cli
 from hqclip.cycle.approve import run as approve
 from hqclip.cycle.config import ApproveConfig, HistoryConfig
 from hqclip.cycle.finish import BUDGET, finish
-from hqclip.cycle.history.cycles import middle, since
+from hqclip.cycle.history.cycles import middle
 from hqclip.cycle.history.memory import KEY as MEMORY
 from hqclip.cycle.history.read import read_history
 from hqclip.cycle.history.write import run, write_at_the_end
 from hqclip.cycle.keys import notes_prefix, record_key
 from hqclip.cycle.promote import run as promote
-from hqclip.cycle.spent import LOOK_BACK, work_before
 from hqclip.errors import UnavailableError
 from hqclip.records import Sample
-from hqclip.report.history import PastCycle
 from hqclip.report.links import HISTORY, OUTSIDE, address
 from hqclip.store import open_store
 from hqclip.store.local import LocalStore
@@ -95,31 +93,6 @@ def test_annotation_costs_what_its_work_log_gained_in_the_cycle(past: Past) -> N
         hours.append(row["gpu_seconds"] / 3600)
         assert row["usd"] == pytest.approx((2 * hours[-1], 3 * hours[-1]))
     assert hours == pytest.approx([1.5, 1.5, 1.5])
-
-
-def test_what_annotation_cost_does_not_depend_on_how_many_cycles_are_shown(past: Past) -> None:
-    for number in (1, 2, 3):
-        past.cycle(number)
-    said = told(past, last=1)
-    ((row,),) = ([row for row in cycle["stages"] if row["task"] == "annotate"] for cycle in said["cycles"])
-    assert row["gpu_seconds"] == pytest.approx(1.5 * 3600)
-    assert said["left_out"] == {"cycles": 2, "runs": 1}
-
-
-def test_of_cycles_that_are_not_shown_no_problem_is_told(past: Past) -> None:
-    past.cycle(1)
-    past.cycle(2)
-    past.text(record_key(1), "{")
-    assert told(past, last=1)["problems"] == () != told(past, last=2)["problems"]
-
-
-@pytest.mark.parametrize(("cycle", "before"), [(1 + LOOK_BACK, 60.0), (2 + LOOK_BACK, 0.0)])
-def test_the_page_of_all_cycles_looks_as_far_back_as_that_of_one(past: Past, cycle: int, before: float) -> None:
-    past.cycle(1, annotate={"annotator": "a", "work": {"gpu_seconds": 60.0}})
-    past.cycle(2, annotate={"annotator": "b", "work": {"gpu_seconds": 7.0}})
-    earlier = [PastCycle(cycle=1, annotator="a", logged=60.0), PastCycle(cycle=2, annotator="b", logged=7.0)]
-    assert since(PastCycle(cycle=cycle, annotator="a"), earlier) == before
-    assert work_before(open_store(str(past.root)), cycle, {"annotate": {"annotator": "a"}}) == before
 
 
 def test_what_needs_no_gpu_costs_none_and_a_launched_task_the_hours_of_its_nodes(past: Past) -> None:
@@ -281,23 +254,6 @@ def test_what_was_read_before_is_told_after_it_was_deleted(past: Past) -> None:
     before = told(past)["cycles"][0]["texts"]
     (past.root / f"datasets/{1:016x}/statistics.json").unlink()
     assert told(past)["cycles"][0]["texts"] == before and before["tag_entropy"] > 7
-
-
-def test_a_look_at_the_newest_forgets_nothing_of_the_others(past: Past) -> None:
-    cycles = 3 + LOOK_BACK
-    for number in range(1, cycles + 1):
-        past.cycle(number)
-    before = told(past)
-    (past.root / f"datasets/{1:016x}/statistics.json").unlink()
-    assert len(told(past, last=1)["cycles"]) == 1
-    kept = json.loads((past.root / MEMORY).read_text())
-    assert [row["cycle"] for row in kept["cycles"]] == list(range(1, cycles + 1)) and len(kept["runs"]) == cycles
-    assert told(past) == before
-    for path in [*(past.root / "cycles").glob("000002.*"), *(past.root / "cycles/000002.stages").iterdir()]:
-        if path.is_file():
-            path.unlink()
-    told(past, last=1)
-    assert 2 not in [row["cycle"] for row in json.loads((past.root / MEMORY).read_text())["cycles"]], "it is gone"
 
 
 def test_a_night_reads_what_is_new(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hqclip.errors import ConfigError
 from hqclip.report import StageCost
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import Store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import number_in, read_json_or_warn
 
 Notes = Mapping[str, Mapping[str, Any]]
 LOOK_BACK = 30  # cycles, for the one before that had the same annotator
@@ -39,21 +39,25 @@ def spent(store: Store, notes: Notes, settings: Mapping[str, Any], before: float
     return tuple(_priced(row, prices) for row in rows)
 
 
-def work_before(store: Store, cycle: int, notes: Notes) -> float:
-    """The GPU-seconds in the work log of this cycle's annotator when the cycle before that used it was done."""
+def work_before(store: Store, cycle: int, notes: Notes) -> Mapping[str, Any]:
+    """The work log of this cycle's annotator as it was when the cycle before that used it was done; empty for none."""
     annotator = notes.get("annotate", {}).get("annotator")
     for earlier in range(cycle - 1, max(cycle - LOOK_BACK - 1, 0), -1):
         key = f"{notes_prefix(earlier)}annotate.json"
         note = (read_json_or_warn(store, key, "cost") if store.exists(key) else None) or {}
         if annotator and note.get("annotator") == annotator:
-            return logged(note)
-    return 0.0
+            return _work(note)
+    return {}
 
 
 def logged(note: Mapping[str, Any]) -> float:
     """The GPU-seconds that an annotator's work log has come to, by what `annotate` said."""
+    return number_in(_work(note), "gpu_seconds")
+
+
+def _work(note: Mapping[str, Any]) -> Mapping[str, Any]:
     work = note.get("work")
-    return (finite(work.get("gpu_seconds")) if isinstance(work, Mapping) else None) or 0.0
+    return work if isinstance(work, Mapping) else {}
 
 
 def finite(value: Any) -> float | None:
