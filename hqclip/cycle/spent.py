@@ -1,7 +1,8 @@
 """What the tasks of a cycle said in, what each of them took out: seconds, GPU-seconds, dollars.
 
-Times are of the attempt that went well; of annotation, all work that was done for the cycle. A launched task counts the
-hours of its nodes, another one a single GPU, unless it ran on the CPU.
+Times are of the attempt that went well. GPU-seconds are those that the stage itself tells of: of annotation and
+training all that were spent for the cycle. A task that tells of none counts those of its nodes if it was launched, else
+a single GPU, unless it ran on the CPU.
 """
 
 from __future__ import annotations
@@ -29,14 +30,53 @@ def spent(store: Store, notes: Notes, settings: Mapping[str, Any], before: float
 
     `before` are the GPU-seconds that earlier cycles had spent with the same annotator, whose work log goes on.
     """
-    device, prices = _device(notes), _prices(settings)
+    device, prices = common_device(notes), _prices(settings)
     rows = []
     for task, note in notes.items():
         if (seconds := finite(note.get("seconds"))) is not None:
-            gpu_seconds = _gpu_seconds(store, task.partition("-")[0], note, seconds, device, before)
-            named = device if gpu_seconds else ""
+            gpu_seconds = gpu_seconds_of(store, task, note, device, before)
+            named = ran_on(note, device) if gpu_seconds else ""
             rows.append(StageCost(task=task, seconds=seconds, gpu_seconds=gpu_seconds, device=named))
     return tuple(_priced(row, prices) for row in rows)
+
+
+def gpu_seconds_of(
+    store: Store, task: str, note: Mapping[str, Any], device: str = "", before: float = 0.0
+) -> float | None:
+    """What a task took of all GPUs together, 0 where it ran without one and None where nobody knows.
+
+    `device` and `before` are as `ran_on` and `spent` have them.
+    """
+    stage, work = task.partition("-")[0], note.get("work")
+    if stage not in LAUNCHABLE or ran_on(note, device).startswith(CPU):
+        return 0.0
+    if stage == "annotate":
+        return max(logged(note) - before, 0.0) if logged(note) else None
+    if isinstance(work, Mapping):
+        return finite(work.get("gpu_seconds", 0.0))  # training without GPUs says nothing of them
+    launch = note.get("launch")
+    if not isinstance(launch, Mapping):
+        return finite(note.get("seconds"))
+    hours, gpus = finite(launch.get("node_hours")), _gpus_of_a_node(store, launch)
+    return 3600 * hours * gpus if hours is not None and gpus is not None else None
+
+
+def ran_on(note: Mapping[str, Any], device: str = "") -> str:
+    """The name of the GPU that a task says it ran on, or `cpu`; of one that does not say, `device`, as of its cycle."""
+    names = _work(note).get("devices")
+    if isinstance(names, list) and names:
+        return ", ".join(map(str, names))
+    own = note.get("device")
+    if not isinstance(own, str):
+        return device
+    return CPU if own.startswith(CPU) else device.removeprefix(CPU)  # a GPU, whatever the others had
+
+
+def common_device(notes: Notes) -> str:
+    """What tasks that do not say ran on, as far as the others of the cycle tell: that of `annotate`, or `cpu`."""
+    told = [str(note["device"]) for note in notes.values() if isinstance(note.get("device"), str)]
+    on_cpu = told and all(name.startswith(CPU) for name in told)
+    return ran_on(notes.get("annotate", {})) or (CPU if on_cpu else "")
 
 
 def work_before(store: Store, cycle: int, notes: Notes) -> Mapping[str, Any]:
@@ -66,31 +106,11 @@ def finite(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def _device(notes: Notes) -> str:
-    """What the tasks of the cycle ran on: the name of the GPU, `cpu`, or nothing where nobody says."""
-    work = notes.get("annotate", {}).get("work")
-    names = [str(name) for name in work.get("devices") or []] if isinstance(work, Mapping) else []
-    told = [str(note["device"]) for note in notes.values() if isinstance(note.get("device"), str)]
-    if not names and told and all(name.startswith(CPU) for name in told):
-        return CPU
-    return ", ".join(names)
-
-
-def _gpu_seconds(
-    store: Store, stage: str, note: Mapping[str, Any], seconds: float, device: str, before: float
-) -> float | None:
-    own = note.get("device") if isinstance(note.get("device"), str) else device
-    if stage not in LAUNCHABLE or str(own).startswith(CPU):
-        return 0.0
-    if stage == "annotate":
-        return max(logged(note) - before, 0.0) if logged(note) else None
-    launch = note.get("launch")
-    if not isinstance(launch, Mapping):
-        return seconds
-    hours = finite(launch.get("node_hours"))
-    job = read_json_or_warn(store, f"launch/{launch.get('key')}/job.json", "cost") or {}
-    ranks = finite(job.get("nproc"))
-    return 3600 * hours * ranks if hours is not None and ranks is not None else None
+def _gpus_of_a_node(store: Store, launch: Mapping[str, Any]) -> float | None:
+    """As the launch says; of one that does not, as many as there were processes."""
+    if "gpus" in launch:
+        return finite(launch["gpus"])
+    return finite((read_json_or_warn(store, f"launch/{launch.get('key')}/job.json", "cost") or {}).get("nproc"))
 
 
 def _prices(settings: Mapping[str, Any]) -> Sequence[Price]:

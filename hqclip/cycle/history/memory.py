@@ -60,8 +60,11 @@ def _rows(
     told: Sequence[Told[Past]], name: str, known: Mapping[Any, Mapping[str, Any]], listed: Container[int | str]
 ) -> list[Mapping[str, Any]]:
     read = {getattr(past, name) for _, past in told}
-    others = [row for of, row in known.items() if of in listed and of not in read]
-    return [*others, *({"seen": seen, **dataclasses.asdict(past)} for seen, past in told if not past.problems)]
+    rows = [row for one, row in known.items() if one in listed and one not in read]
+    for seen, past in told:
+        if not past.problems:
+            rows.append({"seen": seen, **dataclasses.asdict(past)})
+    return rows
 
 
 def _by_name(said: Mapping[str, Any], rows: str, name: str) -> dict[Any, Mapping[str, Any]]:
