@@ -11,9 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hqclip.config import AnnotateConfig
 from hqclip.cycle.keys import notes_prefix
-from hqclip.cycle.prices import Price, price_range, read_prices
+from hqclip.cycle.prices import Price, default_prices, price_range, read_prices
 from hqclip.errors import ConfigError
 from hqclip.report import StageCost
 from hqclip.stages import LAUNCHABLE
@@ -116,9 +115,8 @@ def _gpus_of_a_node(store: Store, launch: Mapping[str, Any]) -> float | None:
 def _prices(settings: Mapping[str, Any]) -> Sequence[Price]:
     """Those that the cycle was planned with; those that are no more than the default are to plan with, and wide."""
     table = settings.get("annotate", {}).get("gpu_prices", ())
-    default: Any = AnnotateConfig.__dataclass_fields__["gpu_prices"].default
     try:
-        return read_prices(() if tuple(table) == default else tuple(table))
+        return read_prices(() if tuple(table) == default_prices() else tuple(table))
     except (ConfigError, TypeError):
         return read_prices()
 
