@@ -7,7 +7,6 @@ a single GPU, unless it ran on the CPU.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from hqclip.errors import ConfigError
 from hqclip.report import StageCost
 from hqclip.stages import LAUNCHABLE
 from hqclip.store import Store
-from hqclip.store.documents import number_in, read_json_or_warn
+from hqclip.store.documents import finite, number_in, read_json_or_warn
 
 Notes = Mapping[str, Mapping[str, Any]]
 LOOK_BACK = 30  # cycles, for the one before that had the same annotator
@@ -97,12 +96,6 @@ def logged(note: Mapping[str, Any]) -> float:
 def _work(note: Mapping[str, Any]) -> Mapping[str, Any]:
     work = note.get("work")
     return work if isinstance(work, Mapping) else {}
-
-
-def finite(value: Any) -> float | None:
-    """A number as a document has it; None for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
 
 
 def _gpus_of_a_node(store: Store, launch: Mapping[str, Any]) -> float | None:

@@ -10,10 +10,11 @@ from hqclip.curate.statistics import Statistics
 from hqclip.cycle.crown import APPROVED, PROMOTED, WAITS, words_of
 from hqclip.cycle.history.documents import MALFORMED, Documents, counts, figures, whole
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
-from hqclip.cycle.spent import LOOK_BACK, finite, logged, spent
+from hqclip.cycle.spent import LOOK_BACK, logged, spent
 from hqclip.records import Approval, CyclePlan, CycleRecord, Evaluation
 from hqclip.report.history import DATA_ONLY, OPEN, UNREADABLE, PastCycle, Triple
 from hqclip.store import Store
+from hqclip.store.documents import finite
 
 Facts = dict[str, Any]
 
