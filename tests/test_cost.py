@@ -198,6 +198,14 @@ def test_a_cycle_without_a_gpu_says_nothing_of_gpus(ask: Cost, store: Store):
     assert rows["train"]["basis"] == "unknown: cycle 1 ran without a GPU"
 
 
+def test_training_that_went_on_after_a_kill_is_estimated_by_all_its_work_on_its_own_gpus(ask: Cost, store: Store):
+    told = {"seconds": 7200.0, "gpu_seconds": 72_000.0, "devices": [H100]}
+    add_cycle(store, device="cpu", train_hqclip={"samples_seen": SMALL, "seconds": 720.0, "work": told})
+    rows = ask("--images", "60", "--gpu-prices", "H100=2,L4=1")
+    assert (rows["train"]["gpu_hours"], rows["train"]["usd_high"]) == (20.0, 40.0)
+    assert rows["evaluate"]["basis"] == "unknown: cycle 1 ran without a GPU"
+
+
 def test_another_model_is_not_priced_by_this_one(ask: Cost, store: Store):
     add_cycle(store)
     assert (

@@ -23,7 +23,15 @@ from hqclip.data.dataset import read_dataset
 from hqclip.errors import DataError, NotFoundError
 from hqclip.records import Champion, Sample
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_curve, read_if_there, read_json, read_json_if_there, read_json_or_warn
+from hqclip.store.documents import (
+    finite,
+    number_in,
+    read_curve,
+    read_if_there,
+    read_json,
+    read_json_if_there,
+    read_json_or_warn,
+)
 from hqclip.store.local import LocalStore
 from hqclip.train.metrics import MetricsLog
 from hqclip.train.work import Work
@@ -160,6 +168,16 @@ def test_damaged_curves_and_notes_do_not_stop_a_promotion(refined: str, damaged:
         store.write(key, damaged, create_only=False)
     assert promote.run(config)["verdict"] == "promoted"
     assert store.exists("cycles/000001.html")
+
+
+@pytest.mark.parametrize("value", [None, "1", [1], True, float("nan"), float("inf")])
+def test_what_is_no_number_counts_as_none(value: Any):
+    assert finite(value) is None and number_in({"images": value}, "images") == 0
+
+
+def test_a_count_stays_a_count():
+    assert [repr(finite(value)) for value in (3, 2.5)] == ["3", "2.5"]
+    assert [repr(number_in({"images": 3}, name)) for name in ("images", "rows")] == ["3", "0"]
 
 
 GOOD = {"images": 10, "gpu_seconds": 4.0, "seconds": 2.0, "prompt_tokens": 7, "output_tokens": 5, "device": "L4"}

@@ -232,15 +232,13 @@ NOTES: dict[str, dict[str, Any]] = {
             "samples_per_gpu_hour": 5e5,
             "gpu_busy_share": 0.25,
         },
-        "launch": {"key": "job/1", "queued_seconds": 90.0},
+        "launch": {"key": "job/1", "queued_seconds": 90.0, "nodes": 2, "gpus": 2},
     },
 }
 
 
-def test_the_page_of_a_cycle_says_how_gpus_were_used(tmp_path: Path):
-    store = LocalStore(tmp_path)
-    store.write("launch/job/1/job.json", b'{"nodes": 2, "nproc": 2}')
-    rows = gpu_use(store, NOTES)
+def test_the_page_of_a_cycle_says_how_gpus_were_used():
+    rows = gpu_use(NOTES, {})
     assert rows == (
         GpuUse(task="annotate", gpu_seconds=7200.0, busy_share=0.9, restarts=1, an_hour=50.0, unit="images"),
         GpuUse(
@@ -252,3 +250,19 @@ def test_the_page_of_a_cycle_says_how_gpus_were_used(tmp_path: Path):
     for cell in ("15 min 00 s (25.0 %)", "45 min 00 s", "6 min 00 s", "4 min 00 s", "500 000 samples", "50 images"):
         assert cell in page.replace("\u00a0", " ").replace("\u202f", " "), cell
     assert "How the GPUs were used" not in render(Report(title="cycle"))
+
+
+def test_of_annotation_a_cycle_has_what_the_work_log_gained_in_it():
+    before = {"gpu_seconds": 5400.0, "images": 40, "restarts": 1, "gpu_busy_share": 0.1}
+    (row, _) = gpu_use(NOTES, before)
+    assert row == GpuUse(task="annotate", gpu_seconds=1800.0, busy_share=0.9, an_hour=120.0, unit="images")
+    assert [row.task for row in gpu_use(NOTES, NOTES["annotate"]["work"])] == ["train-hqclip"], "nothing was annotated"
+
+
+def test_all_gpus_of_a_node_wait_for_it_whatever_its_processes_are():
+    launch = {"key": "job/1", "queued_seconds": 90.0, "nodes": 2, "gpus": 4}
+    (row, _) = gpu_use({**NOTES, "annotate": {**NOTES["annotate"], "launch": launch}}, {})
+    assert row.queued == 2 * 4 * 90.0
+    older = {"key": "job/1", "queued_seconds": 90.0}
+    (row, _) = gpu_use({**NOTES, "annotate": {**NOTES["annotate"], "launch": older}}, {})
+    assert row.queued is None

@@ -13,7 +13,7 @@ import pytest
 from hqclip import cli
 from hqclip.cycle.approve import run as approve
 from hqclip.cycle.config import ApproveConfig, HistoryConfig
-from hqclip.cycle.finish import finish
+from hqclip.cycle.finish import BUDGET, finish
 from hqclip.cycle.history.cycles import middle
 from hqclip.cycle.history.memory import KEY as MEMORY
 from hqclip.cycle.history.read import read_history
@@ -149,6 +149,14 @@ def test_nights_without_a_cycle_are_told_with_why_and_alike_ones_in_one_line(pas
     assert f"Kept out {LOCKED}" in locked
     assert nothing == f"3 runs 2026-01-06 01:30 UTC to 2026-01-08 01:30 UTC Nothing new {NOTHING}"
     assert cycle.startswith("Cycle 1 ")
+
+
+def test_a_night_that_the_budget_refused_is_told_as_that(past: Past) -> None:
+    past.cycle(1)
+    reason = "the run was stopped by its budget at plan: it needs 45 of 40 GPU-hours"
+    past.idle(BUDGET, reason)
+    assert items(past)[0].endswith(f"✕ Budget {reason}")
+    assert "nights: budget 1" in words(page(past))
 
 
 def test_attempts_that_were_repeated_and_runs_that_failed_before_are_told_with_their_cycle(past: Past) -> None:

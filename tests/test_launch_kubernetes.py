@@ -38,9 +38,9 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
     cluster.then("GET", r"/events\?", work)  # once it is asked why there are none
     cluster.then("GET", "/log", lambda: pods.succeed(model="runs/000001-hqclip/model"))
     told: list[Any] = []
-    result = launch(spec(tmp_path, scheduler), "train", settings(tmp_path), tell=told.append)
+    result = launch(spec(tmp_path, scheduler, gpus=4, nproc=2), "train", settings(tmp_path), tell=told.append)
     assert told == [
-        {"name": pods.name, "namespace": "training", "scheduler": scheduler, "key": f"{pods.name}/1", "gpus": 0},
+        {"name": pods.name, "namespace": "training", "scheduler": scheduler, "key": f"{pods.name}/1", "gpus": 4},
         {"verdict": "succeeded", "reason": told[1]["reason"], "attempts": 1, "restarts": 0},
     ]
     cluster.assert_all_faults_fired()
@@ -49,6 +49,8 @@ def test_a_job_is_created_followed_and_its_result_is_the_stages(
         "job": pods.name,
         "key": f"{pods.name}/1",
         "scheduler": scheduler,
+        "nodes": 2,
+        "gpus": 4,
         "attempts": 1,
         "restarts": 0,
         "node_hours": 1.0,

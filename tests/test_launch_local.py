@@ -102,7 +102,7 @@ def test_two_ranks_train_and_the_result_says_how_it_was_launched(tiny: TrainConf
     assert (result["steps"], result["already_done"]) == (6, False)
     launched = result["launch"]
     assert (launched["scheduler"], launched["attempts"], launched["restarts"]) == ("local", 1, 0)
-    assert launched["node_hours"] > 0
+    assert launched["node_hours"] > 0 and (launched["nodes"], launched["gpus"]) == (1, 0)
     assert "train base: 6 of 6 steps" in done.stderr
     store = open_store(tiny.store)
     (log,) = store.list(f"launch/{launched['key']}/logs/")

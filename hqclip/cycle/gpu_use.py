@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from hqclip.report import GpuUse
-from hqclip.store import Store
-from hqclip.store.documents import number_in, read_json_or_warn
+from hqclip.store.documents import number_in
 
 UNITS = {"train": "samples", "annotate": "images", "evaluate": "images", "score": "images"}
+GROWS = ("gpu_seconds", "images", "restarts")  # in the work log of an annotator, from cycle to cycle
 
 
-def gpu_use(store: Store, notes: Mapping[str, Mapping[str, Any]]) -> tuple[GpuUse, ...]:
-    """A row for each task whose result says how long GPUs worked for it."""
+def gpu_use(notes: Mapping[str, Mapping[str, Any]], before: Mapping[str, Any]) -> tuple[GpuUse, ...]:
+    """A row for each task whose result says how long GPUs worked for it.
+
+    `before` is what the work log of the annotator, which goes on, had come to in earlier cycles; empty for none.
+    """
     rows = []
     for task, note in notes.items():
         work = note.get("work")
+        if isinstance(work, Mapping) and task == "annotate":
+            work = {**work, **{name: max(number_in(work, name) - number_in(before, name), 0) for name in GROWS}}
         if isinstance(work, Mapping) and number_in(work, "gpu_seconds"):
-            rows.append(_row(store, task, note, work))
+            rows.append(_row(task, note, work))
     return tuple(rows)
 
 
-def _row(store: Store, task: str, note: Mapping[str, Any], work: Mapping[str, Any]) -> GpuUse:
+def _row(task: str, note: Mapping[str, Any], work: Mapping[str, Any]) -> GpuUse:
     gpu_seconds = number_in(work, "gpu_seconds")
     an_hour = number_in(work, "samples_per_gpu_hour") or number_in(work, "images") / gpu_seconds * 3600
     lost = number_in(work, "lost_seconds") * number_in(work, "num_gpus") if "lost_seconds" in work else None
@@ -30,7 +35,7 @@ def _row(store: Store, task: str, note: Mapping[str, Any], work: Mapping[str, An
         task=task,
         gpu_seconds=gpu_seconds,
         busy_share=number_in(work, "gpu_busy_share") if "gpu_busy_share" in work else None,
-        queued=_queued(store, note),
+        queued=_queued(note),
         restarts=int(number_in(work, "restarts")),
         lost=lost,
         an_hour=an_hour or None,
@@ -38,10 +43,9 @@ def _row(store: Store, task: str, note: Mapping[str, Any], work: Mapping[str, An
     )
 
 
-def _queued(store: Store, note: Mapping[str, Any]) -> float | None:
-    """GPU-seconds that a launched task waited for its machines; None where it was not launched."""
+def _queued(note: Mapping[str, Any]) -> float | None:
+    """GPU-seconds that a launched task waited for its machines; None where it was not launched or nobody says."""
     launch = note.get("launch")
-    if not isinstance(launch, Mapping) or "queued_seconds" not in launch:
+    if not isinstance(launch, Mapping) or not {"queued_seconds", "nodes", "gpus"} <= launch.keys():
         return None
-    job = read_json_or_warn(store, f"launch/{launch.get('key')}/job.json", "cost") or {}
-    return number_in(launch, "queued_seconds") * number_in(job, "nodes") * number_in(job, "nproc")
+    return number_in(launch, "queued_seconds") * number_in(launch, "nodes") * number_in(launch, "gpus")

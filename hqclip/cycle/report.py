@@ -43,7 +43,7 @@ from hqclip.report.history import seconds_of
 from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.page import render
 from hqclip.store import Store
-from hqclip.store.documents import read_curve, read_json_or_warn
+from hqclip.store.documents import number_in, read_curve, read_json_or_warn
 
 SHOWN = 8  # samples on the page
 EXAMPLES = 4  # pictures of each kind of fault
@@ -56,7 +56,7 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     version, shards, tags = read_dataset(store, record.dataset)
     notes = read_notes(store, plan.cycle)
     samples, faults = _samples(store, version, shards)
-    paired = _paired(store, record)
+    paired, before = _paired(store, record), work_before(store, plan.cycle, notes)
     page = Report(
         title=f"{version.name}: cycle {plan.cycle}",
         verdict=f"{record.candidate.split('/')[1].partition('-')[2]}: {reason_of(store, record)}.",
@@ -66,14 +66,14 @@ def write_report(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
         comparison=side_by_side(paired),
         answers=_answers(store, record, paired),
         failed=tuple(FailedTrial(**one) for one in record.failed),
-        gpus=gpu_use(store, notes),
+        gpus=gpu_use(notes, before),
         samples=samples,
         data=DataSummary(
             version.name, version.rows, version.usable_rows, version.counts, version.flags, tags, version.tag_vocabulary
         ),
         faults=faults,
         losses=loss_charts(store, record.runs),
-        cost=spent(store, notes, plan.settings, work_before(store, plan.cycle, notes)),
+        cost=spent(store, notes, plan.settings, number_in(before, "gpu_seconds")),
         run=_provenance(store, plan, version, record, notes),
         links=_links(store, version, record),
     )

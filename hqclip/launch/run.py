@@ -50,8 +50,8 @@ def launch(
     tell: Tell = dict,  # nobody listens
     budget: Exceeded | None = None,
 ) -> dict[str, Any]:
-    """Run a stage to its end; its result, with `launch` added: name, attempts, restarts, seconds, node-hours, and the
-    seconds that a node waited for its machine while this launcher watched.
+    """Run a stage to its end; its result, with `launch` added: name, nodes, GPUs of a node, attempts, restarts,
+    seconds, node-hours, and the seconds that a node waited for its machine while this launcher watched.
 
     `tell` is told of the job once it is there (name, namespace, scheduler, key, GPUs of a node), and how it ended
     (verdict, attempts, restarts, why). `budget` is asked all the while: the fault that it gives ends the job, with
@@ -76,6 +76,8 @@ def launch(
             "job": job.name,
             "key": job.key,
             "scheduler": spec.scheduler,
+            "nodes": job.nodes,
+            "gpus": _gpus_of_a_node(spec),
             "attempts": number,
             "restarts": state.restarts,
             "node_hours": sum(attempt.seconds for attempt in attempts) / 3600,
@@ -106,8 +108,8 @@ def _locally(
     store = open_store(order.job.store)
     with only_one(order.job.name):
         job = publish(store, order.job)
-        gpus = spec.gpus or min(visible_gpus(), spec.processes)
-        tell({"name": job.name, "namespace": "", "scheduler": spec.scheduler, "key": job.key, "gpus": gpus})
+        about = {"name": job.name, "namespace": "", "scheduler": spec.scheduler, "key": job.key}
+        tell({**about, "gpus": _gpus_of_a_node(spec)})
         run = LocalRun(spec, job, store, budget)
 
         def stop() -> str:
@@ -158,7 +160,7 @@ def _on_kubernetes(
     with _terminated(cancel), _interrupted(f"{name} {goes_on}"):
         job = submit(cluster, order, store)
         about = {"name": name, "namespace": cluster.namespace, "scheduler": spec.scheduler, "key": job.key}
-        tell({**about, "gpus": spec.gpus})
+        tell({**about, "gpus": _gpus_of_a_node(spec)})
         with _lease(store, job):
             outcome = Watch(cluster, scheduler, spec, store, budget=budget).to_the_end(job)
     if outcome.fault is not None:
@@ -166,6 +168,11 @@ def _on_kubernetes(
         cluster.delete(*scheduler.kind, name)
         raise outcome.fault
     return job, outcome.state
+
+
+def _gpus_of_a_node(spec: LaunchSpec) -> int:
+    """Those that are asked for; on this machine those that its processes see, too."""
+    return spec.gpus if spec.on_kubernetes else spec.gpus or min(visible_gpus(), spec.processes)
 
 
 def _tell_fault(tell: Tell, fault: HQClipError) -> None:

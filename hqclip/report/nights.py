@@ -32,6 +32,7 @@ OUTCOMES = {
     "nothing_to_do": ("Nothing new", "plain"),
     "locked": ("Kept out", "plain"),
     "failed": ("✕ Failed", "no"),
+    "budget": ("✕ Budget", "no"),
     "cancelled": ("✕ Cancelled", "no"),
     "succeeded": ("Done", "plain"),
 }

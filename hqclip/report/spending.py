@@ -17,7 +17,8 @@ def what_it_cost(rows: Sequence[StageCost], elapsed: float | None) -> Html:
     """A row for each task, and one for all; beside them how long it took by the clock."""
     caption = (
         f"{time_in_words(sum(row.seconds for row in rows), elapsed)} GPU time is that of all GPUs together; dollars "
-        "are GPU time by the price table of the cycle. What failed tries and waiting machines cost is not in it."
+        "are GPU time by the price table of the cycle. Of annotation and training that of all tries is counted, of "
+        "other tasks that of the one that went well. What waiting machines cost is not in it."
     )
     head = tag("tr", *(tag("th", name, scope="col") for name in ("task", "time", "GPU time", "cost")))
     gpu_seconds, usd = total(rows)

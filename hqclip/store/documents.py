@@ -63,10 +63,15 @@ def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None
         return None
 
 
+def finite(value: Any) -> float | None:
+    """A number as a document has it; None for anything else, and for one that is not finite."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else None
+
+
 def number_in(document: Mapping[str, Any], name: str) -> float:
     """The number that a document has under a name; 0 if it is none, not finite, or not there."""
-    value = document.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    return finite(document.get(name)) or 0
 
 
 def read_curve(store: Store, key: str, who: str) -> list[dict[str, float]]:

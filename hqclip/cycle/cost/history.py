@@ -11,10 +11,10 @@ from hqclip import log
 from hqclip.annotate.total_work import total_work
 from hqclip.cycle.keys import newest_cycle, plan_key
 from hqclip.cycle.notes import read_notes
-from hqclip.errors import HQClipError
+from hqclip.cycle.spent import common_device, gpu_seconds_of, ran_on
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json, read_json_or_warn
+from hqclip.store.documents import read_json_or_warn
 
 WORK = {"images", "prompt_tokens", "output_tokens", "gpu_seconds", "devices"}  # what a total of work logs has
 
@@ -36,9 +36,7 @@ class History:
     def __init__(self, store: Store, settings: Mapping[str, Mapping[str, Any]]) -> None:
         self._store, self._settings = store, settings
         self.cycle, self._plan, self._results = self._last()
-        work = self._results.get("annotate", {}).get("work", {})
-        self.device = ", ".join(work.get("devices", []))
-        self.is_on_cpu = self.device == "cpu"
+        self._device = common_device(self._results)
 
     def pace(self, stage: str) -> Pace:
         """How fast a stage was; `gpu_seconds` 0 where that is not known, and `basis` then says why."""
@@ -46,25 +44,18 @@ class History:
             return self._annotation()
         if not self.cycle:
             return Pace(0, 0, "unknown: no cycle of this store has trained yet")
-        if self.is_on_cpu:
+        seen = [*self._seen(stage)]
+        if seen and not any(one.gpu_seconds for one in seen):
             return Pace(0, 0, f"unknown: cycle {self.cycle} ran without a GPU")
         then, now = (settings["train"]["model"] for settings in (self._plan, self._settings))
         if then != now:
             return Pace(0, 0, f"unknown: cycle {self.cycle} trained {then}, not {now}")
-        seconds, amount = 0.0, 0.0
-        for name, result in self._results.items():
-            if name.partition("-")[0] == stage and "seconds" in result:
-                try:
-                    worked, did = self._gpu_seconds(result), self._amount(stage, result)
-                except (KeyError, TypeError, ValueError, HQClipError) as error:
-                    log.warning(
-                        "cost", f"what {name} of cycle {self.cycle} said is damaged ({error!r}); it is left out"
-                    )
-                    continue
-                seconds, amount = seconds + worked, amount + did
-        if not seconds or not amount:
+        worked = [one for one in seen if one.gpu_seconds and one.amount]
+        if not worked:
             return Pace(0, 0, f"unknown: cycle {self.cycle} has no {stage} that worked")
-        return Pace(amount, seconds, f"cycle {self.cycle}", self.device)
+        amount, gpu_seconds = sum(one.amount for one in worked), sum(one.gpu_seconds for one in worked)
+        devices = dict.fromkeys(one.device for one in worked if one.device)
+        return Pace(amount, gpu_seconds, f"cycle {self.cycle}", ", ".join(devices))
 
     def annotated(self, shards: Iterable[ShardEntry]) -> int:
         """Images of these shards that have their texts already, by the annotator that the settings name."""
@@ -116,13 +107,20 @@ class History:
         then, now = settings.get("annotate", {}), self._settings["annotate"]
         return all(_unpinned(then.get(name)) == _unpinned(now[name]) for name in names)
 
-    def _gpu_seconds(self, result: Mapping[str, Any]) -> float:
-        """Of one task: those of its job on many machines, else its own with one GPU."""
-        launch = result.get("launch")
-        if not launch:
-            return float(result["seconds"])
-        job = read_json(self._store, f"launch/{launch['key']}/job.json", "it is left out")
-        return float(launch["node_hours"]) * 3600 * int(job["nproc"])
+    def _seen(self, stage: str) -> Iterator[Pace]:
+        """Of each task of a stage; one that says nothing usable is left out with a warning."""
+        for name, result in self._results.items():
+            if name.partition("-")[0] != stage or "seconds" not in result:
+                continue
+            gpu_seconds = gpu_seconds_of(self._store, name, result, self._device)
+            try:
+                if gpu_seconds is None:
+                    raise ValueError("no GPU time")
+                amount = self._amount(stage, result)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("cost", f"what {name} of cycle {self.cycle} said is damaged ({error!r}); it is left out")
+                continue
+            yield Pace(amount, gpu_seconds, f"cycle {self.cycle}", ran_on(result, self._device))
 
     def _amount(self, stage: str, result: Mapping[str, Any]) -> float:
         if stage == "train":

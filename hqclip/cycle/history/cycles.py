@@ -10,10 +10,11 @@ from hqclip.curate.statistics import Statistics
 from hqclip.cycle.crown import APPROVED, PROMOTED, WAITS, words_of
 from hqclip.cycle.history.documents import MALFORMED, Documents, counts, figures, whole
 from hqclip.cycle.keys import approval_key, notes_prefix, plan_key, record_key
-from hqclip.cycle.spent import finite, logged, spent
+from hqclip.cycle.spent import LOOK_BACK, logged, spent
 from hqclip.records import Approval, CyclePlan, CycleRecord, Evaluation
 from hqclip.report.history import DATA_ONLY, OPEN, UNREADABLE, PastCycle, Triple
 from hqclip.store import Store
+from hqclip.store.documents import finite
 
 Facts = dict[str, Any]
 
@@ -30,8 +31,9 @@ def read_cycle(store: Store, cycle: int, keys: Sequence[str]) -> PastCycle:
 
 
 def since(past: PastCycle, earlier: Sequence[PastCycle]) -> float:
-    """The GPU-seconds that its annotator had spent for the cycles before."""
-    return next((one.logged for one in reversed(earlier) if one.annotator and one.annotator == past.annotator), 0.0)
+    """The GPU-seconds that its annotator had spent for the cycles before, as `work_before` finds them in the store."""
+    near = [one for one in reversed(earlier) if one.cycle >= past.cycle - LOOK_BACK]
+    return next((one.logged for one in near if one.annotator and one.annotator == past.annotator), 0.0)
 
 
 def _facts(documents: Documents, cycle: int, keys: set[str]) -> Facts:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from hqclip.cycle.spent import finite
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.records import Manifest
 from hqclip.store import Store
-from hqclip.store.documents import read_json
+from hqclip.store.documents import finite, read_json
 
 M = TypeVar("M", bound=Manifest)
 T = TypeVar("T")

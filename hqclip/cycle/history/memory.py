@@ -8,7 +8,7 @@ It can be deleted: then everything is read anew.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hqclip import __version__, log
@@ -43,16 +43,28 @@ class Memory:
         """The same of a run of a pipeline."""
         return _again_or(self._runs.get(run), group, _run, read)
 
+    def to_keep(
+        self, cycles: Sequence[Told[PastCycle]], runs: Sequence[Told[PastRun]], listed: Container[int | str]
+    ) -> dict[str, Any]:
+        """What to remember, as JSON has it: these, and what is known of others that are `listed` in the store."""
+        return {
+            "kind": "history",
+            "format": FORMAT,
+            "code_version": __version__,
+            "cycles": _rows(cycles, "cycle", self._cycles, listed),
+            "runs": _rows(runs, "run", self._runs, listed),
+        }
 
-def to_keep(cycles: Iterable[Told[PastCycle]], runs: Iterable[Told[PastRun]]) -> dict[str, Any]:
-    """What to remember, as JSON has it."""
-    return {
-        "kind": "history",
-        "format": FORMAT,
-        "code_version": __version__,
-        "cycles": [{"seen": seen, **dataclasses.asdict(past)} for seen, past in cycles if not past.problems],
-        "runs": [{"seen": seen, **dataclasses.asdict(past)} for seen, past in runs if not past.problems],
-    }
+
+def _rows(
+    told: Sequence[Told[Past]], name: str, known: Mapping[Any, Mapping[str, Any]], listed: Container[int | str]
+) -> list[Mapping[str, Any]]:
+    read = {getattr(past, name) for _, past in told}
+    rows = [row for one, row in known.items() if one in listed and one not in read]
+    for seen, past in told:
+        if not past.problems:
+            rows.append({"seen": seen, **dataclasses.asdict(past)})
+    return rows
 
 
 def _by_name(said: Mapping[str, Any], rows: str, name: str) -> dict[Any, Mapping[str, Any]]:

@@ -11,8 +11,9 @@ from typing import Any
 from hqclip.cycle.crown import read_champion
 from hqclip.cycle.history.cycles import read_cycle, since
 from hqclip.cycle.history.documents import Documents
-from hqclip.cycle.history.memory import Group, Memory, to_keep
+from hqclip.cycle.history.memory import Group, Memory
 from hqclip.cycle.history.runs import read_run
+from hqclip.cycle.spent import LOOK_BACK
 from hqclip.errors import DataError
 from hqclip.report import StageCost
 from hqclip.report.history import History, PastCycle, PastRun, PastSweep
@@ -35,7 +36,7 @@ def read_history(store: Store, last: int) -> tuple[History, dict[str, Any]]:
     memory = Memory(store)
     cycles = _grouped(store, "cycles/", CYCLE)
     runs = {run: group for run, group in _grouped(store, "pipelines/", RUN).items() if _is_night(run, group)}
-    newest = sorted(cycles, key=int)[-last:]
+    newest = sorted(cycles, key=int)[-last - LOOK_BACK :]  # what the first shown one cost is told by those before it
     latest = sorted(runs, key=lambda run: max(one.changed for one in runs[run]))[-2 * last :]
 
     def cycle_of(number: str) -> tuple[str, PastCycle]:
@@ -48,20 +49,21 @@ def read_history(store: Store, last: int) -> tuple[History, dict[str, Any]]:
         told = list(readers.map(cycle_of, newest))
         ran = list(readers.map(run_of, latest))
         sweeps = _sweeps(store, readers.map)
+    shown = _with_cost([past for _, past in told])[-last:]
     documents = Documents(store)
-    documents.problems += [problem for _, past in told for problem in past.problems]
+    documents.problems += [problem for past in shown for problem in past.problems]
     documents.problems += [problem for _, past in ran for problem in past.problems]
     champion = _champion(documents)
     history = History(
         store=store.uri,
-        cycles=_with_cost([past for _, past in told]),
+        cycles=shown,
         runs=tuple(sorted((past for _, past in ran), key=lambda past: past.began)),
         sweeps=sweeps,
-        left_out={"cycles": len(cycles) - len(newest), "runs": len(runs) - len(latest)},
+        left_out={"cycles": len(cycles) - len(shown), "runs": len(runs) - len(latest)},
         champion=champion,
         problems=tuple(documents.problems),
     )
-    return history, to_keep(told, ran)
+    return history, memory.to_keep(told, ran, {*map(int, cycles), *runs})
 
 
 def _grouped(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, Group]:
