@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.importing.images import named_pictures
 from hqclip.evaluate.importing.protocol import Picture
-from hqclip.evaluate.importing.source import Source
+from hqclip.evaluate.importing.source import Source, objects
 
 
 class Item(NamedTuple):
@@ -43,6 +43,14 @@ class CaptionPairs(ABC):
     def benchmark(self, name: str, uids: Mapping[str, str]) -> Benchmark:
         """The true caption against the false one."""
         return choice(name, self._items, uids)
+
+
+def in_files(source: Source) -> Iterator[tuple[str, str, Any]]:
+    """Items of all JSON files: the file's name, which is the group; where the item stands, for who complains; it."""
+    for file in source.documents(".json"):
+        where = f"{source.folder}/{file}"
+        for key, item in objects(source.json(file), where).items():
+            yield file.rpartition(".")[0], f"{where}, item {key}", item
 
 
 def limited(items: Iterator[Item], limit: int) -> list[Item]:

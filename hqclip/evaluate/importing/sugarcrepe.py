@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hqclip.evaluate.importing.caption_pairs import CaptionPairs, Item
-from hqclip.evaluate.importing.source import Source, image_name, objects, text_field
+from hqclip.evaluate.importing.caption_pairs import CaptionPairs, Item, in_files
+from hqclip.evaluate.importing.source import Source, image_name, text_field
 
 
 class SugarCrepe(CaptionPairs):
@@ -19,9 +19,6 @@ class SugarCrepe(CaptionPairs):
     @staticmethod
     def items(source: Source) -> Iterator[Item]:
         """Of all files."""
-        for file in source.documents(".json"):
-            where = f"{source.folder}/{file}"
-            for key, item in objects(source.json(file), where).items():
-                at = f"{where}, item {key}"
-                captions = text_field(item, "caption", at), text_field(item, "negative_caption", at)
-                yield Item(image_name(item, "filename", at), *captions, file.rpartition(".")[0])
+        for group, at, item in in_files(source):
+            captions = text_field(item, "caption", at), text_field(item, "negative_caption", at)
+            yield Item(image_name(item, "filename", at), *captions, group)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hqclip.errors import DataError
-from hqclip.evaluate.importing.caption_pairs import CaptionPairs, Item
-from hqclip.evaluate.importing.source import Source, field, image_name, objects, text_field
+from hqclip.evaluate.importing.caption_pairs import CaptionPairs, Item, in_files
+from hqclip.evaluate.importing.source import Source, field, image_name, text_field
 
 VOTES = 2
 
@@ -28,12 +28,8 @@ class Valse(CaptionPairs):
     @staticmethod
     def items(source: Source) -> Iterator[Item]:
         """Of all files."""
-        for file in source.documents(".json"):
-            where = f"{source.folder}/{file}"
-            for key, item in objects(source.json(file), where).items():
-                at = f"{where}, item {key}"
-                if field(field(item, "mturk", dict, at), "caption", int, f"{at}, mturk") < VOTES:
-                    continue
-                image = f"{image_name(item, 'dataset', at)}/{image_name(item, 'image_file', at)}"
-                captions = text_field(item, "caption", at), text_field(item, "foil", at)
-                yield Item(image, *captions, file.rpartition(".")[0])
+        for group, at, item in in_files(source):
+            if field(field(item, "mturk", dict, at), "caption", int, f"{at}, mturk") < VOTES:
+                continue
+            image = f"{image_name(item, 'dataset', at)}/{image_name(item, 'image_file', at)}"
+            yield Item(image, text_field(item, "caption", at), text_field(item, "foil", at), group)
