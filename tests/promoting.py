@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def make_cycle(folder: Path, samples: list[Sample]) -> str:
     for name, right in RIGHT.items():
         _note(store, f"evaluate-{name}", {"evaluation": judge(store, train(store, f"000001-{name}"), right)})
     return given.store
+
+
+def make_waiting(folder: Path, samples: list[Sample]) -> str:
+    """Such a cycle, promoted as far as it goes: its winner waits for a person."""
+    root = make_cycle(folder, samples)
+    promote.run(replace(config_of(root), approval=True))
+    return root
 
 
 def copy_of(store: str, to: Path) -> str:

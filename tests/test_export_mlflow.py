@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from hqclip import cli
-from hqclip.cycle import promote
 from hqclip.records import Sample
 from tests import promoting
 from tests.fakes.s3 import FaultyLine
@@ -24,9 +22,7 @@ RUN = "runs/000001-hqclip"
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> str:
     """A store with a closed cycle of two training runs, whose winner waits for a person."""
-    root = promoting.make_cycle(tmp_path_factory.mktemp("export"), draw_samples(12))
-    promote.run(replace(promoting.config_of(root), approval=True))
-    return root
+    return promoting.make_waiting(tmp_path_factory.mktemp("export"), draw_samples(12))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -13,7 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from hqclip import cli
-from hqclip.cycle import model_registry_api, promote
+from hqclip.cycle import model_registry_api
 from hqclip.records import Sample
 from tests import promoting
 from tests.fakes.faulty import Fault
@@ -26,9 +25,7 @@ BUSY = 503, {"code": "Service Unavailable", "message": "later"}
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory, draw_samples: Callable[..., list[Sample]]) -> str:
     """A store with a closed cycle, whose winner waits for a person."""
-    root = promoting.make_cycle(tmp_path_factory.mktemp("export"), draw_samples(12))
-    promote.run(replace(promoting.config_of(root), approval=True))
-    return root
+    return promoting.make_waiting(tmp_path_factory.mktemp("export"), draw_samples(12))
 
 
 @pytest.fixture
