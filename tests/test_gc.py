@@ -29,6 +29,7 @@ from hqclip.records import DatasetVersion, Pool, Sample
 from hqclip.store import Listed
 from hqclip.store.local import LocalStore
 from hqclip.task_records import TaskRecord, write_record
+from tests.fakes.cut_short import Killed
 from tests.garbage import (
     Memory,
     broken,
@@ -212,10 +213,6 @@ def test_a_place_without_a_store_is_named_and_left_as_it_is(tmp_path: Path) -> N
         with pytest.raises(NotFoundError, match="no store of hqclip"):
             collect.run(GcConfig(store=str(tmp_path / "nowhere"), delete=delete))
     assert not (tmp_path / "nowhere").exists()
-
-
-class Killed(BaseException):
-    """As by kill -9: nothing that the process would still do is done."""
 
 
 def test_killed_at_any_change_it_leaves_nothing_half_referenced_and_goes_on(
