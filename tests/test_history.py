@@ -20,7 +20,7 @@ from hqclip.cycle.history.read import read_history
 from hqclip.cycle.history.write import run, write_at_the_end
 from hqclip.cycle.keys import notes_prefix, record_key
 from hqclip.cycle.promote import run as promote
-from hqclip.errors import UnavailableError
+from hqclip.errors import NotFoundError, UnavailableError
 from hqclip.records import Sample
 from hqclip.report.links import HISTORY, OUTSIDE, address
 from hqclip.store import open_store
@@ -324,7 +324,7 @@ def test_hostile_words_are_shown_and_never_run(past: Past, text: str) -> None:
 def test_it_is_one_file_without_scripts_however_many_cycles_there_are(past: Past, cycles: int) -> None:
     for number in range(1, cycles + 1):
         past.cycle(number)
-    past.root.mkdir(exist_ok=True)
+    LocalStore(past.root).write("shards/0.tar", b"downloaded, and nothing more was done")
     shown = page(past)
     assert {"script", "link", "img"}.isdisjoint(tag for tag, _ in shown.tags)
     assert shown.headings[0] == 1 and len([attrs for attrs in shown.all("li") if attrs.get("id")]) == cycles
@@ -364,6 +364,13 @@ def test_the_command_prints_a_line_a_cycle_and_where_the_page_is(
     assert out.endswith(f"page: {past.root}/{HISTORY}\n")
     assert cli.main(["history", "--store", str(past.root), "--format", "json"]) == 0
     assert [cycle["cycle"] for cycle in json.loads(capsys.readouterr().out)["cycles"]] == [1, 2]
+
+
+def test_a_place_without_a_store_is_named_and_gets_no_page(tmp_path: Path) -> None:
+    for given in ({}, {"html": str(tmp_path / "history.html")}):
+        with pytest.raises(NotFoundError, match="no store of hqclip"):
+            run(HistoryConfig(store=str(tmp_path / "slip"), **given))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_median_of_a_histogram_lies_where_half_has_passed() -> None:

@@ -42,7 +42,7 @@ from hqclip.records import (
     canonical_json,
     newer,
 )
-from hqclip.store import Store, open_store
+from hqclip.store import Store, check_not_empty, open_store
 from hqclip.task_records import TaskRecord
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -82,6 +82,7 @@ def run(config: MigrateConfig) -> dict[str, Any]:
     Raises `NotFoundError` if there is no store. What is damaged is named and left as it is.
     """
     store = open_store(config.store)
+    check_not_empty(store)
     damaged: list[str] = []
     formats: Counter[str] = Counter()
     ahead: list[Found] = []
@@ -95,8 +96,6 @@ def run(config: MigrateConfig) -> dict[str, Any]:
             ahead.append(found)
         elif (found.kind, found.number) in STEPS:
             behind.append(found)
-    if not formats and not damaged and next(iter(store.list()), None) is None:
-        raise NotFoundError(f"{store.uri} is empty: no store of hqclip is there")
     if ahead:
         raise DataError("\n".join(newer(f"{store.uri}/{one.key}", one.number, one.newest, one.writer) for one in ahead))
     changes = [_change(store, one, config.dry_run) for one in behind]

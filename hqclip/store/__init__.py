@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hqclip.errors import ConfigError, MissingSoftwareError
+from hqclip.errors import ConfigError, MissingSoftwareError, NotFoundError
 from hqclip.store.protocol import Listed, ObjectInfo, Store, check_key
 
-__all__ = ["Listed", "ObjectInfo", "Store", "check_key", "in_bucket", "open_store", "read_uri", "split_uri"]
+__all__ = [
+    "Listed",
+    "ObjectInfo",
+    "Store",
+    "check_key",
+    "check_not_empty",
+    "in_bucket",
+    "open_store",
+    "read_uri",
+    "split_uri",
+]
 
 
 def open_store(uri: str) -> Store:
@@ -36,6 +46,12 @@ def open_store(uri: str) -> Store:
     from hqclip.store.local import LocalStore
 
     return LocalStore(Path(rest if colon else uri))
+
+
+def check_not_empty(store: Store) -> None:
+    """Raises `NotFoundError` if nothing is in it: for commands that only look, a slip in its name is no empty store."""
+    if next(iter(store.list()), None) is None:
+        raise NotFoundError(f"{store.uri} is empty: no store of hqclip is there")
 
 
 def in_bucket(uri: str) -> bool:

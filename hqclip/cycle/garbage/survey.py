@@ -20,7 +20,7 @@ from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.garbage.in_force import ADVICE, InForce, read_in_force
 from hqclip.cycle.run_state import OVER
 from hqclip.errors import DataError, NotFoundError
-from hqclip.store import Listed, Store
+from hqclip.store import Listed, Store, check_not_empty
 from hqclip.store.documents import read_json
 from hqclip.task_records import TaskRecord
 
@@ -94,8 +94,7 @@ def survey(store: Store, config: GcConfig, owner: str) -> Survey:
 
     Raises `DataError` if a document in force is damaged, and `NotFoundError` if there is no store.
     """
-    if next(iter(store.list()), None) is None:
-        raise NotFoundError(f"{store.uri} is empty: no store of hqclip is there")
+    check_not_empty(store)
     now = lock.store_time(store, owner)
     found = Survey(now, now - DAY_S * config.days)
     in_force = read_in_force(store, config, found.limit)

@@ -21,14 +21,18 @@ from hqclip.report import Link
 from hqclip.report.history import History, PastCycle
 from hqclip.report.history_page import render_history
 from hqclip.report.links import HISTORY, OUTSIDE, links, sheet_of
-from hqclip.store import Store, open_store
+from hqclip.store import Store, check_not_empty, open_store
 
 WITH_CURVES = 30  # newest cycles, the folders of whose curves are looked for
 
 
 def run(config: HistoryConfig) -> dict[str, Any] | str:
-    """Write the page; what it shows as a table or as JSON. Raises what the store raises if it is out of reach."""
+    """Write the page; what it shows as a table or as JSON.
+
+    Raises `NotFoundError` if there is no store, and what the store raises if it is out of reach.
+    """
     store = open_store(config.store)
+    check_not_empty(store)
     history, kept = read_history(store, config.last)
     if config.html:
         Path(config.html).parent.mkdir(parents=True, exist_ok=True)
