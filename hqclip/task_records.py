@@ -91,6 +91,9 @@ class TaskRecord(Manifest):
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> TaskRecord:
         known = {each.name for each in dataclasses.fields(cls)}
+        for name in ("decided", "job", "launched"):
+            if not isinstance(document.get(name, {}), dict):
+                raise TypeError(f"{name} is no object but {document[name]!r}")
         return cls(
             **{name: value for name, value in document.items() if name in known}
             | {"last": tuple(document.get("last", ()))}

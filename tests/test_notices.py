@@ -271,3 +271,25 @@ def test_a_page_in_a_bucket_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
 
     page = page_of(Bucket(), "cycles/000003.html")  # type: ignore[arg-type]
     assert page == "https://storage.cloud.google.com/bucket/hqclip/cycles/000003.html"
+
+
+@pytest.mark.parametrize("odd", [{}, {"has_work": True, "trials": 5}, {"has_work": True, "trials": None}, {"cycle": {}}])
+def test_a_run_whose_plan_says_odd_things_hides_no_other(
+    store: Store, web: FakeWeb, state: Callable[[str], None], odd: dict[str, Any]
+) -> None:
+    state(OVER)
+    tell(store, "a-strange-one", "plan", time.time() - HOUR, decided=odd)
+    begun(store, 1)
+    assert watch(store)["ended"][RUN] == "cancelled"
+    assert [message["event"] for message in told(web) if RUN in str(message["links"])] == ["cancelled"]
+
+
+@pytest.mark.parametrize("field", ["decided", "job", "launched"])
+def test_a_record_that_is_damaged_is_left_out_and_hides_no_other(
+    store: Store, web: FakeWeb, state: Callable[[str], None], field: str
+) -> None:
+    state(OVER)
+    begun(store, 1)
+    record = json.loads(store.read(next(iter(store.list("pipelines/")))))
+    store.write("pipelines/other/plan/p.json", json.dumps({**record, "run": "other", field: ["no object"]}).encode())
+    assert watch(store)["ended"] == {RUN: "cancelled"}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from hqclip import log
 from hqclip.cycle import lock
 from hqclip.cycle.finish import FAILED, STAGE, how_ended
 from hqclip.cycle.notices import decided_by, id_of, tell_end, tell_silence
@@ -41,8 +42,13 @@ def watch(settings: WatchConfig) -> dict[str, Any]:
     marks = outbox.known(store)
     found = {}
     for run in runs:
-        if outbox.mark_of(id_of(run)) not in marks and (event := _look(store, run, now, settings.lost_hours)):
-            found[run] = event
+        if outbox.mark_of(id_of(run)) in marks:
+            continue
+        try:
+            if event := _look(store, run, now, settings.lost_hours):
+                found[run] = event
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # its records; they hide no other run
+            log.warning("notify", f"run {run}: its records make no sense ({error!r}), so nobody is told of it")
     silence = _silence(store, runs, now, settings) if settings.expect_every_hours else ""
     return {"store": store.uri, "ended": found, "never_started": silence, "not_sent": outbox.resend(store)}
 

@@ -93,10 +93,11 @@ def _wanted(plan: Mapping[str, Any]) -> list[str]:
 def _well(decided: Mapping[str, Mapping[str, Any]], broken: Sequence[TaskRecord]) -> dict[str, Any]:
     """Of a run whose last task ended well; one of its trials may have failed."""
     plan = decided["plan"]
+    why = plan.get("reason") or "plan did not say why"
     if plan.get("locked_by"):
-        return {"outcome": LOCKED, "reason": f"nothing was done, {plan['reason']}"}
+        return {"outcome": LOCKED, "reason": f"nothing was done, {why}"}
     if not plan.get("has_work"):
-        return {"outcome": NOTHING, "reason": f"there was nothing to do: {plan['reason']}"}
+        return {"outcome": NOTHING, "reason": f"there was nothing to do: {why}"}
     last = decided.get("promote") or decided.get("curate") or {}
     said = [str(last[name]) for name in ("verdict", "reason", "dataset") if last.get(name)]
     failed = "".join(f"; {each.task} failed: {_why(each)}" for each in broken)

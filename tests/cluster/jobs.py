@@ -66,19 +66,6 @@ def as_launcher(place: Place, folder: Path) -> Path:
     return path
 
 
-@contextmanager
-def applied(place: Place, *objects: dict[str, Any]) -> Iterator[None]:
-    """Objects of the suite, as long as a case wants them."""
-    for each in objects:
-        each["metadata"]["labels"] = {LABEL: place.name}
-    text = yaml.safe_dump_all(objects)
-    place.kubectl("-n", place.namespace, "apply", "-f", "-", stdin=text).ok()
-    try:
-        yield
-    finally:
-        place.kubectl("-n", place.namespace, "delete", "-f", "-", "--wait=false", stdin=text).ok()
-
-
 def served(place: Place, group: str) -> str:
     """The API version that the cluster prefers of a group."""
     return str(place.kubectl("get", "--raw", f"/apis/{group}").ok().json["preferredVersion"]["groupVersion"])

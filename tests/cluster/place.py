@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.alone import GIVEN
 
 ROOT = Path(__file__).parents[2]
 LABEL = "hqclip.test"  # on all objects that the suite makes in Kubernetes
 STORE, NAMESPACE = "HQCLIP_CLUSTER_STORE", "HQCLIP_CLUSTER_NAMESPACE"
+PLATFORM = "HQCLIP_CLUSTER_PLATFORM"
 WANTED = {
     "kubernetes": "KUBECONFIG names a cluster that answers kubectl",
     "kubeflow": "HQCLIP_KFP_HOST names Kubeflow Pipelines' API",
@@ -27,6 +30,7 @@ WANTED = {
     "jobset": "JobSet's kinds are served",
     "volcano": "Volcano's kinds are served",
     "kueue": "Kueue's kinds are served",
+    "gpus": "a node has nvidia.com/gpu",
     "restricted": "the namespace of Kubeflow enforces Pod Security restricted",
 }
 _GROUPS = {"jobset": "jobset.x-k8s.io", "volcano": "batch.volcano.sh", "kueue": "kueue.x-k8s.io"}
@@ -79,6 +83,15 @@ class Place:
     def namespace(self) -> str:
         """Where jobs are launched: made and removed by the suite if nothing names one."""
         return self.environment.get(NAMESPACE) or self.name
+
+    def platform(self, file: Path, **more: Any) -> Path:
+        """The environment's platform file, if it names one, with small requests and `more`, written to `file`."""
+        given = self.environment.get(PLATFORM)
+        said = yaml.safe_load(Path(given).read_text()) if given else {}
+        for name, value in {"requests": "small", **more}.items():
+            said[name] = {**said.get(name, {}), **value} if isinstance(value, dict) else value
+        file.write_text(yaml.safe_dump(said))
+        return file
 
     def image(self, role: str) -> str:
         """The image of a role, as `components/images.py` names it."""
@@ -159,6 +172,12 @@ def _kubeflow(place: Place) -> bool:
         return False
 
 
+def _gpus(place: Place) -> bool:
+    query = r"jsonpath={.items[*].status.allocatable.nvidia\.com/gpu}"
+    counts = place.kubectl("get", "nodes", "-o", query).out.split() if place.has("kubernetes") else []
+    return any(int(count) for count in counts)
+
+
 def _serves(group: str) -> Callable[[Place], bool]:
     return lambda place: place.has("kubernetes") and place.kubectl("get", "--raw", f"/apis/{group}").code == 0
 
@@ -176,6 +195,7 @@ _PROBES: dict[str, Callable[[Place], bool]] = {
     "store": lambda place: bool(place.environment.get(STORE)),
     "images": lambda place: bool(place.environment.get("HQCLIP_TAG")),
     "restricted": _restricted,
+    "gpus": _gpus,
     **{name: _serves(group) for name, group in _GROUPS.items()},
 }
 

@@ -8,11 +8,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cluster.place import Done, Place
+import yaml
+
+from tests.cluster.place import LABEL, PLATFORM, Done, Place
 
 PICTURES, SCENES, SAMPLES = 128, 16, 320  # the least that all stages still have work with
 _ID = re.compile(r"started run ([0-9a-f-]{36})")
@@ -59,16 +61,23 @@ def flags(inputs: Mapping[str, Any]) -> list[str]:
 
 def started(place: Place, pipeline: str, inputs: Mapping[str, Any], *words: str) -> str:
     """The id of a run that was started and goes on."""
-    return str(place.pipelines(*_command(place, pipeline, inputs), *words, "-o", "json").ok().json["run_id"])
+    return str(place.pipelines(*_command(place, pipeline, inputs, words), "-o", "json").ok().json["run_id"])
 
 
 def ended(place: Place, pipeline: str, inputs: Mapping[str, Any], *words: str) -> Done:
     """A run, waited for."""
-    return place.pipelines(*_command(place, pipeline, inputs), *words, "--wait", "--poll-s", "5")
+    return place.pipelines(*_command(place, pipeline, inputs, words), "--wait", "--poll-s", "5")
 
 
-def _command(place: Place, pipeline: str, inputs: Mapping[str, Any]) -> list[str]:
-    return ["run", pipeline, "--experiment", place.name, "--requests", "small", *flags(inputs)]
+def _command(place: Place, pipeline: str, inputs: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    needed = [] if "--platform" in words else small(place)
+    return ["run", pipeline, "--experiment", place.name, *needed, *flags(inputs), *words]
+
+
+def small(place: Place) -> list[str]:
+    """What a compiled pipeline needs to run on two cores of this cluster, as words of a command."""
+    given = place.environment.get(PLATFORM)
+    return ["--requests", "small", *(["--platform", given] if given else [])]
 
 
 def run_id(done: Done) -> str:
@@ -91,9 +100,28 @@ def state(place: Place, run: str) -> str:
 
 def pods_of(place: Place, run: str, task: str) -> list[str]:
     """Names of the pods that run a task just now."""
-    chosen = ("-n", place.kubeflow_namespace, "-l", f"pipeline/runid={run}", "--field-selector", "status.phase=Running")
-    pods = place.kubectl("get", "pods", *chosen, "-o", "json").ok().json["items"]
+    pods = [pod for pod in pods_with(place, run, {}) if pod["status"]["phase"] == "Running"]
     return [pod["metadata"]["name"] for pod in pods if _is_of(pod, task)]
+
+
+def pods_with(place: Place, run: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Those of the run that are there and have these labels."""
+    chosen = ",".join(f"{name}={value}" for name, value in {"pipeline/runid": run, **labels}.items())
+    words = ("get", "pods", "-n", place.kubeflow_namespace, "-l", chosen, "-o", "json")
+    return list(place.kubectl(*words).ok().json["items"])
+
+
+@contextlib.contextmanager
+def applied(place: Place, namespace: str, *objects: dict[str, Any]) -> Iterator[None]:
+    """Objects of the suite, as long as a case wants them."""
+    for each in objects:
+        each["metadata"]["labels"] = {LABEL: place.name}
+    text = yaml.safe_dump_all(objects)
+    place.kubectl("-n", namespace, "apply", "-f", "-", stdin=text).ok()
+    try:
+        yield
+    finally:
+        place.kubectl("-n", namespace, "delete", "-f", "-", "--wait=false", stdin=text).ok()
 
 
 def _is_of(pod: dict[str, Any], task: str) -> bool:

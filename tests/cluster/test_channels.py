@@ -38,9 +38,7 @@ class Followed:
 
     def uploaded(self, number: int) -> str:
         """A version of content that nobody else has: its name."""
-        self.platform.write_text(
-            yaml.safe_dump({"requests": "small", "labels": {LABEL: self.place.name, f"{LABEL}-number": str(number)}})
-        )
+        self.place.platform(self.platform, labels={LABEL: self.place.name, f"{LABEL}-number": str(number)})
         words = ("upload", PIPELINE, "--platform", str(self.platform), "-o", "json")
         made = self.place.pipelines(*words).ok().json
         assert made["new"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.jobs import LONG, Ground, Launcher, applied, job_namespace, kill_a_rank, make_ground, served
+from tests.cluster.jobs import LONG, Ground, Launcher, job_namespace, kill_a_rank, make_ground, served
 from tests.cluster.place import Place
-from tests.cluster.runs import World, until
+from tests.cluster.runs import World, applied, until
 
 pytestmark = pytest.mark.needs("kubernetes", "store", "images")
 SCHEDULERS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("jobset", "volcano")]
@@ -85,7 +85,7 @@ def test_an_impossible_machine(launcher: Launcher) -> None:
 def test_a_quota(launcher: Launcher, place: Place) -> None:
     """A quota that is used up: pending with the reason, 69 after the time limit."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    with applied(place, quota):
+    with applied(place, place.namespace, quota):
         said = launcher.train("quota", pending_timeout_s=20).ended(69).said
     assert "exceeded quota" in said.partition("got no machines")[2]
 
@@ -100,7 +100,7 @@ def test_a_queue_that_is_not_there(launcher: Launcher) -> None:
 @pytest.mark.parametrize("launcher", [KUEUE], indirect=True)
 def test_a_full_queue_of_kueue(launcher: Launcher, place: Place) -> None:
     """A queue of Kueue with quota for one of two pods: none is started, and the reason is said."""
-    with applied(place, *kueue_queue(place, cpus="600m")):
+    with applied(place, place.namespace, *kueue_queue(place, cpus="600m")):
         said = launcher.train("full-queue", queue=place.name, pending_timeout_s=20).ended(69).said
     assert "couldn't assign flavors" in said
     assert "0 of 2 pods run" in said and "1 of 2 pods run" not in said
@@ -109,7 +109,7 @@ def test_a_full_queue_of_kueue(launcher: Launcher, place: Place) -> None:
 @pytest.mark.parametrize("launcher", [KUEUE], indirect=True)
 def test_a_queue_of_kueue(launcher: Launcher, place: Place) -> None:
     """A queue of Kueue with room lets a gang of two in, which trains to its end."""
-    with applied(place, *kueue_queue(place, cpus="2")):
+    with applied(place, place.namespace, *kueue_queue(place, cpus="2")):
         launcher.train("queue", queue=place.name).ended(0)
 
 
@@ -144,7 +144,7 @@ def test_a_full_queue_of_volcano(launcher: Launcher, place: Place) -> None:
         "metadata": {"name": place.name},
         "spec": {"weight": 1, "capability": {"cpu": "600m"}},
     }
-    with applied(place, queue):
+    with applied(place, place.namespace, queue):
         said = launcher.train("full-queue", queue=place.name, pending_timeout_s=20).ended(69).said
     assert re.search("queue resource quota insufficient|overused", said), said
     assert "0 of 2 pods run" in said and "1 of 2 pods run" not in said

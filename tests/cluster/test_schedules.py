@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cluster.place import Place
-from tests.cluster.runs import World, ended, until
+from tests.cluster.runs import World, ended, small, until
 
 pytestmark = pytest.mark.needs("kubeflow", "store", "images")
 EVERY_S = 60
@@ -22,7 +22,7 @@ def schedule(place: Place, world: World, tmp_path: Path) -> Iterator[str]:
     """A schedule of a cycle of data that is done already, every minute; pinned, as others may upload meanwhile."""
     inputs = world.data(f"{world.store}-nightly")
     ended(place, "annotate", inputs).ok()
-    version = place.pipelines("upload", "annotate", "--requests", "small", "-o", "json").ok().json["version"]
+    version = place.pipelines("upload", "annotate", *small(place), "-o", "json").ok().json["version"]
     name = f"{place.name}-nightly"
     wanted = {
         "name": name,
