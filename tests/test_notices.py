@@ -273,7 +273,7 @@ def test_a_page_in_a_bucket_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page == "https://storage.cloud.google.com/bucket/hqclip/cycles/000003.html"
 
 
-@pytest.mark.parametrize("odd", [{}, {"has_work": True, "trials": 5}, {"has_work": True, "trials": None}, {"cycle": {}}])
+@pytest.mark.parametrize("odd", [{}, {"cycle": {}}, *({"has_work": True, "trials": trials} for trials in (5, None))])
 def test_a_run_whose_plan_says_odd_things_hides_no_other(
     store: Store, web: FakeWeb, state: Callable[[str], None], odd: dict[str, Any]
 ) -> None:

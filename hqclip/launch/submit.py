@@ -10,6 +10,7 @@ from typing import Any
 from hqclip import log
 from hqclip.errors import AccessError, ConfigError, ConflictError, DataError, UnavailableError
 from hqclip.launch.attempts import read_attempts, root_cause
+from hqclip.launch.forgotten import wait_until_forgotten
 from hqclip.launch.job import Job, newest, publish
 from hqclip.launch.kube import AlreadyExists, Cluster, NotServed
 from hqclip.launch.kubeflow import owner
@@ -33,21 +34,25 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
     scheduler: Scheduler = load(order.spec.scheduler)
     name = order.job.name
     give_up = time.monotonic() + GONE_S
+    deleted = None  # when, if that was seen
     while time.monotonic() < give_up:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
             _refuse_twice(cluster, scheduler, name)
+            wait_until_forgotten(cluster, scheduler, store, name, deleted)
             scheduler.check(cluster, order.spec)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
             except AlreadyExists:  # somebody was quicker, or this was done and the answer was lost
                 continue
         if there["metadata"].get("deletionTimestamp"):
+            deleted = deleted or time.time()
             cluster.wait(1.0)
             continue
         if _is_followed(order, store, there, scheduler.state(cluster, there).phase):
             return _numbered(order.job, store, there)
         cluster.delete(*scheduler.kind, name, uid=there["metadata"]["uid"])
+        deleted = time.time()
     raise UnavailableError(f"{name} was deleted and is still not gone after {GONE_S:.0f} s; look at its finalizers")
 
 

@@ -25,6 +25,7 @@ from hqclip.store import Store
 POLL_S = 5.0
 SAY_AGAIN_S = 300.0  # how often a waiting job says so
 DEAF_S = 1800.0  # how long a cluster that does not answer is waited for, if there is no lease
+LOST_S = 120.0  # how long a controller may call a job pending whose pods have ended
 HOPELESS_S = 60.0  # how long a container that cannot start is given: registries have bad minutes
 
 
@@ -97,7 +98,7 @@ class Watch:
             return Outcome(replace(state, killed=self._killed) if state.phase == FAILED else state)
         waits = state.phase in (PENDING, RESTARTING) and not running(pods)
         self._report(job, body, state, pods, waits)
-        fault = self._waits_too_long(job, pods, waits) or limits.exceeded(waits=waits)
+        fault = self._is_lost(job, said, pods) or self._waits_too_long(job, pods, waits) or limits.exceeded(waits=waits)
         return Outcome(state, fault) if fault is not None else None
 
     def _put_right(self, job: Job, state: State, pods: list[PodRow]) -> State:
@@ -141,6 +142,16 @@ class Watch:
         if text != self._said or (waits and now - self._said_at >= SAY_AGAIN_S):
             self._said, self._said_at = text, now
             log.info("launch", text)
+
+    def _is_lost(self, job: Job, said: State, pods: list[PodRow]) -> HQClipError | None:
+        """That the controller does not see the pods of the job, which have run and ended, so nothing comes of it."""
+        ended = bool(pods) and all(pod.is_done or pod.is_troubled for pod in pods)
+        if self._lasts("lost", said.phase == PENDING and self._has_run and ended) < LOST_S:
+            return None
+        return UnavailableError(
+            f"{job.name} was lost by {self._scheduler.name}, which calls it pending {LOST_S:.0f} s after its pods have "
+            "ended; launch again, and what is done is not done again"
+        )
 
     def _waits_too_long(self, job: Job, pods: list[PodRow], waits: bool) -> HQClipError | None:
         """What ends the patience with a job that waits. It counts anew after every preemption.

@@ -18,6 +18,11 @@ from tests.cluster.table import Case, markdown
 PLACE = Place()
 _CASES: dict[str, Case] = {}
 _BEGUN = time.monotonic()
+# those that mostly wait, those that take longest; then what is short, which a worker gets beside its first
+FIRST = (
+    *("test_schedules", "test_channels", "test_runs", "test_gangs"),
+    *("test_ground", "test_guards", "test_launched", "test_ends"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +53,12 @@ class SharedScheduling(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # in the order of `FIRST`
     return SharedScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: FIRST.index(Path(item.path).stem))
 
 
 def pytest_configure_node(node: Any) -> None:

@@ -33,6 +33,7 @@ class JobSet(Scheduler):
     node_label = "batch.kubernetes.io/job-completion-index"
     install = "JobSet (jobset.sigs.k8s.io/docs/installation), or give --scheduler volcano"
     newer = {"onJobFailureMessagePatterns": "JobSet 0.10"}  # older ones would start again what failed for good
+    keeps_names = False
 
     def problems(self, spec: LaunchSpec) -> list[str]:  # noqa: ARG002 - of all there is
         """None: any label of nodes may be a topology of Kueue's."""

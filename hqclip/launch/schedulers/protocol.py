@@ -36,7 +36,8 @@ class Scheduler(Protocol):
 
     `kind` is its API, group and version, and its plural. The pods of a job bear its name in the label `pod_label`, and
     their node number in the label and annotation `node_label`. `install` is what a cluster lacks that knows no such
-    objects. `newer` has fields by which its oldest version that does is known, and what that version is.
+    objects. `newer` has fields by which its oldest version that does is known, and what that version is. One that
+    `keeps_names` confuses a job with the one that had its name just before (see `forgotten.py`).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scheduler(Protocol):
     node_label: str
     install: str
     newer: dict[str, str]
+    keeps_names: bool
 
     def problems(self, spec: LaunchSpec) -> list[str]:
         """What it cannot do of a spec, a sentence each."""

@@ -46,6 +46,7 @@ class Volcano(Scheduler):
     node_label = "volcano.sh/task-index"
     install = "Volcano (volcano.sh/en/docs/installation), or give --scheduler jobset"
     newer: dict[str, str] = {}
+    keeps_names = True
 
     def problems(self, spec: LaunchSpec) -> list[str]:
         """Its network topology has tiers."""
