@@ -13,11 +13,13 @@ import pytest
 
 import pipelines.__main__ as pipelines
 from hqclip import __version__, cli, project
-from hqclip.config import PlanConfig
+from hqclip.config import CostConfig, PlanConfig
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import choose_config
 from hqclip.peek.config import PeekConfig
+from pipelines.client import compare, cost, doctor
 from pipelines.client.connect import _login, _said, _way_there
+from pipelines.client.finding import Check, Finding
 from pipelines.client.project_inputs import with_project
 from pipelines.inputs import INPUTS
 
@@ -266,6 +268,39 @@ def test_a_demo_keeps_its_own_world(write: Write) -> None:
 def test_an_input_that_an_older_version_has_not_is_left_out(write: Write) -> None:
     write("store: s\nplan: {trials: [raw]}\n")
     assert with_project("refine", {"store": TEXT}, {}) == {"store": "s"}
+
+
+def test_cost_compare_and_doctor_ask_the_project(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[CostConfig] = []
+    monkeypatch.setattr(cost, "estimate", lambda config: asked.append(config) or [])
+    monkeypatch.setattr(cost, "notes", lambda *_: [])
+    monkeypatch.setattr(cost, "check_budget", lambda *_: None)
+    write("store: s\nshards: pool\npreset: large\nlaunch: machines.yaml\ncost: {trials: [raw], gpu_prices: [A=1-2]}\n")
+    assert pipelines.main(["cost", "--gpu-prices", "B=3,C=4", "-o", "json"]) == 0
+    (config,) = asked
+    assert (config.store, config.shards, config.preset, config.launch) == ("s", "pool", "large", "machines.yaml")
+    assert (config.trials, config.gpu_prices) == (("raw",), ("B=3", "C=4"))
+
+    monkeypatch.setattr(
+        doctor, "checks", lambda given: [Check("s", lambda: Finding("ok", f"{given.store}|{given.launch}"))]
+    )
+    assert [pipelines.main(["doctor", *words]) for words in ([], ["--cluster"], ["--store", "t"])] == [0, 0, 0]
+    found = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if line.startswith("ok")]
+    assert found == ["s|", "s|machines.yaml", "t|"]
+
+    stores: list[str] = []
+    told = {"table": "", "metrics": [], "has_intervals": True}
+    monkeypatch.setattr(compare.compare, "run", lambda config: stores.append(config.store) or told)
+    assert [pipelines.main(["compare", "1", "2", *words]) for words in ([], ["--store", "t"])] == [0, 0]
+    assert stores == ["s", "t"]
+
+
+def test_without_a_project_they_say_what_is_missing(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [pipelines.main([*words]) for words in (["cost"], ["compare", "1", "2"])] == [64, 64]
+    said = capsys.readouterr().err
+    assert "store is missing" in said and "shards is missing" in said and "put it into hqclip.yaml" in said
 
 
 def test_where_kubeflow_is_may_stand_in_the_file_below_variables(

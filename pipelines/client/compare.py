@@ -20,6 +20,7 @@ from hqclip.task_records import read_records
 from pipelines.client import connect, output
 from pipelines.client.find import store_of
 from pipelines.client.output import say, show
+from pipelines.client.project_inputs import shared
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="cycle, CYCLE/NAME, runs/..., sweeps/..., champion, or a run id"
     )
-    parser.add_argument("--store", default="", help="root of the store; a run id knows its own")
+    parser.add_argument("--store", default="", help="root of the store (the project's); a run id knows its own")
     parser.add_argument("--suite", default="", help="digest of the suite to compare on, if they share several")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page as well")
     output.add_arguments(parser)
@@ -55,9 +56,10 @@ def run(given: argparse.Namespace) -> int:
 def _references(given: argparse.Namespace) -> tuple[str, list[str]]:
     """The store, and what is to be compared in it; ids of runs become what they made in their store."""
     if not any(_UUID(reference) for reference in given.runs):
-        if not given.store:
-            raise ConfigError("--store is missing: give the root of the store")
-        return given.store, given.runs
+        store = given.store or shared("store")
+        if not store:
+            raise ConfigError("--store is missing: give the root of the store, or put it into hqclip.yaml")
+        return store, given.runs
     client = connect.connect(given).client
     stores = {given.store} - {""}
     references = []

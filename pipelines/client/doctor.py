@@ -42,6 +42,7 @@ from pipelines.client.doctor_platform import named
 from pipelines.client.doctor_tasks import nodes, overlays, pod_security, rights_of_tasks
 from pipelines.client.finding import FAIL, OK, WARN, Check, Finding, examine, unknown
 from pipelines.client.output import say, show
+from pipelines.client.project_inputs import shared
 from pipelines.client.runs import account_of
 from pipelines.compiling import add_platform_argument, add_requests_argument
 
@@ -61,13 +62,18 @@ _PINNED = re.compile(r"([\w-]+)==([\w.]+)(?:;(.*))?", re.ASCII)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     parser.add_argument(
-        "--store", default="", help="root of the store to try: gs:// or s3://bucket/prefix, or a folder"
+        "--store", default="", help="root of the store to try: gs:// or s3://bucket/prefix, or a folder (the project's)"
     )
     parser.add_argument("--cluster", action="store_true", help="look at Kubernetes as well")
     parser.add_argument(
         "--notify", action="store_true", help="send a test message to all that HQCLIP_NOTIFY_* name here"
     )
-    parser.add_argument("--launch", default="", metavar="FILE", help="machines to try, as for plan_launch")
+    parser.add_argument(
+        "--launch",
+        default="",
+        metavar="FILE",
+        help="machines to try, as for plan_launch (the project's, with --cluster)",
+    )
     parser.add_argument("--service-account", default="", help="that runs the tasks, as for run")
     add_requests_argument(parser)
     add_platform_argument(parser)
@@ -77,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Ask everything; 0, or 78 if something fails."""
+    given.store = given.store or shared("store")
+    if given.cluster:
+        given.launch = given.launch or shared("launch")
     rows = []
     for check in checks(given):
         finding = examine(check)

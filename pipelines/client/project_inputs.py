@@ -24,6 +24,12 @@ def read_project() -> Project:
     return project.load(cli.sections())
 
 
+def shared(name: str) -> str:
+    """What all commands share, such as `store`, as a variable or the project file says it; empty if neither does."""
+    found = read_project().find("", name)
+    return str(found.value) if found else ""
+
+
 def with_project(name: str, known: Definitions, inputs: Mapping[str, Any], *, demo: bool = False) -> dict[str, Any]:
     """`inputs` of a pipeline, by its own name or that in Kubeflow, over what the project says. Raises `ConfigError`."""
     pipeline = next((one for one in INPUTS if name in (one, known_pipeline(one))), "")
