@@ -6,6 +6,7 @@ and one for another platform other pods.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -46,6 +47,12 @@ def line_of(spec: Mapping[str, Any]) -> str:
     about = spec.get("pipeline_spec", spec).get("pipelineInfo", {}).get("description", "")
     told = _TOLD.search(str(about))
     return told[1] if told else ""
+
+
+def launched_in(line: str) -> list[str]:
+    """The stages that versions of a line launch."""
+    first, *words = line.split("-")
+    return list(itertools.takewhile(LAUNCHABLE.__contains__, words)) if first == "launched" else []
 
 
 def without_line(about: str) -> str:

@@ -15,7 +15,7 @@ from hqclip.errors import ConfigError, ConflictError, NotFoundError
 from pipelines.client import channels, listing, promote_version, rollback, runs, status, versions
 from pipelines.client.connect import Kubeflow
 from pipelines.client.versions import find_version, our_names
-from pipelines.lines import LONGEST, channel_of, line_name, line_of, split_channel
+from pipelines.lines import LONGEST, channel_of, launched_in, line_name, line_of, split_channel
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import NAME, call, connected, write_package
 from tests.scheduling import Shell
@@ -304,6 +304,8 @@ def test_what_compiles_says_its_line(tmp_path: Path) -> None:
     assert line_of(made.spec) == "launched-evaluate-small"
     assert "Line" not in versions.described_as(made)
     assert line_of(versions.read_package("evaluate").spec) == ""
+    lines = ("launched-evaluate-small", "launched-annotate-train-on-train", "small-on-launched", "")
+    assert [launched_in(line) for line in lines] == [["evaluate"], ["annotate", "train"], [], []]
 
 
 def test_who_edits_a_platform_stays_in_its_line(tmp_path: Path) -> None:

@@ -61,6 +61,22 @@ def test_a_run_that_is_not_launching_has_no_jobs_to_miss(
     assert "no job of it is under way in namespace kubeflow" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("stage", "code"), [("score", 0), ("annotate", 69), ("train", 69)])
+def test_what_works_in_its_own_pod_has_no_job_to_miss(
+    kubeflow: FakeKubeflow, kubernetes: FakeCluster, start: Start, stage: str, code: int
+) -> None:
+    run_id = start(plan_launch="gs://bucket/launch.yaml")
+    (version,) = kubeflow.versions.values()
+    spec = version["pipeline_spec"]
+    spec.get("pipeline_spec", spec)["pipelineInfo"]["description"] = "A cycle. Line: launched-annotate-train-small."
+    kubeflow.task(run_id, stage, "RUNNING")
+    if code:
+        with pytest.raises(UnavailableError, match=f"though {stage} was under way"):
+            call(cancel, run_id)
+    else:
+        assert call(cancel, run_id) == code
+
+
 def test_a_lock_on_a_store_that_is_not_here_is_said_to_be_left(start: Start, tmp_path: Path, capsys: Read) -> None:
     run_id = start(store=str(tmp_path / "mounted-elsewhere"))
     assert call(cancel, run_id) == 0

@@ -28,6 +28,8 @@ from pipelines.client.find import (
 from pipelines.client.output import say, show
 from pipelines.client.pods import open_cluster
 from pipelines.client.tasks import tell
+from pipelines.client.versions import spec_of
+from pipelines.lines import launched_in, line_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +99,8 @@ def _launching(kubeflow: Kubeflow, run: Any) -> str:
     if not is_launched(run) or state_of(run) in (*ENDED, "PENDING"):
         return ""
     tasks = tell(kubeflow, run, records=False).tasks
-    launching = [task.name for task in tasks if task.stage in LAUNCHABLE and task.state == "RUNNING"]
+    launched = launched_in(line_of(spec_of(kubeflow, run))) or LAUNCHABLE
+    launching = [task.name for task in tasks if task.stage in launched and task.state == "RUNNING"]
     if not tasks:
         return "it was under way"
     return f"{', '.join(launching)} was under way" if launching else ""

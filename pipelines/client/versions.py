@@ -229,6 +229,18 @@ def version_name(kubeflow: Kubeflow, reference: Any) -> str:
         return str(reference.pipeline_version_id)
 
 
+def spec_of(kubeflow: Kubeflow, run: Any) -> Mapping[str, Any]:
+    """The compiled pipeline that a run executes; empty if its version was deleted."""
+    reference = run.pipeline_version_reference
+    if reference is None:
+        return run.pipeline_spec or {}
+    try:
+        found = kubeflow.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
+    except NotFoundError:
+        return {}
+    return found.pipeline_spec or {}
+
+
 def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:
     """The version that has this content, None if there is none."""
     pipeline = find_pipeline(kubeflow, package.name)
