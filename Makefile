@@ -64,7 +64,7 @@ test-client: $(READY) ## run the launcher's tests with the newest Kubernetes cli
 		tests/test_launch_faults.py tests/test_jobs.py
 
 test-cluster: $(READY) ## run the product on the cluster that KUBECONFIG and HQCLIP_KFP_HOST name (docs/compatibility.md)
-	$(BIN)/python -m pytest -v -n 5 --timeout 1800 --confcutdir tests tests/cluster $(if $(TABLE),--table $(TABLE))
+	$(BIN)/python -m pytest -v -n 6 --timeout 1800 --confcutdir tests tests/cluster $(if $(TABLE),--table $(TABLE))
 
 check: $(READY) ## lint, format, types, import rules
 	$(BIN)/ruff check .

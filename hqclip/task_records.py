@@ -39,6 +39,16 @@ REASONS = {
 }  # what class of reason an exit code is
 
 
+_NUMBER = (int, float)
+_TYPES: dict[str, Any] = {  # of what is reckoned with
+    **dict.fromkeys(("run", "stage", "trial", "pod", "reason", "error"), str),
+    **dict.fromkeys(("decided", "job", "launched"), dict),
+    **dict.fromkeys(("ended", "seen"), (*_NUMBER, type(None))),
+    "started": _NUMBER,
+    "exit_code": (int, type(None)),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord(Manifest):
     """`pipelines/{run}/{task}/{pod}.json`: one attempt at one task of a pipeline run.
@@ -91,9 +101,9 @@ class TaskRecord(Manifest):
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> TaskRecord:
         known = {each.name for each in dataclasses.fields(cls)}
-        for name in ("decided", "job", "launched"):
-            if not isinstance(document.get(name, {}), dict):
-                raise TypeError(f"{name} is no object but {document[name]!r}")
+        for name, kind in _TYPES.items():
+            if name in document and not isinstance(document[name], kind):
+                raise TypeError(f"{name} is {document[name]!r}")
         return cls(
             **{name: value for name, value in document.items() if name in known}
             | {"last": tuple(document.get("last", ()))}

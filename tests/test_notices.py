@@ -284,12 +284,17 @@ def test_a_run_whose_plan_says_odd_things_hides_no_other(
     assert [message["event"] for message in told(web) if RUN in str(message["links"])] == ["cancelled"]
 
 
-@pytest.mark.parametrize("field", ["decided", "job", "launched"])
+ODD = {"decided": [], "job": "j", "launched": 1, "started": "yesterday", "ended": [1], "stage": 5, "exit_code": "0"}
+
+
+@pytest.mark.parametrize("field", ODD)
 def test_a_record_that_is_damaged_is_left_out_and_hides_no_other(
     store: Store, web: FakeWeb, state: Callable[[str], None], field: str
 ) -> None:
     state(OVER)
-    begun(store, 1)
+    begun(store, 30)
     record = json.loads(store.read(next(iter(store.list("pipelines/")))))
-    store.write("pipelines/other/plan/p.json", json.dumps({**record, "run": "other", field: ["no object"]}).encode())
-    assert watch(store)["ended"] == {RUN: "cancelled"}
+    odd = json.dumps({**record, "run": "other", field: ODD[field]}).encode()
+    store.write("pipelines/other/plan/p.json", odd)
+    said = watch(store, expect_every_hours=24.0)
+    assert said["ended"] == {RUN: "cancelled"} and RUN in said["never_started"]

@@ -85,7 +85,7 @@ def _wanted(plan: Mapping[str, Any]) -> list[str]:
     """The tasks of a cycle, in their order, as its plan decided."""
     if not plan.get("has_work"):
         return ["plan"]
-    trials = plan.get("trials", [])
+    trials = plan["trials"] if isinstance(plan.get("trials"), list) else []
     judged = [f"{stage}-{trial}" for stage in ("train", "evaluate") for trial in trials]
     return ["plan", *CYCLE[: CYCLE.index("train")], *judged, *(["promote"] if trials else [])]
 

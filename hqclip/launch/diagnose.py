@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.kube import CORE, Cluster
 from hqclip.launch.patches import Json
-from hqclip.launch.pods import PodRow
+from hqclip.launch.pods import HOPELESS, PodRow
 from hqclip.launch.schedulers.protocol import Scheduler
 
-# what waiting does not mend: the name of an image or secret is wrong
-HOPELESS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 MOST_PODS = 8  # of those in trouble that are asked for
 _TELLING = ("Unschedulable", "NotEnoughResources", "Pending", "QuotaReserved")  # of events that are no warnings
 _HARMLESS = (  # warnings that keep nothing from starting
@@ -52,7 +50,7 @@ def hopeless(cluster: Cluster, pods: Iterable[PodRow]) -> str:
 
 def killed(cluster: Cluster, pods: Iterable[PodRow]) -> str:
     """A container that ended without a chance to say why: by the kernel for its memory, or from outside."""
-    ended = [pod for pod in pods if pod.is_troubled and pod.status.removeprefix("Init:") not in HOPELESS]
+    ended = [pod for pod in pods if pod.has_ended and not pod.is_done]
     for pod in ended[:MOST_PODS]:
         full = cluster.get(CORE, "pods", pod.name) or {}
         for container in full.get("status", {}).get("containerStatuses", []):

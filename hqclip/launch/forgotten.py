@@ -3,62 +3,97 @@
 Volcano (1.15) keeps jobs by their names. Of one that was deleted it looks whether its pods are gone after pauses that
 double, and the look after they are gone deletes whatever has the name by then: a job that came too soon is never looked
 after. Its pods run, but nobody starts them again or counts them. So a name is left alone once more as long as its pods
-took to go.
+took to go. When the job was deleted and its pods were gone is told by the pods as long as they are there, else guessed
+by the lease and by the ends of agents, rather too late than too soon.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
+from datetime import datetime
 
 from hqclip import log
-from hqclip.errors import NotFoundError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.launch.attempts import read_attempts
 from hqclip.launch.job import folder, newest
-from hqclip.launch.kube import Cluster
+from hqclip.launch.kube import CORE, Cluster
+from hqclip.launch.patches import Json
 from hqclip.launch.pods import job_pods
 from hqclip.launch.schedulers.protocol import Scheduler
 from hqclip.store import Store
 
+POLL_S = 2.0
 MARGIN_S = 1.0
+BLUR_S = 10.0  # between the last lease of a job and its deletion, and between the end of an agent and that of its pod
 MOST_S = 180.0  # Volcano's longest pause
 
 
 def wait_until_forgotten(
-    cluster: Cluster, scheduler: Scheduler, store: Store, name: str, deleted: float | None
+    cluster: Cluster, scheduler: Scheduler, store: Store, name: str, grace_s: float, deleted: float | None
 ) -> None:
     """Return when the name can be given again; at once where it was free for long, or the scheduler does not mind.
 
-    `deleted` is when the job that had it was deleted, if that was seen, in seconds since 1970; else its lease and its
-    agents tell.
+    `deleted` is when the job that had it was deleted, if that was seen, in seconds since 1970. Its pods had `grace_s`
+    to end.
     """
-    number = newest(store, name) if scheduler.keeps_names else 0
-    if not number:
+    if not scheduler.keeps_names:
         return
-    deleted = _lease_time(store, f"{name}/{number}") if deleted is None else deleted
-    if deleted is None:
-        return
-    looked = time.monotonic()
-    gone = None
-    while job_pods(cluster, scheduler, name) and time.monotonic() < looked + MOST_S:
-        gone = time.time()
-        cluster.wait(1.0)
-    gone = max(_last_end(store, f"{name}/{number}", deleted), deleted) if gone is None else time.time()
-    rest = min(gone + (gone - deleted) + MARGIN_S - time.time(), MOST_S)
+    going = cluster.list(CORE, "pods", labelSelector=f"{scheduler.pod_label}={name}")
+    if not going:
+        free = _guessed(store, name, grace_s) if deleted is None else 2 * time.time() - deleted + MARGIN_S
+    else:
+        deleted = _deleted(going) if deleted is None else deleted
+        log.info("launch", f"{len(going)} pods of the last job that was called {name} are still going")
+        patience = time.monotonic() + MOST_S
+        while job_pods(cluster, scheduler, name):
+            if time.monotonic() > patience:
+                return  # they may never go, as of a node that is lost
+            cluster.wait(POLL_S)
+        free = 2 * time.time() - deleted + MARGIN_S
+    rest = min(free - time.time(), MOST_S)
     if rest > 0:
-        log.info("launch", f"{name} was deleted just now, and {scheduler.name} is given {rest:.0f} s to forget it")
+        log.info("launch", f"{scheduler.name} is given {rest:.0f} s to forget the last job that was called {name}")
         cluster.wait(rest)
 
 
+def _deleted(pods: Iterable[Json]) -> float:
+    """When the first of these pods was told to end: its time to end was added to that. Now, if none was told."""
+    told = (pod["metadata"] for pod in pods if pod["metadata"].get("deletionTimestamp"))
+    times = (
+        datetime.fromisoformat(each["deletionTimestamp"]).timestamp() - each.get("deletionGracePeriodSeconds", 0)
+        for each in told
+    )
+    return min(times, default=time.time())
+
+
+def _guessed(store: Store, name: str, grace_s: float) -> float:
+    """When a name is free whose last job nobody saw go, by what it has left in the store; 0 if it has left nothing."""
+    key = f"{name}/{newest(store, name)}"
+    deleted = _lease_time(store, key)
+    longest = grace_s + BLUR_S  # that pods took to go
+    if deleted is None or time.time() > deleted + 2 * longest + BLUR_S:
+        return 0.0
+    gone = _last_end(store, key)
+    gone = deleted + longest if gone is None else gone + BLUR_S
+    return gone + max(0.0, gone - deleted) + BLUR_S
+
+
 def _lease_time(store: Store, key: str) -> float | None:
-    """When a launcher last said that it watched the job, if one did."""
+    """When a launcher last said that it watched the job, if one did; now, if its clock is ahead."""
     try:
-        return float(json.loads(store.read(f"{folder(key)}/lease.json"))["time"])
+        return min(float(json.loads(store.read(f"{folder(key)}/lease.json"))["time"]), time.time())
     except (NotFoundError, ValueError, TypeError, KeyError):
         return None
 
 
-def _last_end(store: Store, key: str, default: float) -> float:
-    """When the last agent of a job ended."""
-    ends = (each.begun + each.seconds for each in read_attempts(store, key) if each.exit_status is not None)
-    return max(ends, default=default)
+def _last_end(store: Store, key: str) -> float | None:
+    """When the last agent of a job ended; None if one was killed, or nobody can tell."""
+    try:
+        attempts = {attempt.node: attempt for attempt in read_attempts(store, key)}  # the newest of each node
+    except DataError:
+        return None
+    if any(attempt.exit_status is None for attempt in attempts.values()):
+        return None
+    return max((attempt.begun + attempt.seconds for attempt in attempts.values()), default=None)

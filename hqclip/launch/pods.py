@@ -14,6 +14,8 @@ from hqclip.launch.schedulers.protocol import Scheduler
 OVER = ("Succeeded", "Failed")  # phases
 READABLE = ("Running", *OVER)
 NAME, STATUS = "Name", "Status"  # columns
+# what waiting does not mend: the name of an image or secret is wrong
+HOPELESS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 _RUNS, _DONE = ("Running", "NotReady"), ("Completed", "Succeeded")  # in the words of `kubectl get pods`
 _WAITS = re.compile(r"Pending|SchedulingGated|ContainerCreating|PodInitializing|Init:\d+/\d+")
 
@@ -44,6 +46,11 @@ class PodRow:
     def waits(self) -> bool:
         """Whether it waits, for a machine or for its containers, and nothing is wrong as far as is known."""
         return _WAITS.fullmatch(self.status) is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, well or badly; one that cannot start has not."""
+        return self.is_done or (self.is_troubled and self.status.removeprefix("Init:") not in HOPELESS)
 
     @property
     def is_troubled(self) -> bool:

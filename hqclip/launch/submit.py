@@ -38,9 +38,10 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
     while time.monotonic() < give_up:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
-            _refuse_twice(cluster, scheduler, name)
-            wait_until_forgotten(cluster, scheduler, store, name, deleted)
             scheduler.check(cluster, order.spec)
+            wait_until_forgotten(cluster, scheduler, store, name, order.spec.grace_s, deleted)
+            give_up = time.monotonic() + GONE_S  # somebody may have been quicker
+            _refuse_twice(cluster, scheduler, name)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
             except AlreadyExists:  # somebody was quicker, or this was done and the answer was lost

@@ -25,7 +25,7 @@ from hqclip.store import Store
 POLL_S = 5.0
 SAY_AGAIN_S = 300.0  # how often a waiting job says so
 DEAF_S = 1800.0  # how long a cluster that does not answer is waited for, if there is no lease
-LOST_S = 120.0  # how long a controller may call a job pending whose pods have ended
+LOST_S = 120.0  # how long a controller may go on with a job whose pods have all ended
 HOPELESS_S = 60.0  # how long a container that cannot start is given: registries have bad minutes
 
 
@@ -144,13 +144,13 @@ class Watch:
             log.info("launch", text)
 
     def _is_lost(self, job: Job, said: State, pods: list[PodRow]) -> HQClipError | None:
-        """That the controller does not see the pods of the job, which have run and ended, so nothing comes of it."""
-        ended = bool(pods) and all(pod.is_done or pod.is_troubled for pod in pods)
-        if self._lasts("lost", said.phase == PENDING and self._has_run and ended) < LOST_S:
+        """That the controller does not see that all pods of the job have ended, so nothing comes of it any more."""
+        ended = bool(pods) and all(pod.has_ended for pod in pods)
+        if self._lasts("lost", self._scheduler.keeps_names and ended) < LOST_S:
             return None
         return UnavailableError(
-            f"{job.name} was lost by {self._scheduler.name}, which calls it pending {LOST_S:.0f} s after its pods have "
-            "ended; launch again, and what is done is not done again"
+            f"{job.name} was lost by {self._scheduler.name}, which calls it {said.phase} {LOST_S:.0f} s after all its "
+            "pods have ended; launch again, and what is done is not done again"
         )
 
     def _waits_too_long(self, job: Job, pods: list[PodRow], waits: bool) -> HQClipError | None:

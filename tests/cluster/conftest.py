@@ -18,10 +18,10 @@ from tests.cluster.table import Case, markdown
 PLACE = Place()
 _CASES: dict[str, Case] = {}
 _BEGUN = time.monotonic()
-# those that mostly wait, those that take longest; then what is short, which a worker gets beside its first
+# those of one long case, which are begun when something else waits behind them; those of many; what is short, behind
 FIRST = (
-    *("test_schedules", "test_channels", "test_runs", "test_gangs"),
-    *("test_ground", "test_guards", "test_launched", "test_ends"),
+    *("test_schedules", "test_channels", "test_runs", "test_ends", "test_gangs"),
+    *("test_ground", "test_guards", "test_launched"),
 )
 
 
@@ -58,7 +58,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: FIRST.index(Path(item.path).stem))
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(Path(item.path).stem, len(order)))
 
 
 def pytest_configure_node(node: Any) -> None:

@@ -31,6 +31,7 @@ WANTED = {
     "volcano": "Volcano's kinds are served",
     "kueue": "Kueue's kinds are served",
     "gpus": "a node has nvidia.com/gpu",
+    "overlay": "manifests/overlays/kubeflow is applied: hqclip-worker is there, and tasks may launch",
     "restricted": "the namespace of Kubeflow enforces Pod Security restricted",
 }
 _GROUPS = {"jobset": "jobset.x-k8s.io", "volcano": "batch.volcano.sh", "kueue": "kueue.x-k8s.io"}
@@ -87,9 +88,12 @@ class Place:
     def platform(self, file: Path, **more: Any) -> Path:
         """The environment's platform file, if it names one, with small requests and `more`, written to `file`."""
         given = self.environment.get(PLATFORM)
-        said = yaml.safe_load(Path(given).read_text()) if given else {}
+        said = (yaml.safe_load(Path(given).read_text()) if given else {}) or {}
         for name, value in {"requests": "small", **more}.items():
-            said[name] = {**said.get(name, {}), **value} if isinstance(value, dict) else value
+            if isinstance(value, dict):
+                said[name] = {**said.get(name, {}), **value}
+            else:
+                said[name] = [*said.get(name, []), *value] if isinstance(value, list) else value
         file.write_text(yaml.safe_dump(said))
         return file
 
@@ -178,6 +182,11 @@ def _gpus(place: Place) -> bool:
     return any(int(count) for count in counts)
 
 
+def _overlay(place: Place) -> bool:
+    there = ("-n", place.kubeflow_namespace, "get", "serviceaccount", "hqclip-worker")
+    return place.has("kubernetes") and place.kubectl(*there).code == 0
+
+
 def _serves(group: str) -> Callable[[Place], bool]:
     return lambda place: place.has("kubernetes") and place.kubectl("get", "--raw", f"/apis/{group}").code == 0
 
@@ -196,6 +205,7 @@ _PROBES: dict[str, Callable[[Place], bool]] = {
     "images": lambda place: bool(place.environment.get("HQCLIP_TAG")),
     "restricted": _restricted,
     "gpus": _gpus,
+    "overlay": _overlay,
     **{name: _serves(group) for name, group in _GROUPS.items()},
 }
 

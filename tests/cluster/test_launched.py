@@ -15,10 +15,9 @@ from tests.cluster.jobs import SMALL
 from tests.cluster.place import LABEL, Place
 from tests.cluster.runs import World, applied, ended, pods_with, run_id, started, state, tasks, until
 
-pytestmark = pytest.mark.needs("kubernetes", "kubeflow", "store", "images", "jobset")
+pytestmark = pytest.mark.needs("kubernetes", "kubeflow", "store", "images", "jobset", "overlay")
 LAUNCHED = ("--launched", "train,evaluate")
 LONG = 640_000  # samples: hours on a small cluster
-VOLUME = {"name": "volume-0", "emptyDir": {"sizeLimit": "64Mi"}}
 
 
 @pytest.fixture
