@@ -21,7 +21,7 @@ _BEGUN = time.monotonic()
 # those of one long case, which are begun when something else waits behind them; those of many; what is short, behind
 FIRST = (
     *("test_schedules", "test_channels", "test_runs", "test_ends", "test_gangs"),
-    *("test_ground", "test_guards", "test_launched"),
+    *("test_ground", "test_guards", "test_launched", "test_budget"),
 )
 
 

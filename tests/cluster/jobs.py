@@ -70,6 +70,26 @@ def as_launcher(place: Place, folder: Path) -> Path:
     return path
 
 
+def launch_file(place: Place, **train: Any) -> str:
+    """Machines for two cores, in the store: where."""
+    common = {name: SMALL[name] for name in ("cpus", "memory", "shm", "patches")}
+    wanted = {
+        "scheduler": "jobset",
+        "image": place.image("train"),
+        "train": {**common, "nodes": 2, "nproc": 1, **train},
+        "evaluate": {**common, "nodes": 2, "nproc": 1},
+    }
+    name = f"machines-{len(train)}.yaml"
+    place.run(sys.executable, "-c", _WRITE, place.store, name, stdin=yaml.safe_dump(wanted)).ok()
+    return f"{place.store}/{name}"
+
+
+def job_sets(place: Place, run: str) -> list[Mapping[str, Any]]:
+    """Those that a run has started and that are still there."""
+    words = ("-n", place.kubeflow_namespace, "get", "jobsets", "-o", "json")
+    return [each for each in place.kubectl(*words).ok().json["items"] if run in json.dumps(each["metadata"])]
+
+
 def served(place: Place, group: str) -> str:
     """The API version that the cluster prefers of a group."""
     return str(place.kubectl("get", "--raw", f"/apis/{group}").ok().json["preferredVersion"]["groupVersion"])
@@ -220,3 +240,7 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 ANNOTATE = PRESETS["demo-quick"]["annotate"]
 SHORT = {**PRESETS["demo-quick"]["train"], "samples_seen": 640, "checkpoint_every": 5, "log_every": 5}
 LONG = {"samples_seen": 6_400_000}  # hours
+_WRITE = """
+import sys; from hqclip.store import open_store
+open_store(sys.argv[1]).write(sys.argv[2], sys.stdin.buffer.read())
+"""

@@ -1,23 +1,19 @@
-"""A cycle that starts jobs for its training and judging, with what a platform file gives, and within a budget."""
+"""A cycle that starts jobs for its training and judging, with what a platform file gives."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster.jobs import SMALL
+from tests.cluster.jobs import job_sets, launch_file
 from tests.cluster.place import LABEL, Place
-from tests.cluster.runs import World, applied, ended, pods_with, run_id, started, state, tasks, until
+from tests.cluster.runs import World, applied, pods_with, started, state, tasks, until
 
 pytestmark = pytest.mark.needs("kubernetes", "kubeflow", "store", "images", "jobset", "overlay")
 LAUNCHED = ("--launched", "train,evaluate")
-LONG = 640_000  # samples: hours on a small cluster
 
 
 @pytest.fixture
@@ -35,26 +31,6 @@ def platform(place: Place, tmp_path: Path) -> Iterator[Path]:
     )
     with applied(place, place.kubeflow_namespace, settings, secret):
         yield file
-
-
-def launch_file(place: Place, **train: Any) -> str:
-    """Machines for two cores, in the store: where."""
-    common = {name: SMALL[name] for name in ("cpus", "memory", "shm", "patches")}
-    wanted = {
-        "scheduler": "jobset",
-        "image": place.image("train"),
-        "train": {**common, "nodes": 2, "nproc": 1, **train},
-        "evaluate": {**common, "nodes": 2, "nproc": 1},
-    }
-    name = f"machines-{len(train)}.yaml"
-    place.run(sys.executable, "-c", _WRITE, place.store, name, stdin=yaml.safe_dump(wanted)).ok()
-    return f"{place.store}/{name}"
-
-
-def job_sets(place: Place, run: str) -> list[Mapping[str, Any]]:
-    """Those that a run has started and that are still there."""
-    words = ("-n", place.kubeflow_namespace, "get", "jobsets", "-o", "json")
-    return [each for each in place.kubectl(*words).ok().json["items"] if run in json.dumps(each["metadata"])]
 
 
 def test_a_launched_cycle(place: Place, world: World, platform: Path) -> None:
@@ -92,31 +68,3 @@ def holds(pod: Mapping[str, Any]) -> None:
     assert env["A_WORD"]["valueFrom"]["secretKeyRef"]["key"] == "word"
     assert env["HQCLIP_LOG_FORMAT"]["valueFrom"]["configMapKeyRef"]["key"] == "format"
     assert "/scratch" in {each["mountPath"] for each in worker["volumeMounts"]}
-
-
-@pytest.mark.needs("gpus")
-def test_a_budget(place: Place, world: World, tmp_path: Path) -> None:
-    """A training that passes the budget of its cycle is stopped (76) and its job removed; the next run of the cycle is
-    refused by plan, with the figures, before anything begins."""
-    inputs = {
-        **world.refine,
-        "store": f"{world.store}-budget",
-        "train_samples_seen": LONG,
-        "plan_launch": launch_file(place, nodes=1, gpus=1),
-    }
-    words = (*LAUNCHED, "--budget", "0.01")
-    first = ended(place, "refine", inputs, *words).ended(1)
-    why, *_ = place.pipelines("explain", run_id(first), "-o", "json").ok().json["reasons"]
-    assert (why["task"], why["reason"]) == ("train-hqclip", "budget")
-    assert "GPU-hours are more than its budget of 0.01" in why["line"]
-    until(lambda: not job_sets(place, run_id(first)), 60)
-    again = ended(place, "refine", inputs, *words).ended(1)
-    (why,) = place.pipelines("explain", run_id(again), "-o", "json").ok().json["reasons"]
-    assert (why["task"], why["reason"]) == ("plan", "budget")
-    assert "GPU-hours are more than its budget of 0.01" in why["line"]
-
-
-_WRITE = """
-import sys; from hqclip.store import open_store
-open_store(sys.argv[1]).write(sys.argv[2], sys.stdin.buffer.read())
-"""

@@ -1,4 +1,4 @@
-"""Pipelines as a person runs them: cycles, nothing to do, data only, a sweep with a bad trial, a judgement."""
+"""Pipelines as a person runs them: cycles, nothing to do, a sweep with a bad trial, a judgement."""
 
 from __future__ import annotations
 
@@ -62,13 +62,6 @@ def test_a_second_cycle_with_several_trials(place: Place, world: World, cycle: D
     second.ok()
     states = tasks(place, run_id(second))
     assert {states["train-raw"], states["train-hqclip"], states["promote"]} == {"SUCCEEDED"}
-
-
-def test_data_only(place: Place, world: World) -> None:
-    """annotate: a data set version, nothing trained."""
-    done = ended(place, "annotate", world.data(f"{world.store}-data"))
-    done.ok()
-    assert tasks(place, run_id(done))["curate"] == "SUCCEEDED"
 
 
 def test_one_model_is_judged(place: Place, world: World, cycle: Done) -> None:

@@ -1,4 +1,4 @@
-"""Recurring runs: two ticks with nothing to do, paused, resumed, deleted."""
+"""Data alone, and recurring runs on it: two ticks with nothing to do, paused, resumed, deleted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,35 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.place import Place
-from tests.cluster.runs import World, ended, small, until
+from tests.cluster.place import Done, Place
+from tests.cluster.runs import World, ended, run_id, small, tasks, until
 
 pytestmark = pytest.mark.needs("kubeflow", "store", "images")
 EVERY_S = 60
 
 
+@pytest.fixture(scope="module")
+def data(place: Place, world: World) -> Done:
+    """A cycle of data alone, waited for."""
+    return ended(place, "annotate", nightly(world))
+
+
+def nightly(world: World) -> dict[str, Any]:
+    """Inputs, with a store of their own."""
+    return world.data(f"{world.store}-nightly")
+
+
+def test_data_only(place: Place, data: Done) -> None:
+    """annotate: a data set version, nothing trained."""
+    data.ok()
+    assert tasks(place, run_id(data))["curate"] == "SUCCEEDED"
+
+
 @pytest.fixture
-def schedule(place: Place, world: World, tmp_path: Path) -> Iterator[str]:
-    """A schedule of a cycle of data that is done already, every minute; pinned, as others may upload meanwhile."""
-    inputs = world.data(f"{world.store}-nightly")
-    ended(place, "annotate", inputs).ok()
+def schedule(place: Place, world: World, data: Done, tmp_path: Path) -> Iterator[str]:
+    """A schedule of that cycle, which is done already, every minute; pinned, as others may upload meanwhile."""
+    data.ok()
+    inputs = nightly(world)
     version = place.pipelines("upload", "annotate", *small(place), "-o", "json").ok().json["version"]
     name = f"{place.name}-nightly"
     wanted = {
