@@ -245,6 +245,15 @@ def test_a_store_that_does_not_answer_stops_nothing(
     assert "what was spent so far is not known: the store is away" in capsys.readouterr().err
 
 
+def test_sigterm_while_it_counts_is_not_taken_for_that(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def stopped(*_: Any) -> dict[str, float]:
+        raise TerminatedError("stopped")
+
+    monkeypatch.setattr(keeper, "gpu_hours", stopped)
+    with pytest.raises(TerminatedError):
+        keeper.Keeper(store, {"notes": NOTES, "budget": {"gpu_hours": 1.0}}).exceeded()
+
+
 def ended(*records: dict[str, Any]) -> dict[str, Any]:
     """How a run of these tasks ended."""
     return how_ended([TaskRecord(run=RUN, started=1.0, ended=2.0, **record) for record in records], RUN)

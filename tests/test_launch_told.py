@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hqclip import progress
-from hqclip.errors import ConfigError, ConflictError, HQClipError, UnavailableError
+from hqclip.errors import ConfigError, ConflictError, HQClipError, TerminatedError, UnavailableError
 from hqclip.launch import attempts, watch
 from hqclip.launch.config import JobsListConfig
 from hqclip.launch.diagnose import why_pending
@@ -349,3 +349,15 @@ def test_progress_counts_from_the_checkpoint(capsys: pytest.CaptureFixture[str])
     with progress.Progress("train", 10_000, "steps", done=40) as bar:
         bar.advance(6)
     assert "46 of 10000 steps" in capsys.readouterr().err
+
+
+def test_sigterm_in_the_midst_of_a_look_into_the_store_ends_the_launcher(
+    cluster: FakeCluster, pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> int:
+        raise TerminatedError("stopped, and the job with it")
+
+    monkeypatch.setattr(watch, "count_begun", stopped)
+    cluster.then("POST", CREATE, lambda: pods.start())
+    with pytest.raises(TerminatedError, match="and the job with it"):
+        launch(spec(tmp_path, pods.scheduler), "train", settings(tmp_path))

@@ -38,11 +38,12 @@ def wait_until_forgotten(
     `deleted` is when the job that had it was deleted, if that was seen, in seconds since 1970. Its pods had `grace_s`
     to end.
     """
-    if not scheduler.keeps_names:
+    number = newest(store, name) if scheduler.keeps_names else 0
+    if not number:
         return
     going = cluster.list(CORE, "pods", labelSelector=f"{scheduler.pod_label}={name}")
     if not going:
-        free = _guessed(store, name, grace_s) if deleted is None else 2 * time.time() - deleted + MARGIN_S
+        free = _guessed(store, f"{name}/{number}", grace_s) if deleted is None else 2 * time.time() - deleted + MARGIN_S
     else:
         deleted = _deleted(going) if deleted is None else deleted
         log.info("launch", f"{len(going)} pods of the last job that was called {name} are still going")
@@ -68,9 +69,8 @@ def _deleted(pods: Iterable[Json]) -> float:
     return min(times, default=time.time())
 
 
-def _guessed(store: Store, name: str, grace_s: float) -> float:
-    """When a name is free whose last job nobody saw go, by what it has left in the store; 0 if it has left nothing."""
-    key = f"{name}/{newest(store, name)}"
+def _guessed(store: Store, key: str, grace_s: float) -> float:
+    """When the name of a job is free that nobody saw go, by what it has left in the store; 0 if it has left nothing."""
     deleted = _lease_time(store, key)
     longest = grace_s + BLUR_S  # that pods took to go
     if deleted is None or time.time() > deleted + 2 * longest + BLUR_S:

@@ -39,6 +39,8 @@ class Keeper:
         self._looked = time.monotonic()
         try:
             hours = gpu_hours(self._store, self._notes)
+        except TerminatedError:
+            raise
         except HQClipError as error:
             log.warning("budget", f"what was spent so far is not known: {error}")
             return None
