@@ -168,3 +168,14 @@ def test_a_job_that_only_waits_is_not_lost(pods: Pods, tmp_path: Path, scheduler
     rows = [PodRow(0, "j-node-0", reason)] if reason else []
     for _ in range(2):
         assert watch._is_lost(bare_job(str(tmp_path)), State(PENDING), rows) is None
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.timeout(60)
+def test_a_name_that_is_taken_by_something_that_nobody_sees_is_given_up(
+    cluster: FakeCluster, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hqclip.launch.submit.GONE_S", 0.3)
+    cluster.fail("POST", CREATE, 409, times=1_000_000, reason="AlreadyExists")
+    with pytest.raises(UnavailableError, match="is still not gone after"):
+        launch(spec(tmp_path, scheduler), "train", settings(tmp_path))

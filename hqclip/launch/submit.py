@@ -39,8 +39,9 @@ def submit(cluster: Cluster, order: Order, store: Store) -> Job:
         there = cluster.get(*scheduler.kind, name)
         if there is None:
             scheduler.check(cluster, order.spec)
+            began = time.monotonic()
             wait_until_forgotten(cluster, scheduler, store, name, order.spec.grace_s, deleted)
-            give_up = time.monotonic() + GONE_S  # somebody may have been quicker
+            give_up += time.monotonic() - began  # somebody may have been quicker: then there is time to look
             _refuse_twice(cluster, scheduler, name)
             try:
                 return _numbered(order.job, store, create(cluster, scheduler, _published(cluster, order, store)))
