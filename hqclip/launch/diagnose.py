@@ -42,7 +42,7 @@ def _reasons(cluster: Cluster, scheduler: Scheduler, body: Json, pods: list[PodR
 
 def hopeless(cluster: Cluster, pods: Iterable[PodRow]) -> str:
     """What keeps a container from starting for good, empty if nothing does."""
-    for pod in [pod for pod in pods if pod.status.removeprefix("Init:") in HOPELESS][:1]:
+    for pod in [pod for pod in pods if pod.cannot_start][:1]:
         found = _stuck_containers(cluster.get(CORE, "pods", pod.name) or {})
         return next((text for text in found if text.startswith(HOPELESS)), "")
     return ""

@@ -9,16 +9,16 @@ by the lease and by the ends of agents, rather too late than too soon.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from datetime import datetime
 
 from hqclip import log
-from hqclip.errors import DataError, NotFoundError
+from hqclip.errors import DataError
 from hqclip.launch.attempts import read_attempts
-from hqclip.launch.job import folder, newest
+from hqclip.launch.job import newest
 from hqclip.launch.kube import CORE, Cluster
+from hqclip.launch.lease import last_look
 from hqclip.launch.patches import Json
 from hqclip.launch.pods import job_pods
 from hqclip.launch.schedulers.protocol import Scheduler
@@ -42,17 +42,15 @@ def wait_until_forgotten(
     if not number:
         return
     going = cluster.list(CORE, "pods", labelSelector=f"{scheduler.pod_label}={name}")
-    if not going:
-        free = _guessed(store, f"{name}/{number}", grace_s) if deleted is None else 2 * time.time() - deleted + MARGIN_S
-    else:
-        deleted = _deleted(going) if deleted is None else deleted
+    if going:
         log.info("launch", f"{len(going)} pods of the last job that was called {name} are still going")
+        deleted = _deleted(going) if deleted is None else deleted
         patience = time.monotonic() + MOST_S
         while job_pods(cluster, scheduler, name):
             if time.monotonic() > patience:
                 return  # they may never go, as of a node that is lost
             cluster.wait(POLL_S)
-        free = 2 * time.time() - deleted + MARGIN_S
+    free = _guessed(store, f"{name}/{number}", grace_s) if deleted is None else 2 * time.time() - deleted + MARGIN_S
     rest = min(free - time.time(), MOST_S)
     if rest > 0:
         log.info("launch", f"{scheduler.name} is given {rest:.0f} s to forget the last job that was called {name}")
@@ -71,21 +69,17 @@ def _deleted(pods: Iterable[Json]) -> float:
 
 def _guessed(store: Store, key: str, grace_s: float) -> float:
     """When the name of a job is free that nobody saw go, by what it has left in the store; 0 if it has left nothing."""
-    deleted = _lease_time(store, key)
+    try:
+        last = last_look(store, key)
+    except DataError:
+        last = None
     longest = grace_s + BLUR_S  # that pods took to go
-    if deleted is None or time.time() > deleted + 2 * longest + BLUR_S:
+    deleted = min(last.time, time.time()) if last else 0.0  # a clock may be ahead
+    if time.time() > deleted + 2 * longest + BLUR_S:
         return 0.0
     gone = _last_end(store, key)
     gone = deleted + longest if gone is None else gone + BLUR_S
     return gone + max(0.0, gone - deleted) + BLUR_S
-
-
-def _lease_time(store: Store, key: str) -> float | None:
-    """When a launcher last said that it watched the job, if one did; now, if its clock is ahead."""
-    try:
-        return min(float(json.loads(store.read(f"{folder(key)}/lease.json"))["time"]), time.time())
-    except (NotFoundError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _last_end(store: Store, key: str) -> float | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from hqclip import log
-from hqclip.errors import DataError, HQClipError, NotFoundError
+from hqclip.errors import HQClipError
 from hqclip.launch.config import JobsGcConfig
-from hqclip.launch.job import folder, read_job
+from hqclip.launch.job import read_job
 from hqclip.launch.jobs import all_jobs, delete
 from hqclip.launch.kube import Cluster, connect
 from hqclip.launch.kubeflow import WORKFLOWS
+from hqclip.launch.lease import last_look
 from hqclip.launch.naming import KEY, STORE
 from hqclip.launch.patches import Json
 from hqclip.launch.schedulers.protocol import ENDED
@@ -60,13 +60,8 @@ def _stale(uri: str, key: str) -> str:
     job = read_job(store, key)
     if not job.lease_stale_s:
         return ""
-    where = f"{folder(key)}/lease.json"
-    try:
-        lease = json.loads(store.read(where))
-        holder, age = str(lease["owner"]), time.time() - float(lease["time"])
-    except NotFoundError:
+    last = last_look(store, key)
+    if last is None:
         return ""  # its launcher is only about to watch
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{where} in {uri}: not a lease: {error!r}") from error
-    limit = STALE_TIMES * job.lease_stale_s
-    return f"nobody has watched it for {age:.0f} s (lease of {holder})" if age > limit else ""
+    age, limit = time.time() - last.time, STALE_TIMES * job.lease_stale_s
+    return f"nobody has watched it for {age:.0f} s (lease of {last.owner})" if age > limit else ""

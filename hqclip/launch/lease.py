@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import NamedTuple
 
 from hqclip import log
-from hqclip.errors import HQClipError, TerminatedError
+from hqclip.errors import DataError, HQClipError, NotFoundError, TerminatedError
 from hqclip.launch.job import folder
 from hqclip.store import Store
 from hqclip.store.lease import Freshness, Heartbeat, content, new_owner
 
 LOOKS = 5  # in the time after which a lease is stale
+
+
+class LastLook(NamedTuple):
+    """Who watched a job last, and when, in seconds since 1970 by the clock of the launcher."""
+
+    owner: str
+    time: float
+
+
+def last_look(store: Store, key: str) -> LastLook | None:
+    """What the lease of a job says, None if it has none. Raises `DataError` if it is damaged."""
+    try:
+        lease = json.loads(store.read(_where(key)))
+        return LastLook(str(lease["owner"]), float(lease["time"]))
+    except NotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{_where(key)} in {store.uri}: not a lease: {error!r}") from error
+
+
+def _where(key: str) -> str:
+    return f"{folder(key)}/lease.json"
 
 
 class LeaseKeeper:
@@ -32,7 +56,7 @@ class LeaseKeeper:
         owner: str = "",
         wait: Callable[[float], bool] | None = None,
     ) -> None:
-        self._store, self._key, self._owner = store, f"{folder(key)}/lease.json", owner or new_owner()
+        self._store, self._key, self._owner = store, _where(key), owner or new_owner()
         self._beats = 0
         self._heartbeat = Heartbeat(self.renew, interval_s, wait)
 
@@ -73,7 +97,7 @@ class LeaseWatch:
         lost: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._key = store, f"{folder(key)}/lease.json"
+        self._store, self._key = store, _where(key)
         self._stale_s, self._lost = stale_s, lost
         self._freshness = Freshness(stale_s, clock)
         self._freshness.see(self._key, "")

@@ -50,7 +50,12 @@ class PodRow:
     @property
     def has_ended(self) -> bool:
         """Whether it has ended, well or badly; one that cannot start has not."""
-        return self.is_done or (self.is_troubled and self.status.removeprefix("Init:") not in HOPELESS)
+        return self.is_done or (self.is_troubled and not self.cannot_start)
+
+    @property
+    def cannot_start(self) -> bool:
+        """Whether a container of it waits for what waiting does not mend."""
+        return self.status.removeprefix("Init:") in HOPELESS
 
     @property
     def is_troubled(self) -> bool:

@@ -222,11 +222,8 @@ def _by_id(there: Sequence[Any], name: str, version: str) -> Any:
 
 def version_name(kubeflow: Kubeflow, reference: Any) -> str:
     """What the version is called that a run refers to; its id if it was deleted."""
-    try:
-        found = kubeflow.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
-        return str(found.name)
-    except NotFoundError:
-        return str(reference.pipeline_version_id)
+    found = _version_of(kubeflow, reference)
+    return str(found.name if found else reference.pipeline_version_id)
 
 
 def spec_of(kubeflow: Kubeflow, run: Any) -> Mapping[str, Any]:
@@ -234,11 +231,16 @@ def spec_of(kubeflow: Kubeflow, run: Any) -> Mapping[str, Any]:
     reference = run.pipeline_version_reference
     if reference is None:
         return run.pipeline_spec or {}
+    found = _version_of(kubeflow, reference)
+    return (found and found.pipeline_spec) or {}
+
+
+def _version_of(kubeflow: Kubeflow, reference: Any) -> Any | None:
+    """The version that a run refers to, None if it was deleted."""
     try:
-        found = kubeflow.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
+        return kubeflow.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
     except NotFoundError:
-        return {}
-    return found.pipeline_spec or {}
+        return None
 
 
 def find_content(kubeflow: Kubeflow, package: Package) -> Any | None:

@@ -31,7 +31,7 @@ WANTED = {
     "volcano": "Volcano's kinds are served",
     "kueue": "Kueue's kinds are served",
     "gpus": "a node has nvidia.com/gpu",
-    "overlay": "manifests/overlays/kubeflow is applied: hqclip-worker is there, and tasks may launch",
+    "overlay": "manifests/overlays/kubeflow is applied: the account hqclip-worker is there",
     "restricted": "the namespace of Kubeflow enforces Pod Security restricted",
 }
 _GROUPS = {"jobset": "jobset.x-k8s.io", "volcano": "batch.volcano.sh", "kueue": "kueue.x-k8s.io"}
