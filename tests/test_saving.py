@@ -37,11 +37,13 @@ class FaultStore(LocalStore):
         self.fault: HQClipError | None = None
         self.away = threading.Event()
         self.back = threading.Event()
+        self.reached = threading.Event()
         self.writing = 0
 
     def write(self, key: str, data: bytes | Path, *, create_only: bool = True) -> Any:
         if "/checkpoints/" in key:
             self.writing += 1
+            self.reached.set()
             if self.away.is_set():
                 assert self.back.wait(60)
             if self.fault:
@@ -67,10 +69,14 @@ def metrics(store: FaultStore) -> Iterator[MetricsLog]:
         yield metrics
 
 
+def new_saving(store: FaultStore, model: nn.Linear, metrics: MetricsLog, patience_s: float) -> Saving:
+    return Saving(store, RUN, model, torch.optim.AdamW(model.parameters()), metrics, patience_s)
+
+
 @pytest.fixture
 def saving(store: FaultStore, model: nn.Linear, metrics: MetricsLog) -> Saving:
-    optimizer = torch.optim.AdamW(model.parameters())
-    return Saving(store, RUN, model, optimizer, metrics, patience_s=0.05)
+    """One that waits for the checkpoint before, however busy the machine is."""
+    return new_saving(store, model, metrics, patience_s=60)
 
 
 def line(metrics: MetricsLog, step: int) -> dict[str, float]:
@@ -80,10 +86,12 @@ def line(metrics: MetricsLog, step: int) -> dict[str, float]:
 
 
 def test_training_goes_on_while_a_checkpoint_is_on_its_way(
-    store: FaultStore, saving: Saving, metrics: MetricsLog, capsys: pytest.CaptureFixture[str]
+    store: FaultStore, model: nn.Linear, metrics: MetricsLog, capsys: pytest.CaptureFixture[str]
 ):
+    saving = new_saving(store, model, metrics, patience_s=0.01)
     store.away.set()
     saving.begin(1)  # returns though nothing is written yet
+    assert store.reached.wait(60)
     assert complete_steps(store, RUN) == []
     assert "unsaved_steps" not in line(metrics, 1)
     for step in (2, 3):
