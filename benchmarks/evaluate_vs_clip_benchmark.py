@@ -47,7 +47,9 @@ from hqclip.store import open_store
 from hqclip.train.model import HQClip
 from tests import published_sets as published
 
-MODEL, TINY = "ViT-S-32-alt", "shapes"
+MODEL, TINY = "ViT-S-32-alt", "tiny-224"
+TOWER = {"image_size": 224, "layers": 1, "width": 64, "patch_size": 32}  # of TINY
+TEXT_TOWER = {"context_length": 77, "vocab_size": 49_408, "width": 64, "heads": 2, "layers": 1}
 IMAGES, BATCH = 64, 64  # of a set; at a time
 COLOURS, THINGS = ("red", "blue", "green", "grey", "white"), ("ring", "square", "cross", "cup", "dog", "boat")
 CLASSES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
@@ -120,6 +122,8 @@ class World:
         self.labels = [[n % len(CLASSES) for n in range(IMAGES)] for _ in range(2)]
         self.captions = [[[sentence(rng) for _ in range(number)] for _ in range(IMAGES)] for number in (1, 5)]
         self.pairs = [[sentence(rng), sentence(rng)] for _ in range(IMAGES)]
+        published.put_json(self.folder, f"{TINY}.json", {"embed_dim": 64, "vision_cfg": TOWER, "text_cfg": TEXT_TOWER})
+        open_clip.add_model_config(self.folder / f"{TINY}.json")
         for name in (MODEL, TINY):
             export(name, folder / name)
         self.publish()
@@ -208,7 +212,10 @@ class World:
         self.compared = len(wanted)
 
     def both_paths(self) -> dict[str, float]:
-        """From JPEGs to embeddings, by a tower so small that decoding is most of the work, as it is beside a GPU."""
+        """From JPEGs to embeddings of 224 pixels, by a tower so small that what comes before is most of the work.
+
+        As it is beside a GPU.
+        """
         model, transform, _ = load(self.folder / TINY)
         clip = ExportedClip(open_store(str(self.folder)), TINY, device="cpu", decode_threads=2)
 

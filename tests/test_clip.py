@@ -80,6 +80,17 @@ def test_a_picture_is_cut_where_open_clip_cuts_it(size: tuple[int, int]):
     assert (fit(np.array(picture), (32, 32)).float() - theirs).abs().max() < 2.5
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(640, 480), (375, 500), (33, 97), (32, 32)])
+def test_a_picture_is_resized_as_it_lies_to_what_its_three_planes_give(size: tuple[int, int], interpolation: str):
+    image = np.random.default_rng(4).integers(0, 256, (*size, 3), np.uint8)
+    before = image.copy()
+    planes_13HW = torch.tensor(image).permute(2, 0, 1)[None].contiguous()
+    squashed = F.interpolate(planes_13HW, size=(32, 32), mode=interpolation, antialias=True)[0]
+    assert torch.equal(fit(image, (32, 32), interpolation, squash=True), squashed)
+    assert np.array_equal(image, before)
+
+
 @pytest.mark.parametrize("number", [5, 512, 1030])
 def test_texts_are_those_of_the_plainest_code_bit_for_bit_in_the_order_asked(
     clip: ExportedClip, stock: Any, number: int
