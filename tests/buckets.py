@@ -98,6 +98,19 @@ def quick_store(uri: str, timeout_s: float = 30) -> GcsStore:
     return GcsStore(uri, RETRY.with_timeout(timeout_s).with_delay(initial=0.001, maximum=0.01))
 
 
+class PassingTime:
+    """Seconds that pass where somebody sleeps, and never while a request is on its way."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def put_in_s3(store: S3Store, key: str, data: bytes, **about: Any) -> None:
     """As any other program does."""
     from hqclip.store.s3_client import client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from hqclip.records import Sample
 from tests.alone import be_alone
 
 be_alone()  # before any test module is read
+# kfp asks for the stack at every setting of a task, to name a method. The lines of source, which it does not use, are
+# looked for in all modules there are, and in a worker that holds torch and pytest that makes seconds of a pipeline.
+inspect.stack.__defaults__ = (0,)
 pytest_plugins = [  # a module stands before those that import it
     "tests.annotated_pools",
     "tests.buckets",

@@ -10,11 +10,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
+from google.api_core.retry import retry_base, retry_unary
 from google.cloud import storage
 
 from hqclip.errors import AccessError, NotFoundError, StorageError, UnavailableError
-from hqclip.store.gcs import CHUNK_BYTES, GcsStore
-from tests.buckets import quick_store
+from hqclip.store.gcs import CHUNK_BYTES, RETRY, GcsStore
+from tests.buckets import PassingTime, quick_store
 from tests.fakes.gcs import FakeGcs
 
 BIG = bytes(range(256)) * (36 * 1024)  # 9 MiB: above the limit for uploads in one request
@@ -33,10 +34,13 @@ def test_a_burst_of_busy_answers_is_outlived(gcs: GcsStore, fake_gcs: FakeGcs, t
 
 
 def test_a_service_that_never_answers_is_unavailable(fake_gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch):
+    clock = PassingTime()
+    for module in (retry_base, retry_unary):
+        monkeypatch.setattr(module, "time", clock)
     fault = fake_gcs.fault("refuse", "", 503, times=10_000)
     with pytest.raises(UnavailableError, match=r"gs://bucket/key: .*503.*; run again"):
-        quick_store("gs://bucket", timeout_s=0.2).read("key")
-    assert fault.fired > 3
+        GcsStore("gs://bucket", RETRY.with_timeout(60).with_delay(initial=1, maximum=8)).read("key")
+    assert clock.now <= 60 and fault.fired > 60 / 8
     fault.times = fault.fired
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(UnavailableError, match="gs://bucket/key"):

@@ -31,7 +31,7 @@ from hqclip.store import s3_client
 from hqclip.store.s3 import S3Store
 from hqclip.store.s3_client import Patience, client
 from hqclip.store.s3_promises import CREATES, DIGESTS, METADATA, PARTS, RACES, SWAPS
-from tests.buckets import put_in_s3, quick_s3
+from tests.buckets import PassingTime, put_in_s3, quick_s3
 from tests.certificates import certificate_for
 from tests.fakes.s3 import FaultyLine
 
@@ -43,19 +43,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As small as servers take them, and what is larger is sent in parts on a condition, too."""
     monkeypatch.setattr(s3_module, "PART_BYTES", 5 << 20)
     monkeypatch.setattr(s3_module, "WHOLE_BYTES", 5 << 20)
-
-
-class PassingTime:
-    """Seconds that pass where somebody sleeps, and never while a request is on its way."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def left_in(store: S3Store) -> list[str]:
