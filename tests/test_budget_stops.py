@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from hqclip.cycle.attempt import Attempt
 from hqclip.cycle.budget import keeper
 from hqclip.cycle.finish import how_ended
 from hqclip.cycle.keys import notes_prefix
 from hqclip.cycle.notices import tell_end
+from hqclip.data.images import ImageFault, decode_picture
 from hqclip.errors import BudgetError, HQClipError, TerminatedError
+from hqclip.interruption import Interruption, interruptible
 from hqclip.records import FailedTrial
 from hqclip.store import Store, open_store
 from hqclip.task import run_planned
@@ -135,6 +141,21 @@ def test_a_stage_that_never_asks_is_interrupted(tmp_path: Path, store: Store, mo
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
+def test_a_picture_that_is_decoded_just_then_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    def worked() -> dict[str, Any]:
+        with suppress(ImageFault):  # counted, and the next one is taken
+            decode_picture(file.getvalue())
+        return {"model": "m"}
+
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, "JPEG")
+    monkeypatch.setattr(JpegImageFile, "load", lambda *_: without_asking(store))
+    works(monkeypatch, worked)
+    assert Task(tmp_path, store, gpu_hours=1.0).run("train", trial="raw")["failed"]["reason"] == "budget"
+
+
 @pytest.fixture
 def interrupts() -> Iterator[list[int]]:
     """Each SIGUSR1 that comes while no task has a handler for it, of which the process would die."""
@@ -247,10 +268,10 @@ def test_a_store_that_does_not_answer_stops_nothing(
 
 def test_sigterm_while_it_counts_is_not_taken_for_that(store: Store, monkeypatch: pytest.MonkeyPatch):
     def stopped(*_: Any) -> dict[str, float]:
-        raise TerminatedError("stopped")
+        raise Interruption(TerminatedError("stopped"))
 
     monkeypatch.setattr(keeper, "gpu_hours", stopped)
-    with pytest.raises(TerminatedError):
+    with pytest.raises(TerminatedError), interruptible():
         keeper.Keeper(store, {"notes": NOTES, "budget": {"gpu_hours": 1.0}}).exceeded()
 
 

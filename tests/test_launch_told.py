@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from hqclip.launch.registry import load
 from hqclip.launch.run import LaunchError, launch
 from hqclip.launch.submit import create
 from tests.fakes.kubernetes import FakeCluster
-from tests.launching import CREATE, LOOK, PLURAL, Pods, settings, spec, write_kubeconfig
+from tests.launching import CREATE, LOOK, PATIENCE_S, PLURAL, Pods, settings, spec, write_kubeconfig
 from tests.rendering import rendered
 from tests.test_launch_kubernetes import ROOT, _command, _launch_and
 
@@ -355,9 +357,12 @@ def test_sigterm_in_the_midst_of_a_look_into_the_store_ends_the_launcher(
     cluster: FakeCluster, pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object) -> int:
-        raise TerminatedError("stopped, and the job with it")
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(PATIENCE_S)
+        raise AssertionError("it was not interrupted")
 
     monkeypatch.setattr(watch, "count_begun", stopped)
     cluster.then("POST", CREATE, lambda: pods.start())
-    with pytest.raises(TerminatedError, match="and the job with it"):
+    with pytest.raises(TerminatedError, match="and .* with it"):
         launch(spec(tmp_path, pods.scheduler), "train", settings(tmp_path))
+    assert cluster.names(PLURAL[pods.scheduler]) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hqclip.errors import TerminatedError, UnavailableError
+from hqclip.interruption import Interruption, interruptible
 from hqclip.launch.lease import LeaseKeeper, LeaseWatch
 from hqclip.store import ObjectInfo
 from hqclip.store.local import LocalStore
@@ -126,9 +127,9 @@ def test_a_keeper_renews_at_its_pace_and_leaves_the_lease(tmp_path: Path):
 def test_a_launcher_that_is_stopped_while_it_writes_the_lease_stops(tmp_path: Path):
     class Stopping(LocalStore):
         def write(self, key: str, data: bytes | Path, *, create_only: bool = True) -> ObjectInfo:
-            raise TerminatedError("stopped, and the job with it")
+            raise Interruption(TerminatedError("stopped, and the job with it"))
 
-    with pytest.raises(TerminatedError), LeaseKeeper(Stopping(tmp_path), "j/1", interval_s=10):
+    with pytest.raises(TerminatedError), interruptible(), LeaseKeeper(Stopping(tmp_path), "j/1", interval_s=10):
         pytest.fail("it went on")
 
 

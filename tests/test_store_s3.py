@@ -26,6 +26,7 @@ from hqclip.errors import (
     TerminatedError,
     UnavailableError,
 )
+from hqclip.interruption import Interruption, interruptible
 from hqclip.store import s3 as s3_module
 from hqclip.store import s3_client
 from hqclip.store.s3 import S3Store
@@ -97,7 +98,7 @@ def test_a_process_that_is_told_to_end_while_it_waits_for_an_answer_does(s3: S3S
     """botocore takes whatever is raised in a request for a fault of the line, which would be tried again."""
 
     def told(*_: object) -> None:
-        raise TerminatedError("SIGTERM was received")
+        raise Interruption(TerminatedError("SIGTERM was received"))
 
     def tell() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -106,7 +107,7 @@ def test_a_process_that_is_told_to_end_while_it_waits_for_an_answer_does(s3: S3S
     before = signal.signal(signal.SIGUSR1, told)
     try:
         s3_line.fault("pass", "HEAD prefix/key").then = tell
-        with pytest.raises(TerminatedError, match="SIGTERM was received"):
+        with pytest.raises(TerminatedError, match="SIGTERM was received"), interruptible():
             s3.exists("key")
     finally:
         signal.signal(signal.SIGUSR1, before)

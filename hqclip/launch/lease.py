@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from hqclip import log
-from hqclip.errors import DataError, HQClipError, NotFoundError, TerminatedError
+from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.launch.job import folder
 from hqclip.store import Store
 from hqclip.store.lease import Freshness, Heartbeat, content, new_owner
@@ -71,12 +71,10 @@ class LeaseKeeper:
         self._heartbeat.__exit__(kind, error, trace)
 
     def renew(self) -> None:
-        """Change the lease; what the store refuses is only reported. A launcher that is stopped meanwhile, stops."""
+        """Change the lease; what the store refuses is only reported."""
         self._beats += 1
         try:
             self._store.write(self._key, content(self._owner, self._beats), create_only=False)
-        except TerminatedError:
-            raise
         except HQClipError as error:
             log.warning("launch", f"the lease was not renewed: {error}")
 

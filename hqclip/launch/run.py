@@ -14,6 +14,7 @@ from typing import Any
 
 from hqclip import log
 from hqclip.errors import BudgetError, DataError, HQClipError, NotFoundError, StoppedError, TerminatedError
+from hqclip.interruption import Interruption, interruptible
 from hqclip.launch.attempts import last_stop, queued_s, read_attempts, root_cause
 from hqclip.launch.exit_status import KILLED
 from hqclip.launch.gpus import visible_gpus
@@ -211,11 +212,12 @@ def _terminated(act: Callable[[], str]) -> Iterator[None]:
     def handle(_signal: int, _frame: FrameType | None) -> None:
         came.set()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise TerminatedError(f"{act()}; the same command continues")
+        raise Interruption(TerminatedError(f"{act()}; the same command continues"))
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        yield
+        with interruptible():
+            yield
     finally:
         put_back(before, came=came.is_set())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hqclip import log
-from hqclip.errors import ConfigError, HQClipError, TerminatedError, TimeLimitError, UnavailableError
+from hqclip.errors import ConfigError, HQClipError, TimeLimitError, UnavailableError
 from hqclip.launch.attempts import count_begun
 from hqclip.launch.diagnose import hopeless, killed, why_pending
 from hqclip.launch.follow import Follower
@@ -116,8 +116,6 @@ class Watch:
             is_new = state.phase == RUNNING and self._phase == RESTARTING  # its agent takes a while to say so
             try:
                 self._begun = max(count_begun(self._store, job.key, 0), self._begun + is_new)
-            except TerminatedError:
-                raise  # of this launcher, whose job is deleted by now
             except HQClipError as error:
                 log.debug("launch", f"how often node 0 has begun is not known now: {error}")
             self._phase = state.phase

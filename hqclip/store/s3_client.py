@@ -52,9 +52,6 @@ class Patience:
             try:
                 return request()
             except (faults.BotoCoreError, faults.ClientError) as error:
-                raised = getattr(error, "kwargs", {}).get("error")
-                if isinstance(raised, HQClipError):  # by a signal: botocore takes all for faults of the line
-                    raise raised from None
                 pause = pause_s(tried, first_s=self.first_s, longest_s=self.longest_s)
                 if not _passes(error) or time.monotonic() - start + pause > self.total_s:
                     raise

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from hqclip.errors import AccessError, ConfigError, TerminatedError, UnavailableError
+from hqclip.interruption import Interruption, interruptible
 from pipelines.client.connect import Kubeflow
 from pipelines.client.explain import say_others
 from pipelines.client.find import ENDED
@@ -110,10 +111,11 @@ def _clock(begun: float) -> str:
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
     def stop(_: int, __: FrameType | None) -> None:
-        raise TerminatedError("SIGTERM")
+        raise Interruption(TerminatedError("SIGTERM"))
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with interruptible():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from hqclip.cycle.attempt import Attempt
 from hqclip.cycle.budget.limit import Budget, by_stage
 from hqclip.cycle.budget.spending import gpu_hours, mark_run
 from hqclip.errors import BudgetError, HQClipError, TerminatedError
+from hqclip.interruption import Interruption, interruptible
 from hqclip.store import Store, open_store
 from hqclip.store.lease import Heartbeat
 
@@ -39,8 +40,6 @@ class Keeper:
         self._looked = time.monotonic()
         try:
             hours = gpu_hours(self._store, self._notes)
-        except TerminatedError:
-            raise
         except HQClipError as error:
             log.warning("budget", f"what was spent so far is not known: {error}")
             return None
@@ -73,7 +72,7 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
         if not launched and not keeper.fault and keeper.exceeded():
             work.interrupt(attempt)
 
-    with work, Heartbeat(beat, BEAT_S):
+    with interruptible(), work, Heartbeat(beat, BEAT_S):
         try:
             yield keeper
         except TerminatedError as error:
@@ -116,7 +115,7 @@ class _Interruptible:
         if fault and signal.getsignal(signal.SIGTERM) is not self._at_end:  # the stage asks for it between two steps
             os.kill(os.getpid(), signal.SIGTERM)
         elif fault:
-            raise fault
+            raise Interruption(fault)
 
 
 def _name(notes: str) -> str:
