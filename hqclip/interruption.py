@@ -22,7 +22,10 @@ class Interruption(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """What breaks into the block leaves it as the fault that it carries, for those who end a stage or a command."""
+    """What breaks into the block leaves it as the fault that it carries, for those who end a stage or a command.
+
+    Entered before the handler is set and left after it is put back: it may come while that is done.
+    """
     try:
         yield
     except Interruption as came:

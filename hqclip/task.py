@@ -27,6 +27,7 @@ from hqclip.errors import (
     TimeLimitError,
     UnavailableError,
 )
+from hqclip.interruption import interruptible
 from hqclip.process_watch import end_this_process, when_gone
 from hqclip.stages import STAGES, run_stage
 from hqclip.store import Store, open_store
@@ -86,7 +87,7 @@ def _run_planned(
     owner = planned.get("owner", "")
     with recorded(name, given["store"], owner=owner, trial=trial_name) as attempt:
         machines = planned["machines"].get(name)
-        with lock.held(open_store(given["store"]), owner, attempt.is_over), ExitStack() as stack:
+        with lock.held(open_store(given["store"]), owner, attempt.is_over), interruptible(), ExitStack() as stack:
             budget = None
             if STAGES[name].accelerator:
                 keeper = stack.enter_context(kept(planned, given["store"], attempt, launched=bool(machines)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 from docker.models.containers import Container
 from docker.types import Mount
 from kfp import local
@@ -127,7 +128,7 @@ class Containers:
         """End those that run, and start no more but the exit task; the stages lose nothing by it."""
         self.stopped = True
         for container in list(self._running.values()):
-            with suppress(docker.errors.APIError):  # it has ended by itself
+            with suppress(docker.errors.DockerException, requests.RequestException):  # it has ended by itself
                 container.kill()
 
 

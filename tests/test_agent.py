@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from typing import Any
 import psutil
 import pytest
 
+from hqclip.agent import agent as agent_module
 from hqclip.agent.agent import run_agent
 from hqclip.agent.stop import Stop
 from hqclip.agent.termination_message import LIMIT_BYTES, shortened
+from hqclip.errors import ConfigError
 from hqclip.launch import attempts
 from hqclip.launch.attempts import Attempt, read_attempts, root_cause
 from hqclip.launch.job import REPLICAS, Job
@@ -333,12 +337,23 @@ def test_an_agent_stops_at_once_while_nothing_runs(tmp_path: Path):
     assert exit_status.exit_code == 143
 
 
-def test_a_stop_between_its_record_and_its_work_leaves_the_record_of_an_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    job(tmp_path, "meet", nodes=2, nproc=1)
+@pytest.fixture
+def stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stop]:
+    """For an agent in this process, that of node 1."""
     monkeypatch.setenv("HQCLIP_NODE", "1")
     monkeypatch.setenv("HQCLIP_TERMINATION_LOG", str(tmp_path / "last-words-1"))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop = Stop()
+    stop.listen()
+    yield stop
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_stop_between_its_record_and_its_work_leaves_the_record_of_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Stop
+):
+    job(tmp_path, "meet", nodes=2, nproc=1)
     begin = attempts.begin
 
     def begin_and_be_stopped(*where: Any, **given: Any) -> Attempt:
@@ -347,17 +362,26 @@ def test_a_stop_between_its_record_and_its_work_leaves_the_record_of_an_end(
         return begun
 
     monkeypatch.setattr(attempts, "begin", begin_and_be_stopped)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    stop = Stop()
-    stop.listen()
-    try:
-        assert run_agent([str(tmp_path / "store"), KEY], stop, "tests.fakes.stages") == 143
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    assert run_agent([str(tmp_path / "store"), KEY], stop, "tests.fakes.stages") == 143
     exit_status = only_attempt(tmp_path).exit_status
     assert exit_status is not None
     assert exit_status.exit_code == 143
+
+
+def test_a_stop_while_the_store_is_asked_for_node_0_is_no_fault_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Stop
+):
+    def asked(*_: object) -> str:
+        """As botocore, which takes any Exception for a fault of the line."""
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(PATIENCE_S)
+        raise ConfigError("it was asked again")
+
+    job(tmp_path, "meet", nodes=2, nproc=1, rendezvous_timeout_s=1.0)
+    monkeypatch.setenv("HQCLIP_RENDEZVOUS", ":9")
+    monkeypatch.setattr(agent_module, "read_address", asked)
+    assert run_agent([str(tmp_path / "store"), KEY], stop, "tests.fakes.stages") == 143
 
 
 def test_a_termination_message_fits_and_keeps_the_end_of_the_traceback():

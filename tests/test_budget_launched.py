@@ -109,8 +109,7 @@ def test_a_training_on_this_machine_writes_a_checkpoint_before_its_budget_ends_i
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.raises(BudgetError, match="it is spent"):
         launch(LaunchSpec(scheduler="local", gpus=1), "train", config.to_mapping(), tell=told.append, budget=is_spent)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # TorchX takes them over
+    assert handlers == {number: signal.getsignal(number) for number in handlers}  # TorchX takes them over
     assert (told[0]["gpus"], told[-1]["verdict"]) == (1, "budget")
     logs = b"".join(store.read(key) for key in store.list(f"launch/{told[0]['key']}/logs/")).decode()
     assert "stopped at step" in logs

@@ -13,7 +13,7 @@ import pytest
 
 from hqclip import progress
 from hqclip.errors import ConfigError, ConflictError, HQClipError, TerminatedError, UnavailableError
-from hqclip.launch import attempts, watch
+from hqclip.launch import attempts, run, watch
 from hqclip.launch.config import JobsListConfig
 from hqclip.launch.diagnose import why_pending
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus
@@ -366,3 +366,20 @@ def test_sigterm_in_the_midst_of_a_look_into_the_store_ends_the_launcher(
     with pytest.raises(TerminatedError, match="and .* with it"):
         launch(spec(tmp_path, pods.scheduler), "train", settings(tmp_path))
     assert cluster.names(PLURAL[pods.scheduler]) == []
+
+
+def test_sigterm_while_the_handler_is_put_back_is_told_as_that(
+    cluster: FakeCluster, pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_back = run.put_back
+
+    def late(*given: Any, **named: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            put_back(*given, **named)
+
+    monkeypatch.setattr(run, "put_back", late)
+    cluster.then("POST", CREATE, lambda: (pods.start(), pods.succeed(model="m")))
+    with pytest.raises(TerminatedError, match="and .* with it"):
+        launch(spec(tmp_path, pods.scheduler), "train", settings(tmp_path))

@@ -95,7 +95,7 @@ def test_a_service_that_never_answers_is_unavailable(s3_line: FaultyLine, monkey
 
 
 def test_a_process_that_is_told_to_end_while_it_waits_for_an_answer_does(s3: S3Store, s3_line: FaultyLine):
-    """botocore takes whatever is raised in a request for a fault of the line, which would be tried again."""
+    """botocore takes any Exception that is raised in a request for a fault of the line, which would be tried again."""
 
     def told(*_: object) -> None:
         raise Interruption(TerminatedError("SIGTERM was received"))

@@ -46,10 +46,21 @@ def run_gang(
     if job.nproc > 1:
         os.environ.setdefault(THREADS, "1")  # as torchrun has it
     os.environ[GRACE] = str(_seconds(job.shutdown_s))
+
+    def as_torchrun() -> SignalException:
+        return SignalException("asked to stop", signal.SIGTERM)
+
+    def found() -> str:
+        stop.breaks_in = Halt  # clients of stores try again after any Exception, and no rank runs yet
+        try:
+            return node_0()
+        finally:
+            stop.breaks_in = as_torchrun
+
     with tempfile.TemporaryDirectory(prefix="hqclip-") as folder:
         try:
-            stop.breaks_in = lambda: SignalException("asked to stop", signal.SIGTERM)  # as torchrun's own handler does
-            elastic_launch(_config(job, node, run_id, folder, node_0), sys.executable)(*command)
+            stop.breaks_in = as_torchrun
+            elastic_launch(_config(job, node, run_id, folder, found), sys.executable)(*command)
         except SignalException:
             cause = broke_first(end for end in left_behind(Path(folder)) if end.timestamp < stop.asked_at)
             if cause is None:

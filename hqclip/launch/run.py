@@ -117,9 +117,8 @@ def _locally(
             run.stop()
             return f"stopped, and {job.name} with it"
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # TorchX's own would end in a traceback
         try:
-            with _lease(store, job), _terminated(stop):
+            with _lease(store, job), interruptible(), _terminated(stop):
                 return job, run.to_the_end()
         except BudgetError as fault:
             _tell_fault(tell, fault)
@@ -158,7 +157,7 @@ def _on_kubernetes(
             return f"stopped, but {name} could not be deleted ({error}) and {goes_on}"
         return f"stopped, and {name} with it"
 
-    with _terminated(cancel), _interrupted(f"{name} {goes_on}"):
+    with interruptible(), _terminated(cancel), _interrupted(f"{name} {goes_on}"):
         job = submit(cluster, order, store)
         about = {"name": name, "namespace": cluster.namespace, "scheduler": spec.scheduler, "key": job.key}
         tell({**about, "gpus": _gpus_of_a_node(spec)})
@@ -205,19 +204,25 @@ def _interrupted(what_goes_on: str) -> Iterator[None]:
 
 @contextmanager
 def _terminated(act: Callable[[], str]) -> Iterator[None]:
-    """On SIGTERM act at once, before anything else: a pod of Kubeflow has less than a second. Says what was done."""
+    """On SIGTERM act at once, before anything else: a pod of Kubeflow has less than a second. Says what was done.
+
+    What it breaks in with needs an `interruptible` around this.
+    """
 
     came = threading.Event()
 
     def handle(_signal: int, _frame: FrameType | None) -> None:
         came.set()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Interruption(TerminatedError(f"{act()}; the same command continues"))
+        try:
+            what = act()
+        except Exception as error:  # raised here, it would be the fault of whatever is under way
+            what = f"stopped, but not in order ({type(error).__name__}: {error})"
+        raise Interruption(TerminatedError(f"{what}; the same command continues"))
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        with interruptible():
-            yield
+        yield
     finally:
         put_back(before, came=came.is_set())
 

@@ -76,7 +76,7 @@ def tell_end(kubeflow: Kubeflow, told: Told) -> int:
 def wait_and_tell(kubeflow: Kubeflow, run_id: str, *, poll_s: float, patience_s: float) -> tuple[Any | None, int]:
     """The run and its exit code; none, and 130 or 143, when the wait is interrupted: the run goes on."""
     try:
-        with _sigterm_raises():
+        with interruptible(), _sigterm_raises():
             told = wait(kubeflow, run_id, poll_s=poll_s, patience_s=patience_s)
             return told.run, tell_end(kubeflow, told)
     except (KeyboardInterrupt, TerminatedError) as error:
@@ -115,7 +115,6 @@ def _sigterm_raises() -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        with interruptible():
-            yield
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

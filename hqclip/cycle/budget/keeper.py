@@ -16,7 +16,7 @@ from hqclip.cycle.attempt import Attempt
 from hqclip.cycle.budget.limit import Budget, by_stage
 from hqclip.cycle.budget.spending import gpu_hours, mark_run
 from hqclip.errors import BudgetError, HQClipError, TerminatedError
-from hqclip.interruption import Interruption, interruptible
+from hqclip.interruption import Interruption
 from hqclip.store import Store, open_store
 from hqclip.store.lease import Heartbeat
 
@@ -56,7 +56,7 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
     """While entered, the task gives signs of life, and its spending counts; raises `BudgetError` when it is too much.
 
     One that is `launched` is stopped by who follows its job and asks the keeper; another gets SIGTERM, as if from
-    outside, so that it writes its checkpoint, or is interrupted where it has nothing to write.
+    outside, so that it writes its checkpoint, or is interrupted where it has nothing to write (`interruptible`).
     """
     store = open_store(store_uri)
     keeper = Keeper(store, planned)
@@ -72,7 +72,7 @@ def kept(planned: Mapping[str, Any], store_uri: str, attempt: Attempt, *, launch
         if not launched and not keeper.fault and keeper.exceeded():
             work.interrupt(attempt)
 
-    with interruptible(), work, Heartbeat(beat, BEAT_S):
+    with work, Heartbeat(beat, BEAT_S):
         try:
             yield keeper
         except TerminatedError as error:

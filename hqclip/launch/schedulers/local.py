@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +37,10 @@ class Processes(LocalScheduler):
     """TorchX's scheduler, which also lets its processes end in their own time: it kills after ten seconds."""
 
     def __init__(self, session_name: str) -> None:
+        handled = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         super().__init__(session_name, CWDImageProvider)
+        for number, handler in handled.items():
+            signal.signal(number, handler)  # TorchX takes them over, to raise what its clients would try again
         self.started: list[subprocess.Popen[bytes]] = []
 
     def run_local_job(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
