@@ -52,3 +52,8 @@ def _keys_of_environment() -> set[str]:
         for name, value in os.environ.items()
         if _NAMES_OF_KEYS.search(name) and len(value.strip()) >= _SHORTEST_KEY
     }
+
+
+def writable(text: str) -> str:
+    """The text as UTF-8 can hold it: half a character, as an answer cut at its limit can end with, becomes `?`."""
+    return text.encode(errors="replace").decode()

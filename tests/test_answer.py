@@ -47,6 +47,8 @@ def test_a_good_answer_is_four_texts() -> None:
         f"```\n{TEXT}```",
         f"Sure, here it is:\n{TEXT}\nI hope this helps!",
         f"\ufeff{TEXT}",
+        json.dumps(TEXT),
+        json.dumps(f"```json\n{TEXT}\n```"),
         f"\n\n  {json.dumps(GOOD, indent=4)}  ",
         TEXT.replace("runs across", "runs\\nacross"),
         TEXT.replace("runs across", "runs\nacross"),

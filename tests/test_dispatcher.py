@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.backoff import pause_s
+from hqclip.data.sidecar import write_part
 from hqclip.errors import MissingSoftwareError, StorageError, UnavailableError
-from hqclip.records import AnnotatedRow, Status
+from hqclip.records import AnnotatedRow, ShardEntry, Status
+from hqclip.store.local import LocalStore
 from tests.fakes.engines import GOOD, ScriptedEngine, said
 from tests.simulated import raised, simulated
 
@@ -145,6 +148,22 @@ def test_what_the_engine_refuses_is_not_asked_again():
     assert statuses(rows) == [Status.OK, Status.ENGINE_ERROR, Status.OK]
     assert rows[f"{1:032x}"].answer == "image too narrow"
     assert len(engine.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (said("A fox \ud83d", Finish.LENGTH), Status.TRUNCATED),
+        (said("no \udc00", Finish.REFUSED), Status.REFUSED),
+        (RequestFailed("a \udfff"), Status.ENGINE_ERROR),
+        (said("no JSON", prompt_tokens=2**31 - 1, output_tokens=2**31 - 1), Status.NOT_JSON),
+    ],
+)
+def test_whatever_is_said_can_be_written_down(tmp_path: Path, first: Any, status: Status):
+    """Half an emoji is what a token limit leaves; numbers of tokens are the server's word."""
+    rows, _ = dispatch(ScriptedEngine({"alt-text 1": [first]}), pictures(3))
+    assert statuses(rows) == [Status.OK, status, Status.OK]
+    write_part(LocalStore(tmp_path), "part.parquet", list(rows.values()), ShardEntry("s.tar", "s.idx", 1, 1, rows=3))
 
 
 def test_an_engine_that_dies_now_and_then_costs_no_row():

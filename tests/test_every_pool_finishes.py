@@ -91,6 +91,7 @@ FAULTS: dict[str, Reply] = {
     "write fails": broken(httpx2.WriteTimeout),
     "hangs": hang,
 }
+DENIED = [f"HTTP {number}" for number in (301, 400, 401, 403, 404, 413, 422, 451, 501)]
 NOT_THE_PICTURES = (Status.OK, Status.UNREADABLE_IMAGE, Status.MISSING)
 
 
@@ -126,9 +127,11 @@ def _no_network() -> Iterator[None]:
         yield
 
 
-async def annotating(server: Server, number: int, window: int = 4) -> list[AnnotatedRow]:
+async def annotating(
+    server: Server, number: int, window: int = 4, rows: dict[str, AnnotatedRow] | None = None
+) -> list[AnnotatedRow]:
     """The rows of so many pictures, each of which was kept once, in order; their alt-texts are their numbers."""
-    rows: dict[str, AnnotatedRow] = {}
+    rows = {} if rows is None else rows
 
     async def keep(picture: Picture, row: AnnotatedRow) -> None:
         assert row.uid not in rows
@@ -176,7 +179,7 @@ def test_it_is_found_also_when_nobody_else_is_left(fault: str):
     assert seconds < 2000
 
 
-@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("HTTP 400", "HTTP 413", "HTTP 422")])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_answers_nobody_ends_the_stage_and_no_picture_is_blamed(fault: str):
     answered = ("filtered", "odd usage", "empty", "refused")
     if fault in answered:
@@ -185,11 +188,19 @@ def test_a_server_that_answers_nobody_ends_the_stage_and_no_picture_is_blamed(fa
         return
     error, seconds = raised(annotating(Server({}, FAULTS[fault]), 12))
     assert isinstance(error, AccessError | UnavailableError), repr(error)
-    assert isinstance(error, AccessError) == (
-        fault in ("HTTP 301", "HTTP 401", "HTTP 403", "HTTP 404", "HTTP 451", "HTTP 501")
-    )
+    assert isinstance(error, AccessError) == (fault in DENIED)
     assert "the same command continues" in str(error)
     assert seconds < 3600
+
+
+@pytest.mark.parametrize("fault", DENIED)
+def test_a_server_that_refuses_everybody_from_some_day_on_blames_no_picture(fault: str):
+    """A balance is used up, a key runs out, somebody restarts it with another model: nothing is called faulty."""
+    scripts = {f"picture {n}": [FINE, FAULTS[fault]] if n < 9 else [FAULTS[fault]] for n in range(40)}
+    rows: dict[str, AnnotatedRow] = {}
+    error, _ = raised(annotating(Server(scripts, FAULTS[fault]), 40, window=8, rows=rows))
+    assert isinstance(error, AccessError), repr(error)
+    assert len(rows) == 9 and not bad(list(rows.values()))
 
 
 @pytest.mark.parametrize("fault", ["HTTP 500", "HTTP 429", "dropped", "page", "hangs", "come back in a minute"])

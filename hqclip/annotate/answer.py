@@ -34,7 +34,7 @@ def read_answer(text: str, finished: bool = True) -> tuple[Annotation | None, St
 
     `finished` is False when the answer was cut at its token limit.
     """
-    document = _json(text)
+    text, document = _unwrapped(text)
     fits = _fits(document)
     if not fits:
         document, fits = _found(text, document)
@@ -69,6 +69,14 @@ def _found(text: str, whole: Any) -> tuple[Any, bool]:
     if whole is None:
         whole = _json(text[text.find("{") : text.rfind("}") + 1])
     return None if _fits(whole) else whole, False  # a draft of what then cannot be read is no answer
+
+
+def _unwrapped(text: str) -> tuple[str, Any]:
+    """The text and what it is as JSON, None if it is none; of JSON within JSON, the inner."""
+    document = _json(text)
+    if isinstance(document, str) and "{" in document:
+        return document, _json(document)
+    return text, document
 
 
 def _json(text: str) -> Any:

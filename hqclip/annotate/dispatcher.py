@@ -16,9 +16,11 @@ from hqclip.annotate.picture import Picture
 from hqclip.annotate.retry_policy import RetryPolicy
 from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.errors import HQClipError
+from hqclip.foreign_text import writable
 from hqclip.records import AnnotatedRow, Annotation, Status
 
 KEPT_ANSWER = 4096  # characters kept of an answer that could not be used
+MOST_TOKENS = 2**32 - 1  # that a row can tell; only servers that do not count honestly have more
 Keep = Callable[[Picture, AnnotatedRow], Awaitable[None]]
 
 
@@ -103,10 +105,10 @@ def _made(
         picture.uid,
         status,
         annotation,
-        sum(answer.prompt_tokens for answer in answers),
-        sum(answer.output_tokens for answer in answers),
+        min(sum(answer.prompt_tokens for answer in answers), MOST_TOKENS),
+        min(sum(answer.output_tokens for answer in answers), MOST_TOKENS),
         attempts,
-        said[:KEPT_ANSWER],
+        writable(said[:KEPT_ANSWER]),
     )
 
 

@@ -123,7 +123,9 @@ class Supervisor:
         if tries.refused >= REFUSALS:
             raise RequestFailed(f"this image alone is not answered: {error}")
         if isinstance(error, Unanswered) and isinstance(fault, Unanswered) and error.denied and fault.denied:
-            raise AccessError(f"the engine lets nobody in any more ({fault}): look at key and model; {GOES_ON}")
+            raise AccessError(
+                f"the engine refuses everybody ({fault}): look at account, key, model and prompt; {GOES_ON}"
+            )
         if fault is not None and too_long:
             raise UnavailableError(
                 f"the engine has answered nobody for {self._limits.busy_s:.0f} s ({error}); {GOES_ON}"

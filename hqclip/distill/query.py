@@ -14,6 +14,7 @@ from hqclip.annotate.supervisor import Limits, Supervisor
 from hqclip.distill.pool_images import ImageRef, PoolImages
 from hqclip.distill.response_log import Response, ResponseLog
 from hqclip.errors import ConfigError, TerminatedError
+from hqclip.foreign_text import writable
 from hqclip.progress import Progress
 from hqclip.records import Status
 from hqclip.termination import Termination
@@ -122,14 +123,14 @@ class BatchQuery:
         try:
             answer = await self._supervisor.answer(picture, request)
         except RequestFailed as error:
-            return Response(ref.uid, ref.sha256, Status.ENGINE_ERROR, answer=str(error))
+            return Response(ref.uid, ref.sha256, Status.ENGINE_ERROR, answer=writable(str(error)))
         finally:
             await self._supervisor.release(picture)
         if answer is None:
             return Response(ref.uid, ref.sha256, Status.TIMED_OUT)
         annotation, status = read(answer)
         tokens = (answer.prompt_tokens, answer.output_tokens)
-        return Response(ref.uid, ref.sha256, status, annotation, *tokens, "" if annotation else answer.text)
+        return Response(ref.uid, ref.sha256, status, annotation, *tokens, "" if annotation else writable(answer.text))
 
     def _refuse_to_exceed(self, refs: Sequence[ImageRef]) -> None:
         have = sum(ref.sha256 in self._log.responses for ref in refs)

@@ -1,7 +1,7 @@
 """A response of OpenAI's chat protocol in, its answer out, in whichever of the ways that servers wrap it.
 
-The text may be a string, a list of parts, a document, or stand where the reasoning should; a refusal may be a field, a
-part, a reason to end, or the code of an error.
+The text may be a string, a part or a list of them, a document, or stand where the reasoning or the arguments of a tool
+should; a refusal may be a field, a part, a reason to end, or the code of an error.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ GIVEN_UP = ("abort", "error")  # vLLM's, when it did not finish the answer
 FILTERED = ("content_filter", "content_policy_violation", "responsibleaipolicyviolation", "data_inspection_failed")
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _NO_ANSWER = ("thinking", "reasoning", "redacted_thinking")  # parts of a message
+_REASONING = ("reasoning_content", "reasoning")
 
 
 class GivenUpError(ValueError):
@@ -35,9 +36,10 @@ def read_response(document: Any) -> Answer:
     if ended in GIVEN_UP:
         raise GivenUpError(f"the server gave the answer up ({ended})")
     message = choice["message"]
-    text, refusal = _text(message.get("content")), _refusal(message)
+    refusal = _refusal(message)
     finish = Finish.REFUSED if refusal else FINISHES.get(ended, Finish.STOP)
-    text = text or refusal or _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+    elsewhere = (refusal, _arguments(message), *(_text(message.get(name)) for name in _REASONING))
+    text = next((said for said in (_text(message.get("content")), *elsewhere) if said.strip()), "")
     usage = _mapping(document.get("usage"))
     details = _mapping(usage.get("prompt_tokens_details"))
     tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
@@ -59,16 +61,20 @@ def _text(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list):
-        return "".join(map(_part, content))
-    return json.dumps(content)  # already read for us
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    if part.get("type") in _NO_ANSWER:
+        return "".join(map(_text, content))
+    if content.get("type") in _NO_ANSWER:
         return ""
-    return _text(part.get("text"))
+    for name in ("text", "value"):
+        if name in content:  # a part of a message
+            return _text(content[name])
+    return "" if "type" in content else json.dumps(content)  # already read for us
+
+
+def _arguments(message: Mapping[str, Any]) -> str:
+    """Those of the tool that was called last: some servers keep to a schema by having one called."""
+    calls = [call.get("function") for call in message.get("tool_calls") or [] if isinstance(call, Mapping)]
+    functions = [function for function in [message.get("function_call"), *calls] if isinstance(function, Mapping)]
+    return _text(functions[-1].get("arguments")) if functions else ""
 
 
 def _refusal(message: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ from hqclip.annotate.engines.protocol import (
     EngineInfo,
     Finish,
     Request,
-    RequestFailed,
     Unanswered,
 )
 from hqclip.annotate.prompt import Prompt
@@ -33,7 +32,6 @@ from hqclip.errors import AccessError, ConfigError, UnavailableError
 
 LOOK_TIMEOUT_S = 30.0  # for the list of models
 LOSSLESS_PIXELS = 256 * 256
-REFUSED_REQUEST = (400, 413, 422)
 NO_ACCESS = (401, 403)
 
 
@@ -148,7 +146,7 @@ class OpenAIEngine:
 
 
 def _read(server: Server, response: httpx2.Response) -> Answer:
-    """The answer in a response. Raises `TryAgain` if it is cut, `RequestFailed`, `Unanswered`."""
+    """The answer in a response. Raises `TryAgain` if it is cut, and `Unanswered`."""
     try:
         document = response.json()
         if response.is_success:
@@ -162,8 +160,6 @@ def _read(server: Server, response: httpx2.Response) -> Answer:
         document = None
     if refused_by_filter(document):
         return Answer(server.said(response), Finish.REFUSED, 0, 0)
-    if response.status_code in REFUSED_REQUEST:
-        raise RequestFailed(server.said(response))
     raise Unanswered(server.said(response), denied=True)
 
 

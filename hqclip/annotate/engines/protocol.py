@@ -74,7 +74,7 @@ class Unanswered(Exception):
     """This request came back without an answer, though it was sent more than once or the server is sure of itself.
 
     Whether the request is to blame or the engine, other requests tell. `denied` is what no patience mends: no access,
-    no such route or model.
+    no such route or model, a request that is not taken as it is.
     """
 
     def __init__(self, why: str, *, denied: bool = False) -> None:
