@@ -58,6 +58,27 @@ def test_keys_that_share_what_stands_before_the_first_dot_are_told_apart(names: 
     assert told(names) == found
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (
+            "v1.2.jpg v1.2.txt v1.2.3.jpg v1.2.3.txt v1.2.4.jpg v1.2.4.txt",
+            {"v1.2": "jpg:0 txt:1", "v1.2.3": "jpg:2 txt:3", "v1.2.4": "jpg:4 txt:5"},
+        ),
+        (
+            "t.1.jpg t.1.txt t.1.5.jpg t.1.5.txt t.2.jpg t.2.txt t.2.5.jpg t.2.5.json",
+            {"t.1": "jpg:0 txt:1", "t.1.5": "jpg:2 txt:3", "t.2": "jpg:4 txt:5 5.jpg:6 5.json:7"},
+        ),
+        ("1.jpg 1.json 1.5.jpg 1.5.json", {"1": "jpg:0 json:1", "1.5": "jpg:2 json:3"}),
+        ("c.0.jpg c.0.json c.0.1.jpg c.0.1.json", {"c.0": "jpg:0 json:1", "c.0.1": "jpg:2 json:3"}),
+        ("1.jpg 1.txt 1.2.jpg 1.2.txt 1.2.3.png", {"1": "jpg:0 txt:1", "1.2": "jpg:2 txt:3 3.png:4"}),
+        ("c.0.jpg c.0.txt c.0.url.txt c.0.a.seg.png", {"c.0": "jpg:0 txt:1 url.txt:2 a.seg.png:3"}),
+    ],
+)
+def test_a_key_that_continues_another_is_a_sample_if_it_has_what_the_other_has(names: str, found: dict[str, str]):
+    assert told(names) == found
+
+
 def test_only_keys_that_go_on_behind_the_first_dot_have_dots():
     found = samples([Member(name, n, 1) for n, name in enumerate(("v1.0/a.jpg", "c.0.jpg", "c.0.txt"))])
     assert [(one.key, one.dotted) for one in found] == [("v1.0/a", False), ("c.0", True)]

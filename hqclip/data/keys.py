@@ -7,7 +7,8 @@ known extension; and a name that comes twice is of another sample, so members pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -115,11 +116,22 @@ def _dotted(named: Sequence[_Named]) -> dict[str, set[str]]:
 
 def _own_keys(rests: dict[str, set[str]], bare: set[str]) -> set[str]:
     """Which of `rests` stand for samples of their own beside members of the kinds `bare`, which have no rest."""
-    pictured = {rest for rest, kinds in rests.items() if "image" in kinds}
-    said = {"text"} if "image" in bare else {"text", "json"}
-    if not any(rests[rest] & said for rest in pictured) and (bare or not pictured):
+    pictured = {rest: kinds for rest, kinds in rests.items() if "image" in kinds}
+    if not any(_stands_beside(bare, kinds) for kinds in pictured.values()) and (bare or not pictured):
         return set()
-    return {rest for rest in rests if not any(rest.startswith(f"{other}.") for other in pictured)}
+    return {rest for rest, kinds in rests.items() if _stands_alone(rest, kinds, pictured)}
+
+
+def _stands_alone(rest: str, kinds: set[str], pictured: Mapping[str, set[str]]) -> bool:
+    """Whether it is no further member of a shorter one: `0.seg` is one of `0`, `2.3` beside `2` is not."""
+    shorter = [rest[: dot.start()] for dot in re.finditer(r"\.", rest)]
+    return all(_stands_beside(pictured[other], kinds) for other in shorter if other in pictured)
+
+
+def _stands_beside(others: set[str], kinds: set[str]) -> bool:
+    """Whether members of `kinds` are a sample, though what their name goes on from has members as well."""
+    said = {"text"} if {"image", "text"} <= others else {"text", "json"}
+    return "image" in kinds and bool(kinds & said)
 
 
 def _at_known_extension(one: _Named, rests: set[str]) -> _Named:
