@@ -109,3 +109,38 @@ def test_one_name_that_comes_twice_says_that_this_is_no_folder():
         "2+": "jpg:3 txt:4",
         "1+": "txt:5",
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (
+            "0.jpg 1.jpg 2.jpg 0.txt 1.txt 2.txt 1.txt",
+            {"0": "jpg:0 txt:3", "1": "jpg:1 txt:4", "2": "jpg:2 txt:5", "1+": "txt:6"},
+        ),
+        (
+            "0.jpg 1.jpg 2.jpg 0.txt 1.txt 2.txt 1.jpg 1.txt",
+            {"0": "jpg:0 txt:3", "1": "jpg:1 txt:4", "2": "jpg:2 txt:5", "1+": "jpg:6 txt:7"},
+        ),
+        (
+            "0.jpg 1.jpg 2.jpg 0.txt 1.txt 2.txt 0.jpg 1.jpg 0.txt 1.txt",
+            {"0": "jpg:0 txt:3", "1": "jpg:1 txt:4", "2": "jpg:2 txt:5", "0+": "jpg:6 txt:8", "1+": "jpg:7 txt:9"},
+        ),
+        (
+            "0.jpg 1.jpg 2.txt 1.txt 1.txt 0.txt",
+            {"0": "jpg:0", "1": "jpg:1 txt:3", "2": "txt:2", "1+": "txt:4", "0+": "txt:5"},
+        ),
+    ],
+)
+def test_in_an_archive_sorted_by_kind_a_name_that_comes_again_begins_a_new_folder(names: str, found: dict[str, str]):
+    assert told(names) == found
+
+
+def test_files_that_are_no_part_of_a_sample_are_passed_over_however_often_they_come():
+    strays = "README.md LICENSE stats.csv Thumbs.db d/index.html"
+    assert told(f"{strays} 2.jpg 1.jpg 1.txt 2.txt {strays}") == {"2": "jpg:5 txt:8", "1": "jpg:6 txt:7"}
+
+
+@pytest.mark.parametrize("name", ["1.gif", "1.bmp", "1.HEIC", "1.txt", "1.json", "1.url.txt", "1.syn.json"])
+def test_what_is_left_of_a_sample_is_not_passed_over(name: str):
+    assert list(told(f"{name} 2.jpg 2.txt")) == ["1", "2"]

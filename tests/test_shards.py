@@ -216,6 +216,19 @@ def test_hidden_files_belong_to_no_sample(scan: Scan, whole: Whole):
     assert not found.faults
 
 
+def test_files_about_the_whole_shard_are_no_samples(scan: Scan, whole: Whole):
+    names = ("README.md", "LICENSE", "stats.csv", "Thumbs.db", "classes.names")
+    found = scan([(name, b"about all of them") for name in names] + whole("s1"))
+    assert (len(found.rows), found.faults) == (1, {})
+
+
+def test_one_text_added_to_a_shard_sorted_by_kind_is_one_loss(scan: Scan, whole: Whole):
+    sorted_by_kind = sorted((part for n in range(10) for part in whole(f"{n:04d}")), key=lambda part: part[0][-3:])
+    found = scan([*sorted_by_kind, ("0003.txt", b"a corrected ring")])
+    assert (len(found.rows), found.faults) == (10, {"duplicate_member": 1})
+    assert found.examples == {"duplicate_member": "0003"}
+
+
 def test_further_members_of_a_sample_are_of_no_interest(scan: Scan, whole: Whole):
     found = scan([*whole("s1"), ("s1.cls", b"3"), ("s1.seg.png", b"no picture"), ("s1.npy", b"\x93NUMPY")])
     assert len(found.rows) == 1

@@ -18,6 +18,8 @@ from hqclip.data.tar import Member
 # In the order in which they are looked for; pictures are known by their content, whatever they are called.
 IMAGES = ("jpg", "jpeg", "png", "webp", "jpe", "jfif", "img", "image")
 TEXTS = ("txt", "text", "caption", "cap")
+# Not read here, but meant as pictures: by themselves they are a sample that is lost.
+OTHER_PICTURES = ("avif", "bmp", "gif", "heic", "heif", "jp2", "jxl", "tif", "tiff")
 KINDS = {**dict.fromkeys(IMAGES, "image"), **dict.fromkeys(TEXTS, "text"), "json": "json"}
 
 Parts = dict[str, Member]  # by extension, in small letters
@@ -70,16 +72,19 @@ class _Named(NamedTuple):
 
 
 def samples(members: Iterable[Member]) -> list[Found]:
-    """In the order of their images. Hidden files belong to no sample.
+    """In the order of their images. Hidden files belong to no sample, nor does `README.md`, `LICENSE` or `stats.csv`.
 
-    Where every name is there once, as in a folder, members may lie apart and in any order; otherwise those of a
-    sample stand together.
+    Where every name is there once, as in a folder, members may lie apart and in any order. Otherwise those of a sample
+    stand together; or where hardly any do, as in an archive sorted by kind, a name that comes again begins another.
     """
     named = [one for member in members if (one := _named(member)).key.rpartition("/")[2]]
     dotted = _dotted(named)
     if dotted:
         named = [_at_known_extension(one, dotted.get(one.key, set())) for one in named]
-    found = _by_key(named) or list(_by_neighbours(named))
+    known = {one.key for one in named if one.extension.rpartition(".")[2] in (*KINDS, *OTHER_PICTURES)}
+    named = [one for one in named if one.key in known]
+    folders = _folders(named)
+    found = list(_by_neighbours(named) if len(folders) > 1 and _stand_together(named) else _by_key(folders))
     if dotted:
         # what is said of all of them, as in cam1.json, is no sample
         found = [one for one in found if one.key not in dotted or one.kinds - {"json"}]
@@ -144,33 +149,36 @@ def _at_known_extension(one: _Named, rests: set[str]) -> _Named:
     return one
 
 
-def _by_key(named: Iterable[_Named]) -> list[Found]:
-    """Nothing where a name comes twice."""
-    groups: dict[str, Parts] = {}
+def _folders(named: Iterable[_Named]) -> list[dict[str, Parts]]:
+    """Members by key and extension; where a name comes again, the next folder begins."""
+    folders: list[dict[str, Parts]] = [{}]
     for key, extension, member in named:
-        parts = groups.setdefault(key, {})
-        if extension in parts:
-            return []
-        parts[extension] = member
-    return [Found(key, parts) for key, parts in groups.items()]
+        if extension in folders[-1].get(key, ()):
+            folders.append({})
+        folders[-1].setdefault(key, {})[extension] = member
+    return folders
+
+
+def _stand_together(named: Iterable[_Named]) -> bool:
+    """Whether most members have a neighbour of their own sample."""
+    runs = [sum(1 for _ in run) for _, run in groupby(named, lambda one: one.key)]
+    return 2 * runs.count(1) <= sum(runs)
+
+
+def _by_key(folders: Iterable[dict[str, Parts]]) -> Iterator[Found]:
+    seen: set[str] = set()
+    for folder in folders:
+        for key, parts in folder.items():
+            yield Found(key, parts, key in seen)
+        seen |= folder.keys()
 
 
 def _by_neighbours(named: Iterable[_Named]) -> Iterator[Found]:
     seen = set()
     for key, run in groupby(named, lambda one: one.key):
-        pieces = _pieces(run)
+        pieces = [folder[key] for folder in _folders(run)]
         alike = all(piece.keys() == pieces[0].keys() for piece in pieces)
         pictured = [piece for piece in pieces if any(extension in IMAGES for extension in piece)]
         for number, piece in enumerate(pieces if alike else pictured or pieces[:1]):
             yield Found(key, piece, key in seen or number > 0, mixed=not alike)
         seen.add(key)
-
-
-def _pieces(run: Iterable[_Named]) -> list[Parts]:
-    """Neighbours of one key; where a name comes again, the next sample begins."""
-    pieces: list[Parts] = [{}]
-    for one in run:
-        if one.extension in pieces[-1]:
-            pieces.append({})
-        pieces[-1][one.extension] = one.member
-    return pieces
