@@ -439,5 +439,40 @@ def test_a_cut_shard_keeps_its_whole_samples_only(whole: Whole, tmp_path: Path, 
     assert found.faults == ({CUT_OFF: 1} if after in (1, 2) else {})
 
 
+@pytest.fixture
+def scan_cut(tmp_path: Path) -> Callable[[Members], ShardScan]:
+    """Write a shard of these members without its end, and read what is there."""
+
+    def write_and_scan(contents: Members) -> ShardScan:
+        path = tmp_path / "shard.tar"
+        with path.open("wb") as file:
+            write_tar(file, contents)
+        path.write_bytes(path.read_bytes()[: -2 * BLOCK])
+        found = scan_shard(path)
+        assert found.damage.startswith("cut at byte")
+        return found
+
+    return write_and_scan
+
+
+@pytest.mark.parametrize("strays", [["dataset.json"], ["classes.txt"], ["dataset.json", "classes.txt", "README.md"]])
+def test_a_file_about_a_cut_shard_makes_no_sample_cut_off(scan_cut: Scan, whole: Whole, strays: list[str]):
+    pairs = [part for n in range(9) for part in whole(str(n))[:2]]
+    found = scan_cut([*((name, b"{}") for name in strays), *pairs, whole("9")[0]])
+    assert (len(found.rows), found.faults[CUT_OFF]) == (9, 1)
+    assert found.examples[CUT_OFF] == "9"
+
+
+def test_samples_of_a_cut_shard_that_never_had_a_json_are_whole(scan_cut: Scan, whole: Whole):
+    found = scan_cut([*whole("1"), *whole("2")[:2], *whole("3"), *whole("4")[:1]])
+    assert (len(found.rows), found.faults, found.examples) == (3, {CUT_OFF: 1}, {CUT_OFF: "4"})
+
+
+def test_of_a_cut_shard_sorted_by_kind_those_are_cut_off_that_lack_a_kind(scan_cut: Scan, whole: Whole):
+    parts = sorted((part for n in range(6) for part in whole(str(n))[:2]), key=lambda part: part[0][-3:])
+    found = scan_cut([("dataset.json", b"{}"), *parts[:-2]])
+    assert (len(found.rows), found.faults[CUT_OFF]) == (4, 3), "the two, and the file about all of them"
+
+
 def test_an_empty_shard_has_no_samples(scan: Scan):
     assert scan([]) == ShardScan()

@@ -60,6 +60,12 @@ class Found:
         return {KINDS[extension] for extension in self.parts if extension in KINDS}
 
     @property
+    def span(self) -> tuple[int, int]:
+        """Where its first member lies, and its last one."""
+        offsets = [member.offset for member in self.parts.values()]
+        return min(offsets), max(offsets)
+
+    @property
     def place(self) -> int:
         """Where it stands among the others: at its image, wherever its other members lie."""
         return (self.member(IMAGES) or next(iter(self.parts.values()))).offset

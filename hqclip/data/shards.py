@@ -130,12 +130,20 @@ def _are_whole(found: Sequence[Found], num: int) -> bool:
 
 
 def _without_cut_off(found: Sequence[Found], scan: ShardScan) -> list[Found]:
-    """Without the samples that lack a member which others have: it may have come behind the damage."""
-    usual = set[str]().union(*(sample.kinds for sample in found))
+    """Without the samples that lack a member which others have: it may have come behind the damage.
+
+    Where samples stand one behind the other, that can be the last one only.
+    """
+    usual = set[str]().union(*(sample.kinds for sample in found if sample.pictures))
+    last = max(found, key=lambda sample: sample.span[1], default=None)
+    in_turn = all(one.span[1] < two.span[0] for one, two in pairwise(sorted(found, key=lambda sample: sample.span)))
+    whole: list[Found] = []
     for sample in found:
-        if usual - sample.kinds:
+        if usual <= sample.kinds or (in_turn and sample is not last):
+            whole.append(sample)
+        else:
             scan.refuse(CUT_OFF, sample.key)
-    return [sample for sample in found if not usual - sample.kinds]
+    return whole
 
 
 def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
