@@ -58,13 +58,20 @@ def by_tarfile(names: list[str], archive_format: int, **about: object) -> bytes:
     return file.getvalue()
 
 
-def odd_header(kind: bytes = b"0", name: bytes = b"odd.jpg", size: bytes = b"00000000000\0") -> bytes:
+def odd_header(
+    kind: bytes = b"0",
+    name: bytes = b"odd.jpg",
+    size: bytes = b"00000000000\0",
+    magic: bytes = b"ustar\x0000",
+    prefix: bytes = b"",
+) -> bytes:
     """A header with a checksum that fits, whatever it says."""
     header = bytearray(BLOCK)
     header[: len(name)] = name
     header[124 : 124 + len(size)] = size
     header[156:157] = kind
-    header[257:265] = b"ustar\x0000"
+    header[257:265] = magic
+    header[345 : 345 + len(prefix)] = prefix
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)
@@ -218,6 +225,23 @@ def test_links_and_devices_are_named_but_are_no_files(kind: bytes):
     for archive_format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         long = by_tarfile(["l" * 200], archive_format, type=kind, linkname="/x" * 90, size=0)
         assert [(member.name, member.is_file) for member in read(long)] == [("l" * 200, False)]
+
+
+def test_the_times_of_gnu_tar_are_no_folder():
+    """As `tar -G` writes them, in the place of the prefix of USTAR."""
+    with_times = odd_header(magic=b"ustar  \0", prefix=b"15302757612\00015302757613")
+    assert [member.name for member in read(with_times + archive([]))] == ["odd.jpg"]
+    with_prefix = odd_header(prefix=b"folder")
+    assert [member.name for member in read(with_prefix + archive([]))] == ["folder/odd.jpg"]
+
+
+def test_the_name_of_an_archive_is_no_member():
+    """As `tar -V` writes it, with no size at all."""
+    assert contents_of(odd_header(b"V", b"my shard", size=bytes(12), magic=b"ustar  \0") + archive()) == CONTENTS
+
+
+def test_folders_of_the_oldest_format_are_told_by_their_names():
+    assert contents_of(odd_header(b"\0", b"folder/", magic=bytes(8)) + archive()) == CONTENTS
 
 
 def test_folders_are_passed_over():

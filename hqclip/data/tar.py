@@ -18,6 +18,8 @@ MAX_PADDING = 1 << 20  # zeros behind the end; more of them are a file of which 
 MAX_MEMBERS = 4_000_000
 PLAIN, FOLDERS = (b"0", b"\0", b"7"), (b"5", b"D")
 LONG_NAME, LONG_LINK, PAX = b"L", b"K", (b"x", b"g")
+LABEL = b"V"  # the name that `tar -V` gives to an archive
+USTAR = b"ustar\x00"  # GNU's own format says `ustar` and a blank, and has times where this one has a prefix
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
             long_name = _long_name(_read(file, data, length, size, "an extended header"), kind) or long_name
             continue
         name, long_name = long_name or name, ""
-        if kind not in FOLDERS:
+        if kind not in (*FOLDERS, LABEL) and not name.endswith("/"):  # as the oldest format writes folders
             yield Member(name.removeprefix("./"), data, length, kind in PLAIN)
     raise Damage(f"more than {MAX_MEMBERS} members")
 
@@ -71,13 +73,14 @@ def _header(header: bytes, at: int, number: int) -> tuple[bytes, str, int]:
     stated = _octal(header[148:156])
     if stated is None or stated != sum(header) - sum(header[148:156]) + 8 * 32:
         raise Damage(f"the header of member {number} at byte {at} is damaged")
-    length = _octal(header[124:136])
+    kind = header[156:157]
+    length = 0 if kind == LABEL else _octal(header[124:136])
     if length is None:
         raise Damage(f"member {number} at byte {at} has no plain size")
-    prefix = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
+    prefix = header[345:500].split(b"\0")[0] if header[257:263] == USTAR else b""
     name = header[:100].split(b"\0")[0]
     full = prefix + b"/" + name if prefix else name
-    return header[156:157], _decoded(full), length
+    return kind, _decoded(full), length
 
 
 def _octal(field: bytes) -> int | None:
