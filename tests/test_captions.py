@@ -6,7 +6,7 @@ import codecs
 
 import pytest
 
-from hqclip.data.captions import MAX_TEXT, Garbled, read_caption
+from hqclip.data.captions import MAX_TEXT, Garbled, is_text, read_caption
 
 TEXTS = ("a red fox in the snow", "ein grünes Fahrrad", "猫が寝ている", "Привет, мир", "🙂 ok", "x")
 
@@ -41,7 +41,26 @@ def test_text_in_utf16_that_is_cut_keeps_what_is_whole():
     assert read_caption(codecs.BOM_UTF16_LE + "a ring".encode("utf-16-le") + b"x") == ("a ring\ufffd", False)
 
 
-@pytest.mark.parametrize("text", ["Café “größer”", "naïve – déjà vu", "Öl", "señor, ¿qué tal?", "Ærøskøbing på Ærø"])
+WESTERN = (
+    "Été",
+    "“Ø”",
+    "« L’été » à Paris",
+    "coração e ação: informações",
+    "São João não é opção",
+    "hyvää päivää, määrä",
+    "þýðing á íslensku",
+    "þú ert hér",
+    "¿Dónde está? ¡Ándale!",
+    "price £5 – 10€…",
+    "© 2020 Müller®",
+    "20°C — “Öl”",
+    "····· créée",
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["Café “größer”", "naïve – déjà vu", "Öl", "señor, ¿qué tal?", "Ærøskøbing på Ærø", *WESTERN]
+)
 def test_western_text_is_read_as_windows_1252(text: str):
     assert read_caption(text.encode("cp1252")) == (text, False)
 
@@ -77,11 +96,49 @@ def test_what_is_no_text_is_garbled(data: bytes):
         read_caption(data)
 
 
-@pytest.mark.parametrize("data", [b"a few \0 or \x1b are no harm", "one � is none either".encode(), b"caf\x81 au lait"])
+@pytest.mark.parametrize(
+    ("text", "encodings"),
+    [
+        ("Nikon D850 камера", ["cp1251", "koi8-r", "cp866", "utf-16-le", "utf-16-be"]),
+        ("фото кота in Moscow, Red Square hotel 2019", ["cp1251", "koi8-r", "utf-16-le"]),
+        ("καφές in Athens with a view over the city", ["cp1253", "iso8859-7"]),
+        ("Tel Aviv שלום beach", ["cp1255"]),
+        ("Dubai دبي tower", ["cp1256"]),
+        ("Thai food อาหาร, tasty", ["cp874"]),
+        ("Nike红色跑鞋 Air Max 2019", ["gbk", "utf-16-le", "utf-16-be", "utf-32-le"]),
+        ("Nike 紅色運動鞋 Air Max", ["big5"]),
+        ("Nikon カメラ D850", ["cp932", "euc-jp", "iso2022_jp", "utf-16-le"]),
+        ("赤い靴 red shoes", ["cp932", "euc-jp", "iso2022_jp"]),
+        ("빨간 신발 red shoes, Nike 2019 fashion", ["euc-kr", "iso2022_kr"]),
+    ],
+)
+def test_words_of_another_encoding_among_those_of_ascii_are_garbled(text: str, encodings: list[str]):
+    for encoding in encodings:
+        with pytest.raises(Garbled):
+            read_caption(text.encode(encoding))
+        assert read_caption(text.encode()) == (text, True)
+
+
+def test_a_text_may_fill_its_field_with_nuls():
+    assert read_caption(b"a red fox" + bytes(40)) == ("a red fox", True)
+
+
+@pytest.mark.parametrize(
+    "data", [b"a few \x01 or \x1b are no harm", "one � is none either".encode(), b"caf\x81 au lait"]
+)
 def test_a_few_letters_may_be_broken(data: bytes):
     assert read_caption(data)[0]
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\t\r\n", "\u200b", "\ufeff \u200d\u2060", "\u00a0\u3000"])
+UNSEEN = ("\u3164", "\u2800 \u2800", "\ufe0f", "\u200b\ufe0f", "\u115f\u1160", "\uffa0", "\u034f", "\ue001", "\u20dd")
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t\r\n", "\u200b", "\ufeff \u200d\u2060", "\u00a0\u3000", *UNSEEN])
 def test_what_nobody_sees_is_empty(text: str):
     assert read_caption(text.encode())[0] == ""
+    assert not is_text(text)
+
+
+@pytest.mark.parametrize("text", ["x", "ㄱ", "⠁", "❤️", "é", "·", "1"])
+def test_one_letter_that_is_seen_is_a_text(text: str):
+    assert read_caption(f"\u3164{text}\ufe0f".encode())[0] == f"\u3164{text}\ufe0f"

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from hqclip.clip import ExportedClip
+from hqclip.data.captions import is_text
 from hqclip.data.images import ImageFault, Pixels, decode
 from hqclip.data.index import ShardImages, read_index
 from hqclip.data.sidecar import ScoredRow, read_annotations
-from hqclip.data.text_choice import is_text
 from hqclip.records import ShardEntry
 from hqclip.store import Store
 

@@ -22,6 +22,7 @@ from hqclip.curate.filters import VERSION, Reading, clean
 from hqclip.curate.gate import check, enforce
 from hqclip.curate.rules import limits
 from hqclip.curate.standard import Standard, judge, read_standard
+from hqclip.data.captions import is_text
 from hqclip.data.dataset import Contents, DatasetShard, content_digest, vocabulary, write_dataset
 from hqclip.data.index import read_index
 from hqclip.data.sidecar import (
@@ -34,7 +35,7 @@ from hqclip.data.sidecar import (
     read_scores,
     write_curated,
 )
-from hqclip.data.text_choice import describes, is_text
+from hqclip.data.text_choice import describes
 from hqclip.errors import NotFoundError
 from hqclip.progress import Progress
 from hqclip.provenance import made_by

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from hqclip.data.captions import is_text
 from hqclip.data.sidecar import CuratedRow, Flag
 from hqclip.records import Annotation
 
@@ -21,11 +22,6 @@ class TextPolicy:
     generated_share: float
     max_sentences: int
     seed: int
-
-
-def is_text(text: str) -> bool:
-    """Whether there is anything in it: an empty text is none, and is neither trained on nor scored."""
-    return bool(text) and not text.isspace()
 
 
 def describes(annotation: Annotation | None) -> TypeGuard[Annotation]:
