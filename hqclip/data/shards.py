@@ -1,7 +1,7 @@
 """A shard as people find it in, one row a usable sample out, with every lost sample counted by name.
 
 A sample is an image, its alt-text and a JSON document under one key: `{key}.jpg`, `{key}.txt`, `{key}.json`; the
-alt-text may also be the caption in the JSON. The uid comes from the JSON, else from the key; what is not 32
+alt-text may also be the caption in the JSON. The uid comes from the JSON, else from key and image; what is not 32
 hexadecimal digits is hashed into that form.
 """
 
@@ -220,12 +220,11 @@ def _written(file: BinaryIO, member: Member, repairs: list[str]) -> str:
 
 
 def _uid(stated: object, key: str, image: bytes) -> str:
-    """The uid of the JSON, else the key. Running numbers begin anew in every run of img2dataset: see the image too."""
+    """The uid of the JSON, else the key, together with the image: keys begin anew in every run of a tool, or shard."""
     name = stated if isinstance(stated, str) else key
     if match := re.fullmatch(r"(?:.*/)?([0-9a-fA-F]{32})", name):
         return match[1].lower()
-    numbered = name is key and re.fullmatch(r"(?:.*/)?[0-9]+", key)
-    named = (image if numbered else b"") + name.encode("utf-8", "surrogatepass")
+    named = (image if name is key else b"") + name.encode("utf-8", "surrogatepass")
     return hashlib.sha256(named).hexdigest()[:32]
 
 
