@@ -44,6 +44,7 @@ CLASSES: dict[str, Rule] = {
     "huggingface_hub.errors.OfflineModeIsEnabled": (NotFoundError, OFFLINE),
     "huggingface_hub.errors.EntryNotFoundError": (NotFoundError, NOT_THERE),
     "huggingface_hub.errors.HFValidationError": (ConfigError, NOT_THERE),
+    "huggingface_hub.errors.StrictDataclassError": (ConfigError, "a config of the model is damaged: fetch it anew"),
     "safetensors.SafetensorError": (DataError, "the file is damaged or cut: write or fetch it again"),
     "safetensors._safetensors_rust.SafetensorError": (DataError, "the file is damaged or cut: write or fetch it again"),
     "torch.distributed.DistError": (UnavailableError, "another rank ended or the network failed; start all again"),

@@ -147,6 +147,27 @@ def test_an_image_gets_no_more_tokens_than_the_model_knows(tmp_path: Path, files
     assert family_of(tmp_path).image_tokens == tokens
 
 
+@pytest.mark.parametrize("told", ["x", [], {}, -1, None, float("nan"), {"longest_edge": "x"}, [1, 2], True])
+@pytest.mark.parametrize("kind", ["qwen2_vl", "internvl", "smolvlm"])
+def test_sizes_that_make_no_sense_are_left_to_whoever_loads_the_model(tmp_path: Path, kind: str, told: object):
+    """They say what is wrong; here the sizes of the published models stand in."""
+    vision = [{"image_size": told, "patch_size": told}, told]
+    processors = [{"size": told, "max_pixels": told}, {"image_processor": told}]
+    for part, processor in zip(vision, processors, strict=True):
+        config = {"model_type": kind, "vision_config": part, "scale_factor": 0, "downsample_ratio": told}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+        assert family_of(tmp_path).image_tokens > 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\x00"])
+def test_a_processor_that_is_no_json_object_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl", "vision_config": {}}))
+    (tmp_path / "processor_config.json").write_text(content)
+    with pytest.raises(ConfigError, match="processor_config.json (is no JSON|holds no JSON object)"):
+        family_of(tmp_path)
+
+
 def test_what_is_shrunk_still_looks_the_same():
     left = np.zeros((600, 600, 3), np.uint8)
     left[:, :300] = 200
@@ -171,5 +192,5 @@ def test_an_lvlm_of_another_family_is_taken_as_it_is(tmp_path: Path):
 @pytest.mark.parametrize("content", ["", "[]", "{}", "not JSON"])
 def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ConfigError, match="is not the config of a model"):
+    with pytest.raises(ConfigError, match="config.json (is not the config of a model|is no JSON|holds no JSON object)"):
         family_of(tmp_path)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from hqclip.errors import ConfigError, NotFoundError
+from hqclip.errors import ConfigError, HQClipError, NotFoundError
+from hqclip.foreign import translated
 
 MIN_TOKENS = 4  # of an image of Qwen's: smaller pictures are enlarged by the processor
 ROUNDING = 1e-9  # 7.9999999999 tokens are 8
+MAX_SAID = 500  # characters of a library's error that are told
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,10 @@ def family_of(model: Path) -> Family:
         raise NotFoundError(
             f"{model} holds no model: there is no config.json; give the folder of an LVLM or a hub name"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind = str(config["model_type"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not the config of a model ({error!r}); give the folder of an LVLM") from error
+    config = _document(path)
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{path} is not the config of a model: it names no model_type; give the folder of an LVLM")
     if not any("vision" in name or "image_token" in name for name in config):
         raise ConfigError(f"{model} is a {kind} model, which sees no images: give a vision-language model")
     family = FAMILIES.get(kind, replace(UNKNOWN, name=kind))
@@ -106,13 +108,43 @@ def family_of(model: Path) -> Family:
     return _within_own_limit(family, model) if family.told else family
 
 
+@contextmanager
+def loading(model: Path) -> Iterator[None]:
+    """Around the loading of an LVLM. Raises `ConfigError` for whatever a library raises of its files.
+
+    What a library raises is an open set: an entry of another type than it awaits fails where it is first used. Too
+    little memory, software that is missing and what the system refuses are told as everywhere.
+    """
+    try:
+        with translated(str(model)):
+            yield
+    except HQClipError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:MAX_SAID]
+        raise ConfigError(
+            f"model {str(model)!r} does not load as an image-text model: {type(error).__name__}: {said}; fetch it "
+            "anew, or give another one"
+        ) from error
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no JSON ({error}); fetch the model anew") from error
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{path} holds no JSON object; fetch the model anew")
+    return document
+
+
 def _with_tile(family: Family, config: Mapping[str, Any]) -> Family:
     """The family with the tile of this model: how large it is, and how many tokens are made of its patches."""
-    vision = config.get("vision_config") or {}
-    side, patch = _first(vision.get("image_size")), _first(vision.get("patch_size"))
-    if not side or not patch:
+    vision = _part(config, "vision_config")
+    side, patch = int(_first(vision.get("image_size"))), int(_first(vision.get("patch_size")))
+    if not 0 < patch <= side:
         return family
-    ratio = config.get("downsample_ratio") or 1 / config.get("scale_factor", 2)
+    ratio = _first(config.get("downsample_ratio")) or 1 / (_first(config.get("scale_factor")) or 2)
     return replace(family, tile=side, image_tokens=round(side // patch * ratio) ** 2)
 
 
@@ -120,16 +152,22 @@ def _within_own_limit(family: Family, model: Path) -> Family:
     """The family, with no more image tokens than this model was taught with, if its processor says so."""
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (model / name).is_file():
-            document = json.loads((model / name).read_text(encoding="utf-8"))
-            processor = document.get("image_processor", document)
-            limit = (processor.get("size") or {}).get("longest_edge") or processor.get("max_pixels")
+            document = _document(model / name)
+            processor = _part(document, "image_processor") or document
+            limit = _first(_part(processor, "size").get("longest_edge")) or _first(processor.get("max_pixels"))
             if limit:
-                tokens = max(MIN_TOKENS, limit // family.side**2)
+                tokens = max(MIN_TOKENS, int(limit) // family.side**2)
                 return replace(family, image_tokens=min(family.image_tokens, tokens))
     return family
 
 
-def _first(size: Any) -> int:
-    """A length in pixels that a config gives as a number or as [height, width]."""
+def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What stands there, if it has names in turn; who loads the model says what is wrong with it otherwise."""
+    part = document.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _first(size: Any) -> float:
+    """A length or a limit that a config gives as a number or as [height, width]; 0 if it does not."""
     value = size[0] if isinstance(size, list) and size else size
-    return int(value) if isinstance(value, int | float) else 0
+    return value if isinstance(value, int | float) and 0 < value < math.inf else 0

@@ -18,12 +18,12 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
+from hqclip.annotate.lvlm import loading
 from hqclip.distill.config import DistillConfig
 from hqclip.distill.training_set import Example, TrainingSet, completion
 from hqclip.errors import ConfigError
@@ -76,13 +76,11 @@ def fine_tune(config: DistillConfig, training_set: TrainingSet, out: Path) -> di
 
 def _load(base: Path) -> tuple[Any, Any, torch.dtype]:
     """The model in the precision it is trained in, its processor, and the precision it is kept in."""
-    try:
+    with loading(base):
         processor = AutoProcessor.from_pretrained(str(base), trust_remote_code=False)
         model = AutoModelForImageTextToText.from_pretrained(
             str(base), dtype="auto", use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"model {str(base)!r} does not load as an image-text model: {error}") from error
     precision = model.dtype
     return model.to(torch.bfloat16 if torch.cuda.is_available() else torch.float32), processor, precision
 

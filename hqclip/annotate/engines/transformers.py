@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, StoppingCriteria, StoppingCriteriaList
 from transformers.utils.logging import disable_progress_bar
 
 from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
-from hqclip.annotate.lvlm import family_of
+from hqclip.annotate.lvlm import family_of, loading
 from hqclip.annotate.prompt import Prompt
 from hqclip.annotate.weights import check_weights
 from hqclip.config import AnnotateConfig
-from hqclip.errors import ConfigError
 
 LINGER_S = 0.02  # a batch that is not full leaves when no request has come for so long
 WHY = 500  # characters of an error that are told
@@ -144,15 +142,14 @@ class _Model:
             torch.set_num_threads(config.threads)
         self.threads = torch.get_num_threads()
         disable_progress_bar()
-        try:
+        with loading(model):
             self._processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=False)
+            self._processor.apply_chat_template(prompt.messages("alt-text"), tokenize=False, add_generation_prompt=True)
             self._model = AutoModelForImageTextToText.from_pretrained(
                 str(model), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             ).eval()
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ConfigError(f"model {str(model)!r} does not load as an image-text model: {error}") from error
+            self._end = set(_as_list(self._model.generation_config.eos_token_id))
         self._prompt, self._max_new_tokens, self._stop = prompt, config.max_new_tokens, stop
-        self._end = set(_as_list(self._model.generation_config.eos_token_id))
 
     def answer(self, company: Sequence[_Waiting]) -> list[Answer | RequestFailed]:
         """One answer a request. If a batch fails, its requests are tried alone, so that one of them fails alone."""

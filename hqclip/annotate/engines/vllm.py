@@ -16,7 +16,7 @@ from typing import Any
 
 from hqclip.annotate.engines.protocol import Answer, EngineDied, EngineInfo, Finish, Request, RequestFailed
 from hqclip.annotate.engines.readiness import out_of_memory
-from hqclip.annotate.lvlm import family_of
+from hqclip.annotate.lvlm import family_of, loading
 from hqclip.annotate.prompt import Prompt
 from hqclip.annotate.weights import check_weights
 from hqclip.config import AnnotateConfig
@@ -249,8 +249,9 @@ class _Chat:
         from transformers import AutoProcessor
 
         messages = prompt.messages(self.MARK)
-        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=False)
-        rendered = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        with loading(model):
+            processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=False)
+            rendered = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         if rendered.count(self.MARK) != 1:
             raise ConfigError(f"the chat template of {model} drops or repeats the text after the image")
         self._before, _, self._after = rendered.partition(self.MARK)
