@@ -140,6 +140,30 @@ def test_a_champion_that_changed_meanwhile_is_left_in_force(root: str):
     assert decide(root, reject=True, reason="too late")["verdict"] == "rejected"
 
 
+def test_a_cycle_that_was_open_when_another_was_approved_gives_way_to_one_against_the_new_champion(
+    root: str, world: dict[str, Any]
+):
+    assert next_plan(root, world)["cycle"] == 2
+    store, config = open_store(root), replace(promoting.config_of(root), plan=plan_key(2))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UnavailableError):
+        patch.setattr(promote, "write_manifest", cut_off)
+        promote.run(config)  # killed behind its page
+    assert "✓ Promoted" in store.read("cycles/000002.html").decode()
+    decide(root)
+    with pytest.raises(ConflictError, match=r"became runs/000001-hqclip/model \(cycle 1\) while cycle 2 ran"):
+        promote.run(config)
+    assert not store.exists("cycles/000002.html") and not store.exists(record_key(2))
+    planned = next_plan(root, world)
+    assert (planned["cycle"], planned["has_work"]) == (3, True)
+    assert planned["settings"]["score"]["champion"] == WINNER
+    assert promote.run(replace(config, plan=plan_key(3)))["verdict"] == "refused"
+    assert next_plan(root, world)["has_work"] is False
+
+
+def cut_off(*_: Any) -> None:
+    raise UnavailableError("no answer")
+
+
 def test_where_nothing_waits_it_is_said(root: str):
     store = open_store(root)
     with pytest.raises(NotFoundError, match=r"has no cycles/000007.json: cycle 7 is not done"):

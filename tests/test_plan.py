@@ -46,10 +46,15 @@ def close(root: Path, cycle: int, champion: str, verdict: str = "promoted") -> N
         reason="",
         report="",
     )
-    crown = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation="", cycle=cycle)
     if verdict == "promoted":
-        store.write("champion.json", crown.to_json(), create_only=False)
+        crown(root, cycle, champion)
     store.write(record_key(cycle), record.to_json())
+
+
+def crown(root: Path, cycle: int, champion: str) -> None:
+    """Put the model of a cycle in force."""
+    pointer = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation="", cycle=cycle)
+    open_store(str(root / "store")).write("champion.json", pointer.to_json(), create_only=False)
 
 
 def plan_of(root: Path, cycle: int) -> dict[str, Any]:
@@ -88,6 +93,33 @@ def test_a_cycle_keeps_the_settings_it_was_opened_with(tmp_path: Path, world: di
     plan(tmp_path, world, cycle=1)
     with pytest.raises(ConflictError, match="cycle 1 was planned with other settings.*plan_cycle=0"):
         plan(tmp_path, world, cycle=1, train_seed=7)
+
+
+def test_an_open_cycle_goes_on_against_its_own_champion_only(tmp_path: Path, world: dict[str, Any]):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "won", verdict="waits for approval")
+    assert plan(tmp_path, world, train_seed=1)["cycle"] == 2
+    assert plan(tmp_path, world, train_seed=1)["cycle"] == 2
+    crown(tmp_path, 1, "won")  # somebody approved it
+    third = plan(tmp_path, world, train_seed=1)
+    assert (third["cycle"], third["has_work"]) == (3, True)
+    assert third["settings"]["score"]["champion"] == "runs/won/model"
+    with pytest.raises(ConflictError, match="cycle 2 was planned .* or against another champion; .*plan_cycle=0"):
+        plan(tmp_path, world, train_seed=1, cycle=2)
+
+
+def test_data_that_another_champion_would_score_is_work_for_a_cycle_without_training(
+    tmp_path: Path, world: dict[str, Any]
+):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "won", verdict="waits for approval")
+    data_only = {"trials": "", "suite": "", "data_only": True}
+    second = plan(tmp_path, world, **data_only)
+    open_store(str(tmp_path / "store")).write(f"{second['notes']}curate.json", b"{}")
+    crown(tmp_path, 1, "won")
+    third = plan(tmp_path, world, **data_only)
+    assert (second["cycle"], third["cycle"], third["has_work"]) == (2, 3, True)
+    assert plan(tmp_path, world, cycle=2, **data_only)["has_work"] is False  # what is done stays done
 
 
 def test_a_cycle_of_an_older_version_goes_on_though_it_knew_fewer_settings(tmp_path: Path, world: dict[str, Any]):

@@ -201,7 +201,9 @@ def test_outcomes_that_were_altered_decide_nothing(root: str):
     assert not store.exists("champion.json") and not store.exists(record_key(1))
 
 
-def test_a_champion_that_changes_while_the_page_is_written_leaves_no_record(root: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_champion_that_changes_while_the_page_is_written_leaves_neither_record_nor_page(
+    root: str, monkeypatch: pytest.MonkeyPatch
+):
     """The second look, behind the page, is what keeps a false verdict from being written down."""
     other = Champion(model="runs/other/model", model_digest="o", evaluation="e", cycle=7)
     store, write = open_store(root), LocalStore.write
@@ -214,7 +216,7 @@ def test_a_champion_that_changes_while_the_page_is_written_leaves_no_record(root
     monkeypatch.setattr(LocalStore, "write", meanwhile)
     with pytest.raises(ConflictError, match="champion.json became runs/other/model"):
         promote.run(promoting.config_of(root))
-    assert not store.exists(record_key(1))
+    assert not store.exists(record_key(1)) and not store.exists("cycles/000001.html")
 
 
 def test_a_cycle_that_kept_its_champion_leaves_nothing_to_finish(root: str):

@@ -72,13 +72,13 @@ def run(config: PlanConfig) -> dict[str, Any]:
                 **({NOTE: names} if names else {}),
             ),
         )
-    elif plan.fingerprint != fingerprint(plan.champion, plan):
-        raise ConflictError(
-            f"cycle {number} was planned with other settings, shards or suite; give cycle 0 (--cycle 0, in a pipeline "
-            "plan_cycle=0) to open the next one, or another store"
-        )
     notes = notes_prefix(number)
     done = store.exists(record_key(number)) or (not trials and store.exists(f"{notes}curate.json"))
+    if written and written.fingerprint != fingerprint(written.champion if done else _champion(store), written):
+        raise ConflictError(
+            f"cycle {number} was planned with other settings, shards or suite, or against another champion; give cycle "
+            "0 (--cycle 0, in a pipeline plan_cycle=0) to open the next one, or another store"
+        )
     reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
     budget = budget_of(config, settings, machines)
@@ -172,13 +172,15 @@ def _runnable(config: PlanConfig, plan: CyclePlan, suite: str) -> dict[str, Any]
 
 
 def _open_cycle(store: Store, fingerprint: Callable[[dict[str, Any] | None, CyclePlan], str]) -> int:
-    """The newest cycle if it is the same work, done or not; else the next number."""
+    """The newest cycle if it is the same work, done or not; else the next number.
+
+    Against another champion it is other work, though it be half done: what it has won would not be put in force.
+    """
     newest = newest_cycle(store)
     plan = _read_plan(store, plan_key(newest))
     if plan is None:
         return newest + 1
-    champion = _champion(store) if store.exists(record_key(newest)) else plan.champion
-    return newest if plan.fingerprint == fingerprint(champion, plan) else newest + 1
+    return newest if plan.fingerprint == fingerprint(_champion(store), plan) else newest + 1
 
 
 def known_to(

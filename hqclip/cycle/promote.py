@@ -16,7 +16,7 @@ from hqclip.cycle.notes import read_notes
 from hqclip.cycle.notices import tell_verdict
 from hqclip.cycle.report import bars_of, comparison, write_report
 from hqclip.cycle.trials import noted_evaluations, read_evaluation, read_failed, refuse_if_none
-from hqclip.errors import NotFoundError
+from hqclip.errors import ConflictError, NotFoundError
 from hqclip.provenance import made_by
 from hqclip.records import CyclePlan, CycleRecord, Evaluation
 from hqclip.report.text import gate_table, text_table
@@ -40,9 +40,7 @@ def run(config: PromoteConfig) -> dict[str, Any]:
         record = read_record(store, plan.cycle)
     else:
         record = _judge(store, plan, config)
-        write_report(store, plan, record)
-        if record.verdict != REFUSED:
-            check_place(store, plan)
+        _write_page(store, plan, record)
         write_manifest(store, key, record)
     if record.verdict == PROMOTED:
         put_in_force(store, plan, record)
@@ -110,6 +108,23 @@ def _judge(store: Store, plan: CyclePlan, config: PromoteConfig) -> CycleRecord:
         provenance=made_by("promote", config.to_mapping(), [config.plan, config.dataset, *names]),
         gate=tuple(vars(bar) for bar in bars),
     )
+
+
+def _write_page(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
+    """Write the page. Raises `ConflictError` if the winner could not be put in force, before it or meanwhile.
+
+    No page is left then, of an earlier try neither: it would say what was not done.
+    """
+    if record.verdict == REFUSED:
+        write_report(store, plan, record)
+        return
+    try:
+        check_place(store, plan)
+        write_report(store, plan, record)
+        check_place(store, plan)
+    except ConflictError:
+        store.delete(record.report)
+        raise
 
 
 def _run(name: str, evaluation: Evaluation) -> dict[str, Any]:
