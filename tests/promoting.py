@@ -99,7 +99,7 @@ def judge(store: Store, run: str, right: int, suite: str = SUITE) -> str:
     values = np.array([1.0] * right + [0.0] * (200 - right))
     digest = json.loads(store.read(f"runs/{run}/result.json"))["model_digest"]
     outcomes = f"evaluations/{digest}/{suite}.outcomes.parquet"
-    crc32c = write_outcomes(
+    written = write_outcomes(
         store, outcomes, Outcomes({"quiz/accuracy": values}, {"quiz/accuracy": np.full(200, "all")})
     )
     evaluation = Evaluation(
@@ -110,7 +110,7 @@ def judge(store: Store, run: str, right: int, suite: str = SUITE) -> str:
         benchmarks=(BenchmarkScore("quiz", "choice", {"main": right / 200}, "main", 200, (0.0, 1.0)),),
         average=right / 200,
         outcomes=outcomes,
-        outcomes_crc32c=crc32c,
+        outcomes_crc32c=written.crc32c,
     )
     key = f"evaluations/{digest}/{suite}.json"
     store.write(key, evaluation.to_json())

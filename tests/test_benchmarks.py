@@ -204,7 +204,7 @@ def test_models_are_compared_by_the_metrics_that_both_have(field: Path):
     new, old = (Evaluation.from_json(store.read(judge(field, seed)["evaluation"]), "") for seed in range(2))
     whole = read_outcomes(store, old.outcomes)
     kept = {name: values for name, values in whole.values.items() if not name.endswith(("r10", "acc5", "text_only"))}
-    crc32c = write_outcomes(store, "old.parquet", replace(whole, values=kept))
+    crc32c = write_outcomes(store, "old.parquet", replace(whole, values=kept)).crc32c
     paired = PairedComparison.read(
         store, {"old": replace(old, outcomes="old.parquet", outcomes_crc32c=crc32c), "new": new}
     )

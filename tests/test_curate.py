@@ -26,6 +26,8 @@ from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, DataError
 from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
 from hqclip.store import open_store
+from hqclip.store.local import LocalStore
+from tests.fakes.cut_short import Killed
 
 NAN = float("nan")
 GOOD = Annotation(
@@ -239,3 +241,53 @@ def test_what_an_older_version_counted_under_another_name_has_no_limit(settings:
     older = replace(version, flags={**version.flags, "forgotten": ROWS, "injection": ROWS})
     checked = check(older, limits(), {"tags": 0.3, "flags": 0.2}, max_drift=0.25)
     assert checked.over == {"alt_text_instructs": round(20 / 60, 6), "injection": 1.0, "drift tags": 0.3}
+
+
+def test_a_version_that_was_cut_short_before_its_manifest_is_made_by_whoever_has_the_same_content(
+    settings: CurateConfig, monkeypatch: pytest.MonkeyPatch
+):
+    """Settings that change no text have the same digest, and other sidecars."""
+    annotate(settings, lambda _: GOOD)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(LocalStore, "write", dies_at("dataset.json"))
+        run(settings)
+    store = open_store(settings.store)
+    (folder,) = {key.rpartition("/")[0] for key in store.list("datasets/")}
+    for name in ("tags.json", "statistics.json"):
+        store.write(f"{folder}/{name}", b"of another version", create_only=False)
+    result = run(replace(settings, negative_margin=0.1, name="other"))
+    version, shards, _ = read_dataset(store, result["dataset"])
+    assert result["dataset"] == f"{folder}/dataset.json" and version.name == "other"
+    assert {shard.curated.split("/")[1] for shard in shards} == {f"teacher-{version.policy}"}
+    assert statistics(settings, result).rows == ROWS
+    assert run(settings)["dataset"] == result["dataset"]  # and the first one finds it
+
+
+def test_of_two_that_make_the_same_version_at_once_both_are_done(
+    settings: CurateConfig, monkeypatch: pytest.MonkeyPatch
+):
+    annotate(settings, lambda _: GOOD)
+    write = LocalStore.write
+
+    def quicker(self: LocalStore, key: str, data: bytes, *, create_only: bool = True) -> Any:
+        if key.endswith("dataset.json"):
+            monkeypatch.setattr(LocalStore, "write", write)
+            run(replace(settings, negative_margin=0.1, name="other"))
+        return write(self, key, data, create_only=create_only)
+
+    monkeypatch.setattr(LocalStore, "write", quicker)
+    result = run(settings)
+    assert read_dataset(open_store(settings.store), result["dataset"])[0].name == "other"
+    assert len(curated(settings, result["dataset"])) == ROWS
+
+
+def dies_at(name: str) -> Callable[..., Any]:
+    """A store's `write` that is killed before it writes an object of this name."""
+    write = LocalStore.write
+
+    def until(self: LocalStore, key: str, data: bytes, *, create_only: bool = True) -> Any:
+        if key.endswith(name):
+            raise Killed
+        return write(self, key, data, create_only=create_only)
+
+    return until

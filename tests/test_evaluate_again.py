@@ -14,6 +14,7 @@ import pytest
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.cycle.trials import read_evaluation
+from hqclip.data.outcomes import read_outcomes
 from hqclip.errors import DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks.choice import Choice
@@ -180,3 +181,25 @@ def test_a_kept_classifier_that_is_damaged_is_named(world: Path, tmp_path: Path)
     kept.write_bytes(kept.read_bytes()[:50])
     with pytest.raises(DataError, match=rf"classifiers/{kept.name} is damaged .*; delete it and run `evaluate` again"):
         stage.run(config_of(world, tmp_path, sets=("c",)))
+
+
+def test_what_was_cut_short_with_other_answers_holds_no_evaluation_up(world: Path, tmp_path: Path):
+    """As on a GPU, where the same model may answer one question otherwise the next time."""
+    whole = stage.run(config_of(world, tmp_path))
+    store = open_store(str(tmp_path))
+    wanted = Evaluation.from_json(store.read(whole["evaluation"]), "")
+    left = [key for key in store.list("evaluations/") if key.endswith((".outcomes.parquet", ".confusion.json"))]
+    for key in left:
+        store.write(key, b"other answers", create_only=False)
+        store.delete(key.replace(".outcomes.parquet", ".json").replace(".confusion.json", ".json"))
+    again = stage.run(config_of(world, tmp_path))
+    record = Evaluation.from_json(store.read(again["evaluation"]), "")
+    assert again["already_done"] is False and record.outcomes != wanted.outcomes
+    assert replace(record, outcomes=wanted.outcomes) == wanted
+    assert read_outcomes(store, record.outcomes, record.outcomes_crc32c).score("d/accuracy") >= 0
+    assert len(left) == 6 and all(
+        store.read(key) == b"other answers" for key in left if key.endswith(".outcomes.parquet")
+    )  # who judges at the same time still names them
+    assert b"other" not in store.read(again["confusion"])
+    store.delete(again["evaluation"])
+    assert stage.run(config_of(world, tmp_path))["average"] == whole["average"]  # from the sets as they are now

@@ -175,10 +175,13 @@ def test_evaluations_go_with_a_model_that_no_record_names(store: Memory) -> None
     judge(store, "runs/by-hand/model", 20)
     judge(store, "ViT-B-32:laion2b_s34b_b79k", 21)
     judge(store, "runs/deleted-before/model", 22)
+    beside = evaluation(23).replace(".json", ".0123abcd.outcomes.parquet")
+    store.write(beside, b"answers")  # what is left of an evaluation that was cut short twice
     found = gone(store)
     assert {key for key in found if key.startswith("evaluations/")} == {
         *(evaluation(20), evaluation(20).replace(".json", ".outcomes.parquet")),
         *(evaluation(22), evaluation(22).replace(".json", ".outcomes.parquet")),
+        beside,
     }
     assert "runs/by-hand/result.json" in found and broken(store) == []
 

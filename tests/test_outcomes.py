@@ -12,7 +12,7 @@ import pytest
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
 from hqclip.data.parquet import parse_table, to_parquet
 from hqclip.data.rules import Rule
-from hqclip.errors import ConflictError, DataError, NotFoundError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.store.local import LocalStore
 
 
@@ -197,10 +197,12 @@ def test_what_are_no_outcomes_is_named(tmp_path: Path) -> None:
 
 def test_outcomes_are_never_overwritten(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    write_outcomes(store, "o", outcomes([0, 1]))
-    write_outcomes(store, "o", outcomes([0, 1]))
-    with pytest.raises(ConflictError):
-        write_outcomes(store, "o", outcomes([1, 1]))
+    first = write_outcomes(store, "a.outcomes.parquet", outcomes([0, 1]))
+    assert write_outcomes(store, "a.outcomes.parquet", outcomes([0, 1])) == first
+    other = write_outcomes(store, "a.outcomes.parquet", outcomes([1, 1]))
+    assert other.key == f"a.{other.crc32c:08x}.outcomes.parquet" and first.key == "a.outcomes.parquet"
+    assert write_outcomes(store, "a.outcomes.parquet", outcomes([1, 1])) == other
+    assert [read_outcomes(store, one.key, one.crc32c).score("acc") for one in (first, other)] == [0.5, 1.0]
     with pytest.raises(NotFoundError):
         read_outcomes(store, "p")
 
@@ -231,7 +233,7 @@ def test_the_middle_of_the_interval_of_a_difference_is_the_difference():
 
 def test_no_damaged_bit_of_outcomes_goes_unnoticed(tmp_path: Path):
     store = LocalStore(tmp_path)
-    crc32c = write_outcomes(store, "o", outcomes([0, 1, 1, 0] * 50))
+    crc32c = write_outcomes(store, "o", outcomes([0, 1, 1, 0] * 50)).crc32c
     assert read_outcomes(store, "o", crc32c).values["acc"].sum() == 100
     data = store.read("o")
     for place in range(0, len(data), 7):

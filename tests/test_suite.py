@@ -75,3 +75,11 @@ def test_a_suite_whose_benchmark_was_altered_is_refused(tmp_path: Path):
     (tmp_path / "retrieval.json").write_text(altered)
     with pytest.raises(DataError, match="fetch the suite again"):
         read_suite(f"{tmp_path}/suite.json")
+
+
+@pytest.mark.parametrize("left", ["images.tar", "retrieval.json"])
+def test_a_suite_that_was_cut_short_before_its_manifest_is_written_again(tmp_path: Path, left: str):
+    store = open_store(str(tmp_path))
+    store.write(left, b"of another version")
+    assert write_shapes_suite(store, 8) == "suite.json"
+    assert len(read_suite(f"{tmp_path}/suite.json").benchmarks) == 3

@@ -216,3 +216,39 @@ def test_a_damaged_config_of_unknown_origin_is_named(trained: TrainConfig, said:
 def test_a_model_from_elsewhere_that_is_whole_is_taken(trained: TrainConfig):
     copy_of(trained, "elsewhere")
     assert ExportedClip(open_store(trained.store), "runs/elsewhere/model").digest
+
+
+@pytest.mark.parametrize("how", ["lost", "damaged", "of another version"])
+def test_an_export_that_was_cut_short_is_written_again_whatever_it_says(config: TrainConfig, how: str):
+    """Its card tells the losses, which are left out where their curve is damaged, and the version that wrote it."""
+    run = replace(config, run=f"cut-{how.replace(' ', '-')}", samples_seen=16)
+    whole, store = stage.run(run), open_store(config.store)
+    folder = f"runs/{run.run}"
+    store.delete(f"{folder}/result.json")
+    if how == "lost":
+        store.delete(f"{folder}/metrics.jsonl")
+    elif how == "damaged":
+        store.write(f"{folder}/metrics.jsonl", b"{", create_only=False)
+    else:
+        for name in ("README.md", "tags.json", "open_clip_config.json", "open_clip_model.safetensors"):
+            store.write(f"{folder}/model/{name}", b"other", create_only=False)
+    again = stage.run(run)
+    assert again["already_done"] is False and again["model_digest"] == whole["model_digest"]
+    assert ExportedClip(store, again["model"]).digest == whole["model_digest"]
+    assert bool(again["losses"]) == (how == "of another version")
+    assert store.read(f"{folder}/model/README.md").decode().startswith(f"# {run.run}")
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_left_as_it_is(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    run, store, train = replace(config, run="overtaken", samples_seen=8), open_store(config.store), stage._train
+
+    def overtaken(*work: Any) -> None:
+        train(*work)
+        store.write("runs/overtaken/model/README.md", b"theirs")
+        store.write("runs/overtaken/result.json", b'{"model_digest": "theirs"}')
+
+    monkeypatch.setattr(stage, "_train", overtaken)
+    assert stage.run(run)["model_digest"] == "theirs"
+    assert list(store.list("runs/overtaken/model/")) == ["runs/overtaken/model/README.md"]

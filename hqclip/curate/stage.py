@@ -22,6 +22,7 @@ from hqclip.curate.filters import VERSION, Reading, clean
 from hqclip.curate.gate import check, enforce
 from hqclip.curate.rules import limits
 from hqclip.curate.standard import Standard, judge, read_standard
+from hqclip.curate.statistics import Statistics
 from hqclip.data.captions import is_text
 from hqclip.data.dataset import Contents, DatasetShard, content_digest, vocabulary, write_dataset
 from hqclip.data.index import read_index
@@ -103,7 +104,7 @@ def run(config: CurateConfig) -> dict[str, Any]:
     )
     statistics = tally.texts.statistics(tally.tags)
     drifted = drift(store, version, statistics, tags) if config.parent else {}
-    _write_statistics(store, f"datasets/{version.digest}/statistics.json", statistics.to_json())
+    _write_statistics(store, f"datasets/{version.digest}", statistics)
     dataset = write_dataset(store, contents, tags, version)
     checked = check(version, allowed, drifted, config.max_drift)
     page = write_dataset_report(store, dataset, checked)
@@ -168,10 +169,11 @@ def curate_shard(
     return curated
 
 
-def _write_statistics(store: Store, key: str, data: bytes) -> None:
-    """The statistics that exist are left as they are, like the version beside them."""
-    if not store.exists(key):
-        store.write(key, data)
+def _write_statistics(store: Store, folder: str, statistics: Statistics) -> None:
+    """Those of a version that exists are left as they are, like the version beside them."""
+    key = f"{folder}/statistics.json"
+    if not store.exists(f"{folder}/dataset.json") or not store.exists(key):
+        store.write(key, statistics.to_json(), create_only=False)
 
 
 def _dataset_shard(store: Store, entry: ShardEntry, curated: str, scores: str, usable: int) -> DatasetShard:

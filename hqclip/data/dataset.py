@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
 from hqclip.data.parquet import read_table, to_bytes
-from hqclip.errors import DataError
+from hqclip.errors import ConflictError, DataError
 from hqclip.records import DatasetVersion, ShardEntry, digest_of
 from hqclip.store import Store
-from hqclip.store.documents import read_json, write_manifest
+from hqclip.store.documents import read_json
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,21 @@ def vocabulary(tags: Counter[str], size: int) -> dict[str, int]:
 
 
 def write_dataset(store: Store, contents: Contents, vocabulary: dict[str, int], version: DatasetVersion) -> str:
-    """Write the tables and, last, the manifest; its key. The version that exists is left as it is."""
+    """Write the tables and, last, the manifest; its key. The version that exists is left as it is.
+
+    Tables without a manifest are those of a try that was cut short. Who writes at the same time writes the same
+    content, if not the same places: the digest covers it.
+    """
     folder = f"datasets/{version.digest}"
     key = f"{folder}/dataset.json"
     if store.exists(key):
         return key
     columns = {f.name: [getattr(s, f.name) for s in contents.shards] for f in fields(DatasetShard)}
-    store.write(f"{folder}/shards.parquet", to_bytes(pa.table(columns)))
-    store.write(f"{folder}/tags.json", json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n")
-    write_manifest(store, key, version)
+    tags = json.dumps(vocabulary, ensure_ascii=False, indent=0).encode() + b"\n"
+    store.write(f"{folder}/shards.parquet", to_bytes(pa.table(columns)), create_only=False)
+    store.write(f"{folder}/tags.json", tags, create_only=False)
+    with suppress(ConflictError):  # somebody was quicker
+        store.write(key, version.to_json())
     return key
 
 

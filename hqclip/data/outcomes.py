@@ -14,10 +14,11 @@ import pyarrow as pa
 from hqclip.data.parquet import parse_table, to_bytes
 from hqclip.data.rules import SUMS, TOLD, Rule
 from hqclip.data.scoring import Array, by_group, redrawn, score
-from hqclip.errors import DataError
-from hqclip.store import Store
+from hqclip.errors import ConflictError, DataError
+from hqclip.store import ObjectInfo, Store
 
 COLUMNS = ("metric", "group", "value")
+ENDING = ".outcomes.parquet"
 RULE = "rule"  # a fourth column where a metric has another than `Rule.GROUPS`
 
 
@@ -91,8 +92,12 @@ def interval(
     return float(low), float(high)
 
 
-def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> int:
-    """One row an item and metric, as Parquet; the crc32c of the file, which the evaluation names."""
+def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> ObjectInfo:
+    """One row an item and metric, as Parquet; where it lies, with its crc32c, as the evaluation names it.
+
+    Where other outcomes lie, of a try that was cut short or of who judges at the same time, it is beside them, under a
+    name with its crc32c: whichever evaluation is there names its own.
+    """
     metrics = sorted(outcomes.values)
     lengths = [len(outcomes.values[m]) for m in metrics]
     value = np.concatenate([outcomes.values[m] for m in metrics])
@@ -104,7 +109,11 @@ def write_outcomes(store: Store, key: str, outcomes: Outcomes) -> int:
     }
     if outcomes.rules:
         columns[RULE] = pa.array(np.repeat([str(outcomes.rule(m)) for m in metrics], lengths), pa.string())
-    return store.write(key, to_bytes(pa.table(columns))).crc32c
+    data = to_bytes(pa.table(columns))
+    try:
+        return store.write(key, data)
+    except ConflictError:
+        return store.write(f"{key.removesuffix(ENDING)}.{google_crc32c.value(data):08x}{ENDING}", data)
 
 
 def read_outcomes(store: Store, key: str, crc32c: int | None = None) -> Outcomes:

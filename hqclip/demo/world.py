@@ -102,7 +102,7 @@ def _write(store: Store, key: str, samples: Iterator[Sample]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.tar"
         write_shard(list(samples), path)
-        store.write(key, path)
+        store.write(key, path, create_only=False)  # nothing is there, or what was drawn by another version
 
 
 def _distinct_scenes(rng: np.random.Generator, count: int) -> dict[str, Scene]:

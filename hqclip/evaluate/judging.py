@@ -138,12 +138,11 @@ def _read(store: Store, key: str) -> JudgedSet | None:
 
 def _write(store: Store, key: str, judged: JudgedSet) -> None:
     """The record comes last: what it names is there."""
-    outcomes = key.replace(".json", ".outcomes.parquet")
-    crc32c = write_outcomes(store, outcomes, judged.outcomes)
+    outcomes = write_outcomes(store, key.replace(".json", ".outcomes.parquet"), judged.outcomes)
     record = SetRecord(
         score=judged.score,
-        outcomes=outcomes,
-        outcomes_crc32c=crc32c,
+        outcomes=outcomes.key,
+        outcomes_crc32c=outcomes.crc32c,
         confusion=judged.confusion,
         examples=judged.examples,
     )

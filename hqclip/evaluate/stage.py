@@ -98,14 +98,15 @@ def _about(config: EvaluateConfig, clip: ExportedClip, suite: Suite) -> dict[str
 
 def _write(store: Store, key: str, suite: Suite, judged: list[JudgedSet], about: dict[str, Any]) -> Evaluation:
     """Outcomes, confusions and examples of all sets, then the record that names them."""
-    outcomes = key.removesuffix(".json") + ".outcomes.parquet"
-    crc32c = write_outcomes(store, outcomes, joined(one.outcomes for one in judged))
-    store.write(_confusion_key(key), canonical_json({one.score.name: one.confusion for one in judged if one.confusion}))
+    answers = joined(one.outcomes for one in judged)
+    outcomes = write_outcomes(store, key.removesuffix(".json") + ".outcomes.parquet", answers)
+    confusion = canonical_json({one.score.name: one.confusion for one in judged if one.confusion})
+    store.write(_confusion_key(key), confusion, create_only=False)  # for people, as the examples
     evaluation = Evaluation(
         benchmarks=tuple(one.score for one in judged),
         average=float(np.mean([one.score.metrics[MAIN] for one in judged])),
-        outcomes=outcomes,
-        outcomes_crc32c=crc32c,
+        outcomes=outcomes.key,
+        outcomes_crc32c=outcomes.crc32c,
         **about,
     )
     write_examples(store, evaluation.examples, suite, {one.score.name: one.examples for one in judged})

@@ -93,8 +93,9 @@ def write_suite(store: Store, name: str, images: str, benchmarks: Sequence[Bench
     shards = (ShardFile(images, shard.size, shard.crc32c),)
     for _ in shards_of(Suite(name, digest, store, tuple(SuiteSet(one, "", shards) for one in benchmarks))):
         pass  # all images are there
+    is_there = store.exists("suite.json")  # otherwise files are of a try that was cut short
     for key, document in zip(files, documents, strict=True):
-        store.write(key, canonical_json(document))
+        store.write(key, canonical_json(document), create_only=is_there)
     store.write("suite.json", OneShardManifest(name=name, digest=digest, images=images, benchmarks=files).to_json())
     return "suite.json"
 

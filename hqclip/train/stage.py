@@ -268,8 +268,10 @@ def _resume(work: _Work, optimizer: torch.optim.Optimizer, metrics: MetricsLog, 
 
 
 def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
-    """Export the model and write what there is to say about the run."""
+    """Export the model and write what there is to say about the run, unless another process has done so meanwhile."""
     config, steps, losses = work.config, work.steps, metrics.last
+    if done := _result_so_far(work.store, config):
+        return done
     card = model_card(config, work.version, steps, losses)
     result = {
         "model": f"{work.folder}/model",
@@ -287,12 +289,12 @@ def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
 
 
 def _export(store: Store, key: str, model: HQClip, tags: list[str], card: str) -> str:
-    """Write the model folder, weights before config; the model's digest."""
+    """Write the model folder, weights before config, over what a try left that was cut short; the model's digest."""
     with scratch_folder() as folder:
         model.export(folder)
         (folder / "tags.json").write_text(json.dumps(tags, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
-            store.write(f"{key}/{path.name}", path)
+            store.write(f"{key}/{path.name}", path, create_only=False)
         with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
             return model_digest(config, weights)

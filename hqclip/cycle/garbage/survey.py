@@ -35,7 +35,7 @@ PATTERNS = {
     "annotations": re.compile(r"annotations/(?P<name>[0-9a-f]{16})/.+"),
     "pools": re.compile(r"pools/(?P<name>[0-9a-f]{16})\.json"),
     "evaluations": re.compile(
-        r"evaluations/(?P<name>[0-9a-f]{16}/[0-9a-f]{16})\.(json|outcomes\.parquet|confusion\.json)"
+        r"evaluations/(?P<name>[0-9a-f]{16}/[0-9a-f]{16})\.(json|([0-9a-f]{8}\.)?outcomes\.parquet|confusion\.json)"
     ),
 }  # what is called otherwise is not known, and stays
 SHARD = re.compile(r"(?P<name>shards/[^/]+?)(\.index\.parquet|\.tar)")
