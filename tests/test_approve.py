@@ -183,6 +183,21 @@ def test_a_winner_that_was_altered_while_it_waited_is_not_put_in_force(root: str
     assert in_force(root) == "" and not open_store(root).exists(approval_key(1))
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["approve again", "plan"])
+def test_a_winner_that_was_altered_after_its_approval_was_cut_short_is_not_put_in_force(
+    root: str, world: dict[str, Any], again: bool
+):
+    open_store(root).write(approval_key(1), Approval(cycle=1, decision="approved", by="ada", at="then").to_json())
+    path = Path(root) / "runs/000001-hqclip/model/open_clip_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"!")
+    with pytest.raises(DataError, match="the winner of cycle 1 is not put in force: .* the digest"):
+        decide(root) if again else next_plan(root, world)
+    assert in_force(root) == "" and "… Waits for approval" in page(root)
+    path.write_bytes(whole)
+    assert next_plan(root, world)["settings"]["score"]["champion"] == WINNER == in_force(root)
+
+
 def test_the_command_says_what_came_of_it(root: str, capsys: pytest.CaptureFixture[str]):
     assert main(["approve", "--store", root, "--cycle", "1"]) == 0
     said = json.loads(capsys.readouterr().out)

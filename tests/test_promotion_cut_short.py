@@ -179,6 +179,37 @@ def test_a_candidate_that_was_altered_after_its_training_is_not_put_in_force(roo
     assert promote.run(promoting.config_of(root))["verdict"] == "promoted"  # only what wins is read to the end
 
 
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json"])
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "altered"])
+def test_a_winner_that_was_altered_after_its_promotion_was_cut_short_is_not_put_in_force(
+    root: str, world: dict[str, Any], name: str, lost: bool
+):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UnavailableError):
+        patch.setattr(LocalStore, "swap", cut_off)
+        promote.run(promoting.config_of(root))
+    store, path = open_store(root), Path(root) / WINNER / name
+    assert store.exists(record_key(1)) and not store.exists("champion.json")
+    whole = path.read_bytes()
+    path.unlink()
+    if not lost:
+        path.write_bytes(whole + b" ")
+    for again in (lambda: next_plan(root, world), lambda: promote.run(promoting.config_of(root))):
+        with pytest.raises(NotFoundError if lost else DataError, match="winner of cycle 1 is not put in force: .*dele"):
+            again()
+        assert not store.exists("champion.json")
+    gone = copy_of(root, Path(root).parent / "gone")
+    shutil.rmtree(Path(gone) / "runs/000001-hqclip")
+    for key in list(open_store(gone).list("cycles/000001.")):
+        open_store(gone).delete(key)
+    assert next_plan(gone, world)["cycle"] == 1  # as the message says
+    path.write_bytes(whole)
+    assert_whole(root, world)
+
+
+def cut_off(*_: Any, **__: Any) -> None:
+    raise UnavailableError("no answer")
+
+
 def test_an_evaluation_of_other_weights_than_were_trained_is_not_promoted(root: str):
     store = open_store(root)
     store.write("runs/000001-raw/result.json", b'{"model_digest": "0123456789abcdef"}', create_only=False)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from hqclip import exported
 from hqclip.cycle.keys import approval_key, half_approved, newest_closed, notes_prefix, plan_key, record_key
-from hqclip.errors import ConflictError
+from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.records import Approval, Champion, CyclePlan, CycleRecord
 from hqclip.store import ObjectInfo, Store
 from hqclip.store.documents import read_if_there
@@ -23,13 +24,15 @@ TRIES = 5
 def put_in_force(store: Store, plan: CyclePlan, record: CycleRecord) -> None:
     """Move the pointer to the candidate of a closed cycle; nothing is left to do if it was in force once.
 
-    Raises `ConflictError` if another model took the place of the champion that the cycle had won against.
+    Raises `ConflictError` if another model took the place of the champion that the cycle had won against, and
+    `DataError` or `NotFoundError` if the candidate is not as it was judged: its record may be of long ago.
     """
     for _ in range(TRIES):
         seen, current = _look(store)
         if current is not None and _descends(store, current, plan.cycle):
             return
         _refuse_other(plan, current)
+        _check_model(store, record)
         try:
             store.swap(KEY, champion_of(record).to_json(), expected=seen)
             return
@@ -118,6 +121,19 @@ def champion_of(record: CycleRecord) -> Champion:
         cycle=record.cycle,
         provenance=record.provenance,
     )
+
+
+def _check_model(store: Store, record: CycleRecord) -> None:
+    """Read the candidate to its end. Where it cannot be brought back its cycle must go, or no other is ever planned."""
+    champion = champion_of(record)
+    try:
+        exported.check_files(store, champion.model, champion.model_digest)
+    except (DataError, NotFoundError) as error:
+        run = champion.model.rpartition("/")[0]
+        raise type(error)(
+            f"the winner of cycle {record.cycle} is not put in force: {error}; if nobody has it any more, delete "
+            f"{run}/ and cycles/{record.cycle:06d}.*, and the cycle is done again"
+        ) from error
 
 
 def _look(store: Store) -> tuple[ObjectInfo | None, Champion | None]:
