@@ -20,13 +20,16 @@ import pytest
 import torch
 
 from hqclip.clip import ExportedClip, encode_text
-from hqclip.config import TrainConfig
+from hqclip.clip.export import run as export
+from hqclip.config import ExportTransformersConfig, TrainConfig
 from hqclip.errors import ConfigError, ConflictError, DataError, MissingSoftwareError, NotFoundError
+from hqclip.exported import check_files
 from hqclip.records import Sample
 from hqclip.store import open_store
 from hqclip.train import stage
 from hqclip.train.losses import FUNCTIONS
 from hqclip.train.model import HQClip
+from tests.clips import TOWERS, write_clip
 from tests.training import tiny_run, words
 
 
@@ -192,6 +195,52 @@ def test_a_model_that_was_altered_after_its_training_is_not_evaluated(trained: T
     path.write_bytes({"cut": data[:-100], "longer": data + b" ", "replaced": b"{}"}.get(how, data))
     with pytest.raises(DataError, match=rf"runs/{run}/model is not what was trained: .* as runs/{run}/result.json"):
         ExportedClip(open_store(trained.store), f"runs/{run}/model")
+
+
+@pytest.fixture(scope="module")
+def own_words(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A run of a model whose tokenizer is not CLIP's own."""
+    folder = tmp_path_factory.mktemp("words")
+    write_clip(folder / "clip", TOWERS)
+    export(ExportTransformersConfig(store=str(folder), model="clip", out=str(folder / "words")))
+    towers = {**TOWERS, "text_cfg": {**TOWERS["text_cfg"], "hf_tokenizer_name": str(folder / "words")}}
+    run = replace(config, run="words", model="own-words", samples_seen=8)
+    with pytest.MonkeyPatch.context() as patch:
+        known = {**open_clip.factory._MODEL_CONFIGS, "own-words": towers}
+        patch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)  # which a rescan replaces, too
+        stage.run(run)
+    return run
+
+
+@pytest.mark.parametrize("how", ["altered", "lost", "added"])
+def test_a_tokenizer_that_was_altered_after_the_training_is_noticed_where_a_model_is(
+    own_words: TrainConfig, tmp_path: Path, how: str
+):
+    shutil.copytree(own_words.store, tmp_path / "store")
+    store, model = open_store(str(tmp_path / "store")), "runs/words/model"
+    digest = ExportedClip(store, model, device="cpu").digest
+    check_files(store, model, digest)
+    tokenizer = f"{model}/tokenizer.json"
+    if how == "altered":
+        told = json.loads(store.read(tokenizer))
+        number = told["model"]["vocab"]
+        number["red</w>"], number["blue</w>"] = number["blue</w>"], number["red</w>"]
+        store.write(tokenizer, json.dumps(told).encode(), create_only=False)
+    elif how == "lost":
+        store.delete(tokenizer)
+    else:
+        store.write(f"{model}/added_tokens.json", b'{"ring": 7}')
+    for look in (lambda: ExportedClip(store, model, device="cpu"), lambda: check_files(store, model, digest)):
+        with pytest.raises(DataError, match="words/model is not what was trained: its tokenizer has the digest .*bri"):
+            look()
+    result = json.loads(store.read("runs/words/result.json"))
+    del result["tokenizer_digest"]  # as of an older version
+    store.write("runs/words/result.json", json.dumps(result).encode(), create_only=False)
+    check_files(store, model, digest)
+
+
+def test_a_tokenizer_that_is_clips_own_has_no_digest(trained: TrainConfig):
+    assert "tokenizer_digest" not in stage.run(trained)
 
 
 @pytest.mark.parametrize("size", [0, 5, 8, 100, 3000, -1, -100])

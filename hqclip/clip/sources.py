@@ -10,7 +10,6 @@ Weights are read from safetensors alone: other files could run code of their aut
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,16 @@ import open_clip
 
 from hqclip.clip import transformers_form
 from hqclip.errors import ConfigError, NotFoundError
-from hqclip.exported import CONFIG, WEIGHTS, check_digest, is_in_store, model_digest
+from hqclip.exported import (
+    CONFIG,
+    WEIGHTS,
+    check_digest,
+    check_tokenizer,
+    is_in_store,
+    model_digest,
+    tokenizer_digest,
+    tokenizer_files,
+)
 from hqclip.foreign import translated
 from hqclip.models.find import find
 from hqclip.models.names import HUB
@@ -30,7 +38,6 @@ from hqclip.store import Store, open_store, split_uri
 from hqclip.store.leftovers import scratch_folder
 
 AGAIN = "bring it back, or export the model again"
-SMALL = ("*.json", "*.txt", "*.model")  # configs and tokenizers of a folder
 
 
 class ModelFiles(NamedTuple):
@@ -68,11 +75,13 @@ def model_files(store: Store, name: str) -> Iterator[ModelFiles]:
 def _from_folder(store: Store, key: str, where: str, folder: Path) -> ModelFiles:
     """An export, or a CLIPModel made one."""
     if store.exists(f"{key}/{CONFIG}") and store.exists(f"{key}/{WEIGHTS}"):
-        for file in (CONFIG, WEIGHTS, *_tokenizer_files(store, key)):
+        beside = tokenizer_files(store, key)
+        for file in (CONFIG, WEIGHTS, *beside):
             store.download(f"{key}/{file}", folder / file)
         with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
             digest = model_digest(config, weights)
         check_digest(store, key, digest)
+        check_tokenizer(store, key, tokenizer_digest(beside, lambda name: (folder / name).open("rb")))
         return ModelFiles(folder, digest, where)
     if store.exists(f"{key}/{transformers_form.CONFIG}"):
         return ModelFiles(folder, transformers_form.read(store, key, where, folder), where)
@@ -80,17 +89,6 @@ def _from_folder(store: Store, key: str, where: str, folder: Path) -> ModelFiles
         f"{where} holds no exported model and no CLIPModel of transformers; "
         '`hqclip train` prints the folder of its export as "model"'
     )
-
-
-def _tokenizer_files(store: Store, key: str) -> list[str]:
-    """What lies beside a model whose tokenizer is not CLIP's own."""
-    try:
-        config = json.loads(store.read(f"{key}/{CONFIG}"))
-        is_own = "hf_tokenizer_name" not in config["model_cfg"]["text_cfg"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []  # whoever loads it says what is wrong
-    names = [path.rpartition("/")[2] for path in store.list(f"{key}/")]
-    return [] if is_own else [n for n in names if n != CONFIG and any(Path(n).match(small) for small in SMALL)]
 
 
 def _pretrained(name: str, folder: Path) -> ModelFiles:

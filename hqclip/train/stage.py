@@ -21,7 +21,7 @@ from hqclip.data.dataset import read_dataset
 from hqclip.data.loader import TrainingSet
 from hqclip.data.text_choice import TextPolicy
 from hqclip.errors import ConfigError, ConflictError, DataError, TerminatedError
-from hqclip.exported import CONFIG, WEIGHTS, model_digest
+from hqclip.exported import CONFIG, TAGS, WEIGHTS, model_digest, tokenizer_digest, tokenizer_files
 from hqclip.foreign import translated
 from hqclip.gpu import meter_of
 from hqclip.progress import Progress
@@ -276,7 +276,7 @@ def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
     result = {
         "model": f"{work.folder}/model",
         "run": work.folder,
-        "model_digest": _export(work.store, f"{work.folder}/model", work.model, list(work.vocabulary), card),
+        **_export(work.store, f"{work.folder}/model", work.model, list(work.vocabulary), card),
         "steps": steps,
         "samples_seen": steps * config.batch_size,
         "usable_samples": work.data.num_samples,
@@ -288,13 +288,15 @@ def _finish(work: _Work, metrics: MetricsLog) -> dict[str, Any]:
     return result
 
 
-def _export(store: Store, key: str, model: HQClip, tags: list[str], card: str) -> str:
-    """Write the model folder, weights before config, over what a try left that was cut short; the model's digest."""
+def _export(store: Store, key: str, model: HQClip, tags: list[str], card: str) -> dict[str, str]:
+    """Write the model folder, weights before config, over what a try left that was cut short; what it is known by."""
     with scratch_folder() as folder:
         model.export(folder)
-        (folder / "tags.json").write_text(json.dumps(tags, ensure_ascii=False) + "\n")
+        (folder / TAGS).write_text(json.dumps(tags, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
             store.write(f"{key}/{path.name}", path, create_only=False)
         with (folder / CONFIG).open("rb") as config, (folder / WEIGHTS).open("rb") as weights:
-            return model_digest(config, weights)
+            digests = {"model_digest": model_digest(config, weights)}
+    beside = tokenizer_digest(tokenizer_files(store, key), lambda name: store.open(f"{key}/{name}"))
+    return {**digests, "tokenizer_digest": beside} if beside else digests
