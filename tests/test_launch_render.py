@@ -121,7 +121,7 @@ def test_a_patch_for_a_container_that_is_not_there_is_refused(scheduler: str) ->
 def test_a_patch_reaches_a_container_that_the_network_brought(scheduler: str) -> None:
     patches = json.dumps([{"target": "container:tcpxo-daemon", "patch": {"image": "registry.example/daemon:2"}}])
     body = rendered(scheduler, profile="gke-a3-mega", patches=patches)
-    images = {container["name"]: container["image"] for container in every_container(template(body))}
+    images = {container["name"]: container["image"] for _, container in every_container(template(body))}
     assert (images["tcpxo-daemon"], images["worker"]) == ("registry.example/daemon:2", IMAGE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,14 +43,24 @@ def test_volumes_secrets_and_devices_keep_the_strictest_level(scheduler: str) ->
 
 def test_the_networks_of_gke_break_just_these_rules(scheduler: str) -> None:
     gib, tcpxo = (template(rendered(scheduler, profile=name)) for name in ("gke-a3-ultra", "gke-a3-mega"))
-    assert set(against_restricted(gib)) == {"runAsNonRoot", "runAsUser", "drop ALL"}
-    assert set(against_baseline(tcpxo)) == {"hostPath", "capability NET_ADMIN"}
+    installer = "init container nccl-plugin-installer"
+    assert set(against_restricted(gib)) == {
+        *(f"{installer}: runAsNonRoot=false", f"{installer}: runAsUser=0"),
+        f"{installer}: capabilities.drop has no ALL",
+    }
+    assert set(against_baseline(tcpxo)) == {
+        'init container tcpxo-daemon: capabilities.add="NET_ADMIN"',
+        'volume libraries: hostPath={"path": "/home/kubernetes/bin/nvidia"}',
+        'volume sys: hostPath={"path": "/sys"}',
+        'volume proc-sys: hostPath={"path": "/proc/sys"}',
+        'volume aperture-devices: hostPath={"path": "/dev/aperture_devices"}',
+    }
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_container_gets_what_it_asks_for_and_no_token(profile: str, scheduler: str) -> None:
     pod = template(rendered(scheduler, profile=profile, secret_env=["HF_TOKEN=hub/token"]))
-    for container in every_container(pod):
+    for _, container in every_container(pod):
         resources = container["resources"]
         assert resources["requests"] == resources["limits"]
         assert {"cpu", "memory"} <= resources["limits"].keys()
@@ -61,65 +72,286 @@ def test_a_capability_is_of_use_to_the_user_who_has_it(scheduler: str) -> None:
     """Kubernetes gives added capabilities to root alone: others lose them when their program starts."""
     for network in NETWORKS:
         pod = template(rendered(scheduler, network=network, security="network"))
-        for container in every_container(pod):
+        for _, container in every_container(pod):
             security = {**pod["spec"]["securityContext"], **container.get("securityContext", {})}
             assert not security.get("capabilities", {}).get("add") or security["runAsUser"] == 0
 
 
 PRIVILEGED = {"securityContext": {"privileged": True}}
 ALL_RIGHTS = {"target": "container", "patch": PRIVILEGED}
-FORBIDDEN = [
-    ("pod", {"spec": {"hostNetwork": True}}, "hostNetwork"),
-    ("pod", {"spec": {"hostPID": True, "hostIPC": True}}, "hostIPC, hostPID"),
-    ("pod", {"spec": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}, "hostPath, volume hostPath"),
-    ("pod", {"spec": {"securityContext": {"runAsNonRoot": None}}}, "runAsNonRoot"),
-    ("pod", {"spec": {"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}}}, "sysctls"),
-    ("pod", {"spec": {"initContainers": [{"name": "open", "image": "i", **PRIVILEGED}]}}, "privileged"),
-    ("container", PRIVILEGED, "privileged"),
-    ("container", {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}, "add, capability SYS_ADMIN"),
-    ("container", {"securityContext": {"allowPrivilegeEscalation": True}}, "allowPrivilegeEscalation"),
-    ("container", {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccomp"),
-    ("container", {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}, "runAsNonRoot, runAsUser"),
-    ("container", {"ports": [{"containerPort": 80, "hostPort": 80}]}, "hostPort"),
-    ("container:worker", PRIVILEGED, "privileged"),
+NODE_DISK = {"target": "pod", "patch": {"spec": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}}
+# target, patch, what is told of it, and the level that allows it
+FORBIDDEN: list[tuple[str, Json, str, str]] = [
+    ("pod", {"spec": {"hostNetwork": True}}, "pod: hostNetwork=true", "privileged"),
+    ("pod", NODE_DISK["patch"], 'volume root: hostPath={"path": "/"}', "privileged"),
+    ("pod", {"spec": {"volumes": [{"name": "share", "nfs": {}}]}}, "volume share: nfs", "baseline"),
+    (
+        "pod",
+        {"spec": {"initContainers": [{"name": "open", "image": "i", **PRIVILEGED}]}},
+        "init container open: privileged=true",
+        "privileged",
+    ),
+    (
+        "pod",
+        {"spec": {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}},
+        'pod: sysctls="kernel.msgmax"',
+        "privileged",
+    ),
+    (
+        "pod",
+        {"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/worker": "unconfined"}}},
+        'pod: annotation container.apparmor.security.beta.kubernetes.io/worker="unconfined"',
+        "privileged",
+    ),
+    *(
+        ("pod", {"spec": {"securityContext": asked}}, what, level)
+        for asked, what, level in [
+            ({"runAsNonRoot": None}, "container worker: runAsNonRoot is not true", "baseline"),
+            ({"runAsNonRoot": False}, "pod: runAsNonRoot=false", "baseline"),
+            ({"runAsUser": 0}, "pod: runAsUser=0", "baseline"),
+            ({"seccompProfile": {"type": "Unconfined"}}, 'pod: seccompProfile.type="Unconfined"', "privileged"),
+            ({"seLinuxOptions": {"role": "system_r"}}, 'pod: seLinuxOptions.role="system_r"', "privileged"),
+            ({"windowsOptions": {"hostProcess": True}}, "pod: windowsOptions.hostProcess=true", "privileged"),
+        ]
+    ),
+    *(
+        ("container", {"securityContext": asked}, f"container worker: {what}", level)
+        for asked, what, level in [
+            ({"privileged": True}, "privileged=true", "privileged"),
+            ({"capabilities": {"add": ["SYS_ADMIN"]}}, 'capabilities.add="SYS_ADMIN"', "privileged"),
+            ({"capabilities": {"add": ["CHOWN"]}}, 'capabilities.add="CHOWN"', "baseline"),
+            ({"allowPrivilegeEscalation": True}, "allowPrivilegeEscalation is not false", "baseline"),
+            ({"seccompProfile": {"type": "Unconfined"}}, 'seccompProfile.type="Unconfined"', "privileged"),
+            ({"seLinuxOptions": {"type": "spc_t"}}, 'seLinuxOptions.type="spc_t"', "privileged"),
+            ({"runAsUser": 0}, "runAsUser=0", "baseline"),
+        ]
+    ),
+    (
+        "container",
+        {"ports": [{"containerPort": 80, "hostPort": 80}]},
+        "container worker: hostPort=80",
+        "privileged",
+    ),
+    (
+        "container",
+        {"livenessProbe": {"httpGet": {"host": "169.254.169.254", "path": "/", "port": 80}}},
+        'container worker: livenessProbe.httpGet.host="169.254.169.254"',
+        "privileged",
+    ),
+    ("container:worker", PRIVILEGED, "container worker: privileged=true", "privileged"),
 ]
 
 
-@pytest.mark.parametrize(("target", "patch", "rules"), FORBIDDEN)
+@pytest.mark.parametrize(("target", "patch", "what", "level"), FORBIDDEN)
 def test_a_patch_brings_nothing_back_that_the_level_forbids(
-    target: str, patch: Json, rules: str, scheduler: str
+    target: str, patch: Json, what: str, level: str, scheduler: str
 ) -> None:
     patches = json.dumps([{"target": target, "patch": patch}])
-    with pytest.raises(ConfigError, match=r"the pods break security restricted \(.*\); leave that out") as refusal:
+    told = f"patches: {what}, which security restricted forbids; leave it out, or give --security {level}"
+    with pytest.raises(ConfigError) as refusal:
         rendered(scheduler, patches=patches)
-    assert all(rule in str(refusal.value) for rule in rules.split(", "))
-    assert strictest(template(rendered(scheduler, patches=patches, security="privileged"))) != "restricted"
+    assert told in str(refusal.value).splitlines()
+    assert strictest(template(rendered(scheduler, patches=patches, security=level))) != "restricted"
+
+
+def test_all_that_is_wrong_is_told_at_once_each_with_what_allows_it(scheduler: str) -> None:
+    patches = [ALL_RIGHTS, {"target": "container", "patch": {"securityContext": {"runAsUser": 0}}}]
+    with pytest.raises(ConfigError) as refusal:
+        rendered(scheduler, patches=json.dumps(patches))
+    assert str(refusal.value).splitlines() == [
+        "patches: container worker: privileged=true, which security restricted forbids; leave it out, or give "
+        "--security privileged",
+        "patches: container worker: runAsUser=0, which security restricted forbids; leave it out, or give "
+        "--security baseline",
+    ]
+
+
+@pytest.mark.parametrize("security", ["restricted", "baseline", "network"])
+@pytest.mark.parametrize(
+    ("target", "patch"),
+    [
+        ("container", {"securityContext": ["privileged"]}),
+        ("container", {"securityContext": {"capabilities": "ALL"}}),
+        ("container", {"livenessProbe": "http://elsewhere"}),
+        ("pod", {"spec": {"volumes": "/"}}),
+        ("pod", {"spec": {"volumes": [{"hostPath": {"path": "/"}}]}}),
+        ("pod", {"spec": {"ephemeralContainers": [{"image": "i"}]}}),
+    ],
+)
+def test_a_patch_that_leaves_no_pods_is_refused(target: str, patch: Json, security: str, scheduler: str) -> None:
+    patches = json.dumps([{"target": target, "patch": patch}])
+    with pytest.raises(ConfigError, match=r"with its patches (these are no pods|this is no \w+ object) any more"):
+        rendered(scheduler, patches=patches, security=security)
+
+
+def in_the_job(scheduler: str, pods: Json) -> str:
+    """Patches of the job that put these pods into it."""
+    job: dict[str, Any] = {
+        "volcano": {"spec": {"tasks": [{"name": "node", "template": pods}]}},
+        "jobset": {"spec": {"replicatedJobs": [{"name": "w", "template": {"spec": {"template": pods}}}]}},
+    }
+    return json.dumps([{"target": "job", "patch": job[scheduler]}])
 
 
 def test_a_patch_of_the_job_reaches_into_the_pods_and_is_held_to_the_level_too(scheduler: str) -> None:
     pods = template(rendered(scheduler))
     pods["spec"]["hostNetwork"] = True
-    in_job: dict[str, Any] = {
-        "volcano": {"spec": {"tasks": [{"name": "node", "template": pods}]}},
-        "jobset": {"spec": {"replicatedJobs": [{"name": "w", "template": {"spec": {"template": pods}}}]}},
-    }
     with pytest.raises(ConfigError, match="hostNetwork"):
-        rendered(scheduler, patches=json.dumps([{"target": "job", "patch": in_job[scheduler]}]))
+        rendered(scheduler, patches=in_the_job(scheduler, pods))
+    pods["spec"]["containers"] = {"worker": PRIVILEGED}
+    with pytest.raises(ConfigError, match="these are no pods any more"):
+        rendered(scheduler, patches=in_the_job(scheduler, pods))
 
 
 def test_baseline_lets_a_patch_be_root_and_no_more(scheduler: str) -> None:
     root = {"target": "container", "patch": {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}}
     rendered(scheduler, patches=json.dumps([root]), security="baseline")
-    with pytest.raises(ConfigError, match=r"break security baseline \(privileged\)"):
+    with pytest.raises(ConfigError) as refusal:
         rendered(scheduler, patches=json.dumps([root, ALL_RIGHTS]), security="baseline")
+    (told,) = str(refusal.value).splitlines()
+    assert "container worker: privileged=true, which security baseline forbids" in told
 
 
-def test_a_network_is_allowed_what_it_asks_for_and_patches_no_more(scheduler: str) -> None:
-    body = rendered(scheduler, network="tcpxo", security="network")
-    assert "hostPath" in against_baseline(template(body))
-    for network in ("tcpxo", "sockets"):
-        with pytest.raises(ConfigError, match=r"break security network \(privileged\)"):
-            rendered(scheduler, network=network, security="network", patches=json.dumps([ALL_RIGHTS]))
+# a network that needs the level `network`, a patch, and what of it is more than the network's own
+MORE_THAN_ASKED_FOR: list[tuple[str, str, Json, list[str]]] = [
+    ("tcpxo", "container", PRIVILEGED, ["container worker: privileged=true"]),
+    ("tcpxo", "pod", NODE_DISK["patch"], ['volume root: hostPath={"path": "/"}']),
+    (
+        "tcpxo",
+        "pod",
+        {"spec": {"volumes": [{"name": "sys", "hostPath": {"path": "/"}}]}},
+        ['volume sys: hostPath={"path": "/"}'],
+    ),
+    (
+        "tcpxo",
+        "container",
+        {"volumeMounts": [{"name": "sys", "mountPath": "/host"}]},
+        [
+            "container worker: reads the hostPath of volume sys",
+            "container worker: writes to the hostPath of volume sys",
+        ],
+    ),
+    (
+        "tcpxo",
+        "container",
+        {"volumeMounts": [{"name": "sys", "mountPath": "/host", "readOnly": True}]},
+        ["container worker: reads the hostPath of volume sys"],
+    ),
+    (
+        "tcpxo",
+        "container",
+        {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}},
+        ['container worker: capabilities.add="NET_ADMIN"'],
+    ),
+    (
+        "tcpxo",
+        "container:nccl-plugin-installer",
+        {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}},
+        ['init container nccl-plugin-installer: capabilities.add="NET_ADMIN"'],
+    ),
+    (
+        "tcpxo",
+        "container:tcpxo-daemon",
+        {"securityContext": {"capabilities": {"add": ["NET_ADMIN", "SYS_ADMIN"]}}},
+        ['init container tcpxo-daemon: capabilities.add="SYS_ADMIN"'],
+    ),
+    ("tcpxo", "container", {"securityContext": {"runAsUser": 0}}, ["container worker: runAsUser=0"]),
+    ("tcpxo", "pod", {"spec": {"securityContext": {"runAsUser": 0}}}, ["pod: runAsUser=0"]),
+    (
+        "tcpxo",
+        "pod",
+        {"spec": {"securityContext": {"runAsNonRoot": False}}},
+        ["pod: runAsNonRoot=false", "container worker: runAsNonRoot is not true"],
+    ),
+    (
+        "tcpxo",
+        "container",
+        {"securityContext": {"capabilities": {"drop": []}, "allowPrivilegeEscalation": True}},
+        [
+            "container worker: allowPrivilegeEscalation is not false",
+            "container worker: capabilities.drop has no ALL",
+        ],
+    ),
+    (
+        "ib",
+        "container",
+        {"securityContext": {"capabilities": {"add": ["IPC_LOCK", "SYS_PTRACE"]}}},
+        ['container worker: capabilities.add="SYS_PTRACE"'],
+    ),
+    (
+        "ib",
+        "pod",
+        {"spec": {"initContainers": [{"name": "more", "image": "i", "securityContext": {"runAsUser": 0}}]}},
+        [
+            "init container more: runAsUser=0",
+            "init container more: allowPrivilegeEscalation is not false",
+            "init container more: capabilities.drop has no ALL",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("network", "target", "patch", "more"), MORE_THAN_ASKED_FOR)
+def test_a_network_is_allowed_what_it_asks_for_and_patches_no_more(
+    network: str, target: str, patch: Json, more: list[str], scheduler: str
+) -> None:
+    rendered(scheduler, network=network, security="network")
+    patches = json.dumps([{"target": target, "patch": patch}])
+    with pytest.raises(ConfigError) as refusal:
+        rendered(scheduler, network=network, security="network", patches=patches)
+    assert str(refusal.value).splitlines() == [
+        f"patches: {what}, which security network forbids, as network {network} does not ask for it; leave it out, or "
+        "give --security privileged"
+        for what in more
+    ]
+    rendered(scheduler, network=network, security="privileged", patches=patches)
+
+
+def test_a_network_that_asks_for_nothing_is_allowed_nothing(scheduler: str) -> None:
+    for patch, enough in ((PRIVILEGED, "privileged"), ({"securityContext": {"runAsUser": 0}}, "baseline")):
+        patches = json.dumps([{"target": "container", "patch": patch}])
+        with pytest.raises(ConfigError, match=f"as network sockets does not ask for it; .* --security {enough}$"):
+            rendered(scheduler, network="sockets", security="network", patches=patches)
+
+
+@pytest.mark.parametrize(
+    ("target", "patch"),
+    [
+        ("container:tcpxo-daemon", {"image": "registry.example/mirror/daemon:2"}),
+        ("container:tcpxo-daemon", {"resources": {"limits": {"cpu": "4"}, "requests": {"cpu": "4"}}}),
+        ("container:tcpxo-daemon", {"volumeMounts": [{"mountPath": "/hostsysfs", "readOnly": True}]}),
+        ("container:tcpxo-daemon", {"securityContext": {"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}}),
+        ("container", {"volumeMounts": [{"name": "nccl-plugin", "mountPath": "/also-here"}]}),
+        ("pod", {"spec": {"volumes": [{"name": "aperture-devices", "hostPath": None, "emptyDir": {}}]}}),
+        ("pod", {"spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}}),
+    ],
+)
+def test_beside_what_a_network_asks_for_patches_change_what_they_like(target: str, patch: Json, scheduler: str) -> None:
+    rendered(scheduler, profile="gke-a3-mega", patches=json.dumps([{"target": target, "patch": patch}]))
+
+
+@pytest.mark.parametrize("security", ["restricted", "baseline", "network"])
+def test_annotations_are_held_to_the_level_too(security: str, scheduler: str) -> None:
+    name = "container.apparmor.security.beta.kubernetes.io/worker"
+    told = f'job_annotations: pod: annotation {name}="unconfined", which security {security} forbids'
+    for network in ("sockets", "tcpxo") if security == "network" else ("sockets",):
+        with pytest.raises(ConfigError, match=f"^{told}.* --security privileged$"):
+            rendered(scheduler, network=network, security=security, job_annotations=[f"{name}=unconfined"])
+    rendered(scheduler, security=security, job_annotations=[f"{name}=runtime/default"])
+
+
+def test_a_network_of_ones_own_that_says_too_little_is_named(
+    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"networks": {"own": {"about": "it reads the disk of the node", "patches": [NODE_DISK]}}}
+    (tmp_path / "profiles.yaml").write_text(json.dumps(own))
+    monkeypatch.setenv("HQCLIP_PROFILES", str(tmp_path / "profiles.yaml"))
+    told = (
+        'network own: volume root: hostPath=\\{"path": "/"\\}, which security baseline forbids; .* --security network'
+    )
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        rendered(scheduler, network="own", security="baseline")
+    rendered(scheduler, network="own", security="network")
 
 
 @pytest.mark.parametrize(

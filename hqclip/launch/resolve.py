@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -17,10 +17,10 @@ from hqclip.launch.machines import Machines, read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.platform import read_workers
-from hqclip.launch.pod_security import AGAINST, pods_in
+from hqclip.launch.pod_security import AGAINST, beyond_restricted, pods_in
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import LOCAL, load
-from hqclip.launch.spec import LaunchSpec
+from hqclip.launch.spec import SECURITY, LaunchSpec
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE, STAGES, Shape
 from hqclip.store import in_bucket
@@ -97,18 +97,37 @@ def warn_of_tag(spec: LaunchSpec) -> None:
 
 
 def _check_security(order: Order) -> None:
-    """Raises `ConfigError` if patches bring back what the level of the spec forbids."""
+    """Raises `ConfigError` for all that the level of the spec forbids, whoever brings it, each by its place."""
     spec = order.spec
-    against = AGAINST["restricted" if spec.security == "network" else spec.security]
-    broken = {rule for pod in pods_in(order.body) for rule in against(pod)}
+    broken = _found(beyond_restricted if spec.security == "network" else AGAINST[spec.security], order)
+    if not broken:
+        return
+    bare = dataclasses.replace(spec, patches="[]")
+    unpatched = _found(beyond_restricted, Order(bare, order.job))
+    preset = _found(beyond_restricted, Order(dataclasses.replace(bare, job_annotations=()), order.job))
+    forbids = f"security {spec.security} forbids"
     if spec.security == "network":
-        bare = Order(dataclasses.replace(spec, patches="[]"), order.job)
-        broken -= {rule for pod in pods_in(bare.body) for rule in against(pod)}
-    if broken:
-        raise ConfigError(
-            f"patches: with them the pods break security {spec.security} ({', '.join(sorted(broken))}); leave that "
-            "out, or name the level that allows it with --security"
-        )
+        broken = [what for what in broken if what not in preset]
+        forbids += f", as network {spec.network} does not ask for it"
+    needed = SECURITY.index(find_network(spec.network).get("security", SECURITY[0]))
+    lax = set(_found(AGAINST["restricted"], order)) - set(_found(AGAINST["baseline"], order))
+    problems = []
+    for what in broken:
+        enough = "baseline" if what in lax and needed <= SECURITY.index("baseline") else "privileged"
+        whose = "job_annotations" if what in unpatched else "patches"
+        if what in preset:
+            whose, enough = f"network {spec.network}", "network"
+        problems.append(f"{whose}: {what}, which {forbids}; leave it out, or give --security {enough}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _found(against: Callable[[Json], list[str]], order: Order) -> list[str]:
+    """What its pods have that is against something, once each. Raises `ConfigError` if patches leave no pods."""
+    try:
+        return list(dict.fromkeys(what for pod in pods_in(order.body) for what in against(pod)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"with its patches these are no pods any more: {error!r}") from error
 
 
 def _check_for_stage(spec: LaunchSpec, stage: str, shape: Shape) -> None:
