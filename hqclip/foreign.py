@@ -65,6 +65,18 @@ NO_MEMORY = re.compile(
     r"DefaultCPUAllocator|(CUDA|HIP|XPU)( error:)? out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|std::bad_alloc"
     r"|Cannot allocate memory"
 )
+# Of CUDA's and HIP's own names for their errors. Others (a device-side assertion, a wrong value) are bugs of a program.
+NO_DRIVER = re.compile(
+    r"no kernel image is available|driver version is insufficient|NVIDIA driver on your system is too old"
+    r"|Found no NVIDIA driver|No (CUDA|HIP) GPUs are available|(CUDA|HIP) driver initialization failed"
+    r"|invalid device (ordinal|function)|forward compatibility was attempted"
+)
+GPU_FAULT = re.compile(
+    r"uncorrectable (ECC|NVLink)|GPU is lost|busy or unavailable|unspecified launch failure|illegal memory access"
+    r"|hardware (stack )?error|launch timed out|system not yet initialized|(CUDA|HIP)( error:)? unknown error"
+    r"|CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR|NOT_INITIALIZED)"
+    r"|CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR|NOT_INITIALIZED)"
+)
 NO_NEIGHBOUR = re.compile(r"gloo/|\[Rank \d+\].*(watchdog|timeout)|NCCL error|ncclInternalError|ncclSystemError", re.I)
 
 
@@ -104,6 +116,10 @@ def _by_class(error: BaseException) -> Rule | None:
     found = next((CLASSES[name] for name in _names(error) if name in CLASSES), None)
     if found is None and isinstance(error, RuntimeError) and NO_NEIGHBOUR.search(str(error)):
         return CLASSES["torch.distributed.DistError"]
+    if isinstance(error, RuntimeError) and NO_DRIVER.search(str(error)):
+        return MissingSoftwareError, "choose a GPU that is there, and an image whose CUDA goes with it and its driver"
+    if isinstance(error, RuntimeError) and GPU_FAULT.search(str(error)):
+        return UnavailableError, "run again on another GPU; if this one does it again, take its node out (dmesg: Xid)"
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "hqclip":
         return MissingSoftwareError, "install the extra of hqclip for it, or run it in its image"
     return found

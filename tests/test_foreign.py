@@ -122,10 +122,44 @@ def test_weights_that_are_cut_are_told_by_safetensors_itself():
     assert safetensors.SafetensorError is not None
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", 69),
+        ("CUDA error: an illegal memory access was encountered", 69),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", 69),
+        ("CUDA error: unspecified launch failure", 69),
+        ("CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", 69),
+        ("CUDA error: unknown error", 69),
+        ("CUDA unknown error - this may be due to an incorrectly set up environment", 69),
+        ("HIP error: unspecified launch failure", 69),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", 69),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", 69),
+        ("Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.", 69),
+        ("CUDA error: no kernel image is available for execution on the device", 78),
+        ("CUDA error: invalid device ordinal", 78),
+        ("HIP error: invalid device function", 78),
+        ("The NVIDIA driver on your system is too old (found version 11040).", 78),
+        ("CUDA driver initialization failed, you might not have a CUDA gpu.", 78),
+        ("No CUDA GPUs are available", 78),
+    ],
+)
+def test_a_gpu_with_a_fault_is_told_from_one_that_was_never_fit(kind: type[RuntimeError], said: str, code: int):
+    error = kind.__new__(kind)
+    error.args = (said,)
+    with pytest.raises(HQClipError, match="GPU") as raised, translated("the work"):
+        raise error
+    assert (raised.value.exit_code, said.rstrip(".") in str(raised.value)) == (code, True)
+
+
 @pytest.mark.parametrize(
     "error",
     [
         KeyError("x"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"),
+        ValueError("an uncorrectable ECC error is no error of ours"),
         RuntimeError("shapes do not match"),
         FileNotFoundError(errno.ENOENT, "No such file"),
         ImportError("cannot import name 'x'", name="hqclip.store"),
