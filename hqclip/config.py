@@ -94,6 +94,7 @@ class AnnotateConfig(Settings):
     gpu_prices: tuple[str, ...] = setting(
         "price table: USD per GPU-hour by a word of the device's name; the default is a figure to plan with",
         ("H100=3.0",),
+        pairs=True,
     )
     threads: int = setting(THREADS, 0, minimum=0, maximum=1024)
 
@@ -181,6 +182,7 @@ class CurateConfig(Settings):
     limits: tuple[str, ...] = setting(
         "own limits of rules and statuses: shares of rows at which the stage fails, e.g. easy_negative=0.3,refused=0.1",
         (),
+        pairs=True,
     )
     max_drift: float = setting(
         "largest population stability index against the parent; 0 is no limit, 0.25 is a large change", 0.0, minimum=0
@@ -339,7 +341,7 @@ class PlanConfig(Settings):
     )
     budget: float = setting(BUDGET, -1.0)
     budget_dollars: float = setting(BUDGET_DOLLARS, -1.0)
-    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: those of annotate.gpu_prices", ())
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: those of annotate.gpu_prices", (), pairs=True)
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
     owner: str = setting("who asks, e.g. a Kubeflow run: while it works, others skip; empty for nobody", "")
@@ -368,7 +370,7 @@ class SweepConfig(Settings):
     launch: str = setting(f"{MACHINES}, with a section for train or evaluate; empty for none", "")
     budget: float = setting(BUDGET, -1.0)
     budget_dollars: float = setting(BUDGET_DOLLARS, -1.0)
-    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: the default of annotate.gpu_prices", ())
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: the default of annotate.gpu_prices", (), pairs=True)
     launched: tuple[str, ...] = setting("stages that the pipeline was compiled to launch", ())
     workers: str = setting("what the platform of that pipeline says of their workers, as JSON; empty for nothing", "")
 
@@ -418,8 +420,8 @@ class CostConfig(Settings):
     overrides: str = setting('further settings as JSON, e.g. {"train.learning_rate": 0.001}', "{}")
     images: int = setting("images in the shards; -1 counts them by the pools of the store", -1, minimum=-1)
     launch: str = setting(f"{MACHINES}; empty for none", "")
-    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: figures to plan with", ())
-    gpu_hours: tuple[str, ...] = setting("what you know of a stage yourself, e.g. train=40,evaluate=1", ())
+    gpu_prices: tuple[str, ...] = setting(f"{PRICES}; empty: figures to plan with", (), pairs=True)
+    gpu_hours: tuple[str, ...] = setting("what you know of a stage yourself, e.g. train=40,evaluate=1", (), pairs=True)
     max_cost: float = setting(
         "USD: exit 64 if the cycle may cost more, or if nobody can tell; -1 sets no limit", -1.0, minimum=-1
     )

@@ -7,9 +7,10 @@ tokenizers and adapters from elsewhere. Standard library only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from hqclip.strict_json import read_json
 
 LOAD_FORMATS = ("auto", "safetensors", "fastsafetensors", "bitsandbytes", "mistral", "runai_streamer", "dummy")
 EXECUTORS = ("mp", "uni", "ray", "external_launcher")
@@ -37,10 +38,9 @@ _ONLY = {  # what else a name may be is a module or a pickle
 def refusals(text: str) -> list[str]:
     """What is wrong with `engine_options`, a sentence each."""
     try:
-        options = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f" at character {error.pos}: {error.msg}" if isinstance(error, json.JSONDecodeError) else ""
-        return [f"engine_options is not valid JSON{where}"]
+        options = read_json(text)
+    except ValueError as error:
+        return [f"engine_options {error}"]
     if not isinstance(options, dict):
         return ['engine_options must be a JSON object such as {"quantization": "fp8"}']
     return [

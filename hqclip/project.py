@@ -24,7 +24,7 @@ from hqclip.deprecated import SETTING, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import CONFIG, SWITCHES
 from hqclip.presets import find_preset
-from hqclip.settings import Settings, did_you_mean
+from hqclip.settings import Settings, did_you_mean, read_overrides
 from hqclip.stages import CYCLE, HANDED_ON, STAGES, TRAINING
 from hqclip.strict_yaml import lines_of, read_yaml
 
@@ -89,7 +89,7 @@ class Project:
             raise ConfigError("\n".join(problems))
         found = {name: value.value for name, value in below.items()} | dict(given)
         if "overrides" in names and (of_stages := self._overrides(section, found)):
-            found["overrides"] = json.dumps({**of_stages, **_object(found.get("overrides", "{}"))})
+            found["overrides"] = json.dumps({**of_stages, **read_overrides(found.get("overrides", "{}"))})
         return found
 
     def _overrides(self, section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +152,8 @@ def load(sections: Sections) -> Project:
         section, name = keys if len(keys) == 2 else ("", keys[0])
         if section in sections:
             name = current(SETTING, name, known_names(sections)[section])
-        if problem := _problem(section, name, value, sections):
+        twice = f"{section}.{name} is given twice, by two of its names" if (section, name) in found else ""
+        if problem := twice or _problem(section, name, value, sections):
             problems.append(f"{where}: {problem}")
         found[section, name] = Value(value, where)
     if problems:
@@ -224,13 +225,3 @@ def _names(kind: type[Settings]) -> tuple[str, ...]:
 
 def _variable(section: str, name: str) -> str:
     return PREFIX + "_".join(filter(None, (section, name))).upper()
-
-
-def _object(text: Any) -> dict[str, Any]:
-    try:
-        values = json.loads(text or "{}")
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"overrides is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
-    return values

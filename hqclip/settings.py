@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from hqclip.errors import ConfigError
+from hqclip.strict_json import read_json
 
 C = TypeVar("C", bound="Settings")
 _REQUIRED = object()
@@ -34,13 +35,16 @@ def setting(
     *,
     choices: Iterable[str] = (),
     why: str = "",
+    pairs: bool = False,
     **bounds: Unpack[Bounds],
 ) -> Any:
     """A field of a `Settings` class with its help and what it accepts; without a default it must be given.
 
-    `why` says what is wrong with values out of its bounds, where that does not go without saying.
+    `why` says what is wrong with values out of its bounds, where that does not go without saying. A list of `pairs` is
+    of NAME=value, each name once.
     """
-    rules = {"help": help, "choices": tuple(choices), "why": why, **dict.fromkeys(Bounds.__annotations__), **bounds}
+    told = {"help": help, "choices": tuple(choices), "why": why, "pairs": pairs}
+    rules = {**told, **dict.fromkeys(Bounds.__annotations__), **bounds}
     if default is _REQUIRED:
         return field(metadata=rules)
     return field(default=default, metadata=rules)
@@ -115,8 +119,14 @@ def _refusals(f: dataclasses.Field[Any], value: Any) -> list[str]:
     if isinstance(value, tuple):
         if not value and f.default is dataclasses.MISSING:
             return [f"{f.name} is empty: {f.metadata['help']}"]
-        return [problem for item in value for problem in _refusals(f, item)]
+        return [*(problem for item in value for problem in _refusals(f, item)), *_twice(f, value)]
     return []
+
+
+def _twice(f: dataclasses.Field[Any], items: Iterable[str]) -> list[str]:
+    """Names of pairs that would hide each other."""
+    named = Counter(item.partition("=")[0] for item in items) if f.metadata["pairs"] else {}
+    return [f"{f.name} names {name!r} twice; give it once" for name, times in named.items() if times > 1]
 
 
 def _text_refusals(f: dataclasses.Field[Any], value: str) -> list[str]:
@@ -191,12 +201,20 @@ def _text(value: Any) -> str:
 def as_items(value: Any) -> list[Any]:
     """A list out of one, of a JSON list, or of text with commas. ValueError says what was expected."""
     if isinstance(value, str) and value.strip().startswith("["):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"is not valid JSON at character {error.pos}: {error.msg}") from None
+        value = read_json(value)
     elif isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list")
     return list(value)
+
+
+def read_overrides(text: str) -> dict[str, Any]:
+    """Settings by `stage.name` out of JSON. Raises `ConfigError`."""
+    try:
+        values = read_json(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"overrides {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
+    return values

@@ -15,6 +15,7 @@ from typing import Any
 from hqclip.cycle.sweep import read_trials
 from hqclip.errors import ConfigError, HQClipError, NotFoundError
 from hqclip.presets import PRESETS
+from hqclip.strict_json import read_json
 from hqclip.strict_yaml import read_yaml
 from pipelines.client import connect, output
 from pipelines.client.inputs import Definitions, definitions, read_inputs, read_said, require
@@ -145,7 +146,7 @@ def make_trials(grids: Sequence[str], listed: Path | None) -> list[dict[str, Any
     given += _read_list(listed) if listed else []
     if not given:
         raise ConfigError("there is nothing to try: give --grid train.learning_rate=1e-3,5e-4, or --list FILE")
-    trials = read_trials(json.dumps(given))
+    trials = read_trials(json.dumps(given, default=str))  # a date is as good as its text
     alike: dict[str, str] = {}
     for trial in trials:
         settings = json.dumps(trial["settings"], sort_keys=True)
@@ -240,6 +241,6 @@ def _read_list(path: Path) -> list[dict[str, Any]]:
 def _value(text: str) -> Any:
     """A number or truth as JSON has it, else text."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return read_json(text)
+    except ValueError:
         return text

@@ -24,7 +24,7 @@ LIMITS = {"plan_budget": 40, "plan_budget_dollars": 99.5}
 BAD = [
     ("0", "budget is 0; give more than 0, or -1 for no limit"),
     ("-2", "budget is -2; give more than 0, or -1 for no limit"),
-    ("NaN", "budget must be finite"),
+    ("NaN", "pipeline input plan_budget is 'NaN'; give a number"),
     ("nan", "pipeline input plan_budget is 'nan'; give a number"),
     ("much", "pipeline input plan_budget is 'much'; give a number"),
     ('"40"', "pipeline input plan_budget is '\"40\"'; give a number"),

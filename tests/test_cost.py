@@ -275,6 +275,8 @@ def test_a_budget_needs_to_know_every_stage(ask: Cost, store: Store):
         (("--gpu-prices", "H100=4-2"), "is not like"),
         (("--gpu-hours", "tarin=4"), "'tarin=4' is not like train=40"),
         (("--overrides", "{"), "overrides is not valid JSON"),
+        (("--gpu-prices", "H100=1,H100=9"), "gpu_prices names 'H100' twice; give it once"),
+        (("--gpu-hours", "train=1", "--gpu-hours", "train=9"), "gpu_hours names 'train' twice; give it once"),
         (("--trials", "best"), "unknown recipe 'best'"),
         (("--images", "-1"), "--images is -1; give 0 or more"),
     ],

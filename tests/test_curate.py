@@ -150,6 +150,18 @@ def test_a_rule_over_its_limit_stops_the_stage_and_says_how_to_go_on(settings: C
     assert allowed["digest"] == warned["digest"]
 
 
+def test_the_advice_for_a_limit_of_ones_own_names_it_once(settings: CurateConfig):
+    annotate(settings, lambda n: REFUSING if n < 30 else GOOD)
+    own = replace(settings, limits=("alt_text_instructs=1", "refusal_text=0.1", "refused=1"))
+    with pytest.raises(DataError, match="--limits alt_text_instructs=1,refused=1,refusal_text=0.51, or go on"):
+        run(own)
+
+
+def test_a_limit_that_is_given_twice_is_refused(settings: CurateConfig):
+    with pytest.raises(ConfigError, match="limits names 'refused' twice; give it once"):
+        replace(settings, limits=("refused=0.1", "refused=0.9"))
+
+
 def test_a_limit_that_does_not_exist_is_refused_before_any_work(settings: CurateConfig):
     with pytest.raises(ConfigError, match="did you mean 'refused'"):
         run(replace(settings, limits=("refusd=0.1",)))

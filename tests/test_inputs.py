@@ -66,7 +66,7 @@ def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
             {"sweep_trials": '{"learning_rate": [1e30]}'},
             "trial .*: train.learning_rate is 1e.30; .*AdamW moves",
         ),
-        ("sweep", {"sweep_trials": '{"learning_rate": [NaN]}'}, "train.learning_rate must be finite, got nan"),
+        ("sweep", {"sweep_trials": '{"learning_rate": [NaN]}'}, "trials has NaN in learning_rate.0., which is"),
         ("sweep", {"sweep_trials": '{"weight_decay": [1e9]}'}, "train.weight_decay is 1.*; give 100 or less"),
         ("sweep", {"sweep_trials": '{"tag_weight": [1e6]}'}, "the contrastive loss beside it has weight 1"),
         ("sweep", {"plan_overrides": '{"train.batch_size": 1e9}'}, "train.batch_size is .*: each is compared with all"),

@@ -89,6 +89,14 @@ def written(tmp_path: Path) -> Any:
         ({"volumes": ["claim:a:/d/", "gcs:b:/d"]}, "volumes: /d is mounted twice"),
         ({"volumes": ["empty:a:/tmp"]}, "volumes: /tmp is mounted twice"),
         ({"env": ["PATH"]}, "env: 'PATH' is not like NAME=value"),
+        ({"env": "A=1,B=1,A=2"}, "env names 'A' twice; give it once"),
+        ({"env": ["A=1", "A=1"], "scheduler": "local"}, "env names 'A' twice; give it once"),
+        ({"secret_env": ["A=b/c", "A=b/d"]}, "secret_env names 'A' twice"),
+        ({"config_env": ["A=b/c", "A=b/d"]}, "config_env names 'A' twice"),
+        ({"labels": "t=1,t=2"}, "labels names 't' twice"),
+        ({"job_annotations": "t=1,t=2"}, "job_annotations names 't' twice"),
+        ({"node_selector": "gpu=h100,gpu=a100"}, "node_selector names 'gpu' twice"),
+        ({"devices": "rdma/ib=8,rdma/ib=4"}, "devices names 'rdma/ib' twice"),
         ({"env": ["1A=b"]}, "env: '1A=b' is not like NAME=value"),
         ({"env": ["HQCLIP_NODE=1"]}, "env: HQCLIP_NODE is set by hqclip itself"),
         ({"env": ["A=1"], "secret_env": ["A=secret/key"]}, "A is both in env and secret_env"),
@@ -108,6 +116,40 @@ def written(tmp_path: Path) -> Any:
 )
 def test_what_cannot_be_is_refused_with_what_to_do(flags: dict[str, Any], said: str) -> None:
     assert said in refusal(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("env: {A: {B: c}, L: [1, 2]}", "launch.env.A is {'B': 'c'}; give text"),
+        ("train: {labels: {since: 2026-01-01T00:00:00Z}}", "launch.labels.since is datetime.datetime("),
+        ("train: {node_selector: {a: [b]}, env: {A: [b]}}", "launch.node_selector.a is ['b']; give text"),
+        ("env: {A: !!binary aGk=}", "launch.env.A is b'hi'; give text"),
+        (
+            "patches: [{target: pod, patch: {spec: {x: 2026-01-01}}}]",
+            "launch.patches: Object of type date is not JSON serializable; put what it is in quotes",
+        ),
+        ("patches: [{target: pod, patch: {spec: {x: .inf}}}]", "patches has Infinity in [0].patch.spec.x, which is no"),
+    ],
+)
+def test_what_a_launch_file_nests_is_no_text(written: Any, text: str, said: str) -> None:
+    assert said in refusal({}, file=written(text), stage="train")
+
+
+def test_values_of_a_launch_file_are_single_ones_of_any_kind(written: Any) -> None:
+    spec = read_spec(CLUSTER, file=written("env: {A: 1, B: true, C: , D: 2026-01-01, E: 0.5, F: x}\n"), stage="train")
+    assert spec.env == ("A=1", "B=true", "C=", "D=2026-01-01", "E=0.5", "F=x")
+
+
+def test_what_a_profile_nests_is_no_text(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HQCLIP_PROFILES", written("profiles: {mine: {about: x, node_selector: {a: {b: c}}}}"))
+    assert refusal({"profile": "mine"}) == "profile mine: node_selector.a is {'b': 'c'}; give text"
+
+
+def test_a_name_of_the_file_and_of_a_flag_is_not_there_twice(written: Any) -> None:
+    file = written({"env": {"A": "1"}, "train": {"env": {"A": "2"}}})
+    assert read_spec(CLUSTER, file=file, stage="train").env == ("A=2",)
+    assert read_spec({**CLUSTER, "env": "A=3"}, file=file, stage="train").env == ("A=3",)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:

@@ -275,6 +275,8 @@ def test_pods_say_by_which_platform_they_are(write: Callable[[str], Path], tmp_p
         ("train:\n  gpus: lots\n", "line 2: train.gpus must be a number, got 'lots'"),
         ("train:\n  gpus: 1.5\n", "line 2: train.gpus must be a whole number, got 1.5"),
         ("env:\n  A: {b: 1}\n", "line 2: env.A is {'b': 1}; give text"),
+        ("env:\n  B: 1\n  A: 2026-01-01 10:00:00\n", "line 3: env.A is datetime.datetime("),
+        ("env: [A=1, A=2]\n", "line 1: env names 'A' twice; give it once"),
         ("labels: true\n", "line 1: labels must be a list, got True"),
         ("annotations:\n  a b: c\n", "line 1: annotations: 'a b=c' is not like owner=jane"),
         ("train: 4\n", "line 1: train is the section of a stage: give settings below it"),

@@ -212,6 +212,7 @@ def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path, content: bytes | No
         ("Write tags, neg_tags and desc.", 10, "does not name neg_desc, but every answer must have all four fields"),
         (PROMPTS["web-1"].system, 3, "has 4 tags, the schema allows 3: shorten it, or raise --max-tags"),
         (PROMPTS["web-1"].system.replace('"frisbee"', "frisbee"), 10, "is not valid JSON"),
+        (PROMPTS["web-1"].system.replace('"neg_tags":[', '"tags":['), 10, "has 'tags' twice"),
         (
             PROMPTS["web-1"].system.replace('"desc":["A', '"text":["A'),
             10,

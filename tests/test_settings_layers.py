@@ -173,6 +173,7 @@ def test_without_a_home_the_search_ends_at_the_root(write: Write, monkeypatch: p
         ("store: s\ntrain: {seed: -1}\n", 2, "train.seed is -1; give 0 or more"),
         ("store: s\n\ntrain: {seed: many}\n", 3, "train.seed must be a number, got 'many'"),
         ("kfp: {host: 7}\n", 1, "kfp.host must be text, got 7"),
+        ("plan:\n  points: [raw]\n  trials: [mixed]\n", 3, "plan.trials is given twice, by two of its names"),
         ("gc: {delete: true}\n", 1, "unknown setting 'gc.delete'"),
     ],
 )

@@ -214,9 +214,9 @@ def test_a_wrong_field_is_named(tmp_path: Path, scene_jpeg: Draw, layout: str, s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not a JSON document"),
-        ("[" * 100_000, "is not a JSON document"),
-        ('{"a": 1, "a": 2}', "the key 'a' comes twice"),
+        ("{", "is not valid JSON at character 1"),
+        ("[" * 100_000, "is nested more than 100 deep"),
+        ('{"a": 1, "a": 2}', "has 'a' twice"),
         ("\udcff", "is not UTF-8"),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_wrong_question_of_mmvp(tmp_path: Path, scene_jpeg: Draw, questions: s
     [
         ('"[""a"", ""b""]",bald,"[""c""]"', "line 2: associations has 'c', which is none of the candidates"),
         ('"[""a"", ""../b""]",bald,"[""a""]"', "line 2: candidates is '../b', which leads out of the folder of images"),
-        ('"[""a""",bald,"[""a""]"', "line 2, candidates is not a JSON document"),
+        ('"[""a""",bald,"[""a""]"', "line 2, candidates is not valid JSON"),
         ('7,bald,"[""a""]"', "line 2: candidates is 7; it must be a JSON list of names"),
         ('"[""a"", ""b""]",,"[""a""]"', "line 2: cue is '', which says nothing"),
     ],

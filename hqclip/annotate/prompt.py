@@ -17,6 +17,7 @@ from typing import Any
 from hqclip.annotate.control_tokens import BRACKETS, control_tokens
 from hqclip.errors import ConfigError
 from hqclip.records import FIELDS
+from hqclip.strict_json import read_json
 
 MAX_ALT_TEXT = 256  # characters; longer alt-text is nearly always shop boilerplate
 USUAL_TOKENS = control_tokens()
@@ -145,9 +146,9 @@ def check_prompt(prompt: Prompt) -> None:
         raise ConfigError(f"prompt {prompt.name!r} does not name {missing}, but every answer must have all four fields")
     for example in _EXAMPLE.findall(prompt.system):
         try:
-            answer = json.loads(example)
+            answer = read_json(example)
         except ValueError as error:
-            raise ConfigError(f"the example in prompt {prompt.name!r} is not valid JSON: {error}") from error
+            raise ConfigError(f"the example in prompt {prompt.name!r} {error}") from error
         for field, of_field in prompt.schema["properties"].items():
             if not isinstance(answer.get(field), list):
                 raise ConfigError(

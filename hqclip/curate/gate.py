@@ -55,7 +55,8 @@ def _complaint(config: CurateConfig, version: DatasetVersion, checked: Checked, 
     ]
     moved = {name: value for name, value in checked.over.items() if name not in shares}
     lines += [f"{name}: {value:.3f} against the parent, more than {config.max_drift}" for name, value in moved.items()]
-    own = ",".join([*config.limits, *(f"{name}={min(1.0, share + 0.01):.2f}" for name, share in shares.items())])
+    kept = [item for item in config.limits if item.partition("=")[0] not in shares]  # each name once
+    own = ",".join([*kept, *(f"{name}={min(1.0, share + 0.01):.2f}" for name, share in shares.items())])
     ways = [f"--limits {own}"] if shares else []
     ways += ["a larger --max-drift"] if moved else []
     lines.append(f"look at {page}; allow more with {' and '.join(ways)}, or go on with --gate warn")

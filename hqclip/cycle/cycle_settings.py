@@ -9,10 +9,10 @@ from typing import Any
 
 from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import PlanConfig
-from hqclip.cycle.resolve import read_overrides, resolve_settings
+from hqclip.cycle.resolve import resolve_settings
 from hqclip.errors import ConfigError
 from hqclip.recipes import RECIPES
-from hqclip.settings import did_you_mean
+from hqclip.settings import did_you_mean, read_overrides
 from hqclip.stages import CYCLE, TRAINING
 from hqclip.train.architecture import refusals
 

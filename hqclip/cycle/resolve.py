@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
 from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
 from hqclip.presets import find_preset
-from hqclip.settings import did_you_mean
+from hqclip.settings import did_you_mean, read_overrides
 from hqclip.stages import CYCLE, HANDED_ON, STAGES
 
 LATER = "(from an earlier stage)"
@@ -68,14 +67,3 @@ def with_later(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
     fields = dataclasses.fields(STAGES[stage].settings)
     later = {f.name for f in fields if f.default is dataclasses.MISSING and f.name not in given}
     return {**given, **dict.fromkeys(later, LATER)}
-
-
-def read_overrides(text: str) -> dict[str, Any]:
-    """Settings by `stage.name` out of JSON. Raises `ConfigError`."""
-    try:
-        values = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"overrides is not valid JSON at character {error.pos}: {error.msg}") from None
-    if not isinstance(values, dict):
-        raise ConfigError('overrides must be a JSON object such as {"train.learning_rate": 0.001}')
-    return values

@@ -24,6 +24,7 @@ from hqclip.records import canonical_json, digest_of
 from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
+from hqclip.strict_json import read_json
 from hqclip.train.architecture import check_models, refusals
 
 SHORT = {
@@ -151,9 +152,9 @@ def _own(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def read_trials(text: str) -> list[dict[str, Any]]:
     """Trials of a grid or a list, at most 16, with names that say what they try. Raises `ConfigError`."""
     try:
-        given = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"trials is not valid JSON at character {error.pos}: {error.msg}") from None
+        given = read_json(text)
+    except ValueError as error:
+        raise ConfigError(f"trials {error}") from None
     if isinstance(given, dict):
         given = _combinations(given)
     if not isinstance(given, list) or not all(isinstance(trial, dict) for trial in given):
@@ -163,6 +164,8 @@ def read_trials(text: str) -> list[dict[str, Any]]:
         if not set(trial) <= {"name", "settings"} or not isinstance(trial.get("settings"), dict):
             raise ConfigError(f"trial {json.dumps(trial)}: give just name and settings")
         settings = {str(name).removeprefix("train."): value for name, value in trial["settings"].items()}
+        if twice := [name for name in settings if {name, f"train.{name}"} <= set(trial["settings"])]:
+            raise ConfigError(f"trial {json.dumps(trial)}: {twice[0]} and train.{twice[0]} are one; give it once")
         trials.append({"name": str(trial.get("name") or _name(settings)), "settings": settings})
     names = [str(trial["name"]) for trial in trials]
     bad = [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", name)]

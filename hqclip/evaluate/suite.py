@@ -8,12 +8,11 @@ slip in it would become a false number.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hqclip.errors import DataError, NotFoundError
 from hqclip.evaluate.benchmarks import KINDS
@@ -32,6 +31,7 @@ from hqclip.records import canonical_json, digest_of
 from hqclip.settings import did_you_mean
 from hqclip.store import Store, open_store, split_uri
 from hqclip.store.leftovers import scratch_folder
+from hqclip.strict_json import read_json
 
 if TYPE_CHECKING:
     from hqclip.data.shards import Row, ShardScan
@@ -240,18 +240,11 @@ def document_of(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _document(store: Store, file: str) -> dict[str, Any]:
-    """A benchmark file as JSON. Raises `DataError` for what is none, NaN included."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON")
-
+    """A benchmark file as JSON. Raises `DataError` for what is none, and for a field that is given twice."""
     try:
-        document = json.loads(store.read(file), parse_constant=refuse)
-        canonical_json(document)  # a number such as 1e999 is none
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{store.uri}/{file} is not a JSON document: {error}; mend it or fetch the suite again"
-        ) from error
+        document = read_json(store.read(file))
+    except ValueError as error:
+        raise DataError(f"{store.uri}/{file} {error}; mend it or fetch the suite again") from error
     if not isinstance(document, dict):
         raise DataError(f"{store.uri}/{file} is a JSON {type(document).__name__}; a benchmark is an object with a kind")
     return document

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from hqclip.launch.patches import Json
 from hqclip.settings import did_you_mean
+from hqclip.strict_json import read_json
 
 REQUIRED, PREFERRED = (f"{word}DuringSchedulingIgnoredDuringExecution" for word in ("required", "preferred"))
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
@@ -71,9 +71,9 @@ _KINDS = {
 def read_affinity(text: str) -> tuple[Json, list[str]]:
     """The nodeAffinity of a JSON object, {} for none, and what is wrong with it."""
     try:
-        given = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        return {}, [f"node_affinity is not valid JSON at character {error.pos}: {error.msg}"]
+        given = read_json(text or "{}")
+    except ValueError as error:
+        return {}, [f"node_affinity {error}"]
     problems = list(_wrong(given, SCHEMA, "node_affinity"))
     return ({} if problems else given), problems
 

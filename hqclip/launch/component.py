@@ -3,12 +3,11 @@
 TorchX reads the annotations as they stand, so they may not be postponed here.
 """
 
-import json
-
 from hqclip.errors import ConfigError
 from hqclip.launch.machines import read_spec
 from hqclip.launch.resolve import make_order, warn_of_tag
 from hqclip.launch.torchx_scheduler import AppDef, write_app
+from hqclip.strict_json import read_json
 
 
 def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano") -> AppDef:
@@ -21,9 +20,11 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
         scheduler: volcano or jobset, the one that is given to torchx as hqclip_volcano or hqclip_jobset
     """
     try:
-        given = json.loads(settings)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"settings is not valid JSON at character {error.pos}: {error.msg}") from None
+        given = read_json(settings)
+    except ValueError as error:
+        raise ConfigError(f"settings {error}") from None
+    if not isinstance(given, dict):
+        raise ConfigError('settings must be a JSON object such as {"learning_rate": 0.001}')
     read = read_spec({"scheduler": scheduler}, file=spec, stage=stage)
     warn_of_tag(read)
     return write_app(make_order(read, stage, given))

@@ -48,10 +48,11 @@ class Machines:
     def spec(self, stage: str, flags: Mapping[str, Any] | None = None) -> LaunchSpec:
         """That of a stage. Raises `ConfigError` with every problem."""
         written = {**self.common, **self.sections.get(stage, {})}
-        given = {**plain(written), **(flags or {})}
+        where = "launch." if self.uri else ""
+        given = {**plain(written, where), **(flags or {})}
         profile = find_profile(str(given["profile"])) if given.get("profile") else {}
-        said = layered(self.beneath.get(stage, {}), {**plain(profile), **given})
-        return LaunchSpec.from_mapping(said, "launch." if self.uri else "")
+        below = plain(profile, f"profile {given.get('profile')}: ")
+        return LaunchSpec.from_mapping(layered(self.beneath.get(stage, {}), {**below, **given}), where)
 
     def specs(self) -> tuple[dict[str, LaunchSpec], list[str]]:
         """That of every stage with a section, and what is wrong with those that have none, a sentence each."""

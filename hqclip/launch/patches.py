@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from typing import Any
+
+from hqclip.strict_json import read_json
 
 Json = dict[str, Any]
 TARGETS = "job, pod, container or container:NAME"
@@ -25,9 +26,9 @@ _ADDED = ("tolerations",)
 def read_patches(text: str) -> tuple[list[Json], list[str]]:
     """The patches of a JSON list, and what is wrong with it."""
     try:
-        patches = json.loads(text or "[]")
-    except json.JSONDecodeError as error:
-        return [], [f"patches is not valid JSON at character {error.pos}: {error.msg}"]
+        patches = read_json(text or "[]")
+    except ValueError as error:
+        return [], [f"patches {error}"]
     if not isinstance(patches, list):
         return [], ["patches must be a list of objects with target and patch"]
     problems = []

@@ -20,12 +20,13 @@ from typing import Any
 from hqclip import provenance, task_records
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.launch.layers import ENV, layered
-from hqclip.launch.plain import OBJECTS, plain_value
+from hqclip.launch.plain import nested_keys, plain_value
 from hqclip.launch.pod_template import pairs, volume_parts
 from hqclip.launch.spec import LaunchSpec
 from hqclip.records import digest_of
 from hqclip.settings import did_you_mean
 from hqclip.stages import STAGES
+from hqclip.strict_json import read_json
 from hqclip.strict_yaml import lines_of, read_yaml
 
 SHARED = {
@@ -105,8 +106,14 @@ def open_name(name: str) -> str | None:
 
 
 def read_workers(text: str) -> dict[str, dict[str, Any]]:
-    """What `workers` wrote: settings of a launch by stage."""
-    return dict(json.loads(text)) if text else {}
+    """What `workers` wrote: settings of a launch by stage. Raises `ConfigError`."""
+    try:
+        said = read_json(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"workers {error}") from None
+    if not isinstance(said, dict) or not all(isinstance(settings, dict) for settings in said.values()):
+        raise ConfigError("workers must be a JSON object of settings by stage, as a platform writes it")
+    return said
 
 
 def read_platform(path: str) -> Platform:
@@ -179,7 +186,7 @@ def _checked(given: Any, stage: str, refuse: Refuse) -> Iterator[tuple[str, Any]
             refuse(f"{name} is of a stage: give it in a section, as `train: {{{name}: ...}}`, or `requests`", *path)
         elif value is None:
             refuse(f"{name} has no value", *path)
-        elif nested := [key for key, one in value.items() if _is_nested(name, one)] if isinstance(value, dict) else []:
+        elif nested := nested_keys(str(name), value):
             refuse(f"{'.'.join(path)}.{nested[0]} is {value[nested[0]]!r}; give text", *path, str(nested[0]))
         else:
             try:
@@ -188,10 +195,6 @@ def _checked(given: Any, stage: str, refuse: Refuse) -> Iterator[tuple[str, Any]
                 prefix = f"{stage}." if stage else ""
                 for told in str(error).splitlines():
                     refuse(f"{prefix}{told.replace(SHARED[str(name)], str(name), 1)}", *path)
-
-
-def _is_nested(name: str, value: Any) -> bool:
-    return name not in OBJECTS and isinstance(value, dict | list)
 
 
 def _read(name: str, value: Any) -> Any:

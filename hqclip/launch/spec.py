@@ -58,8 +58,8 @@ class LaunchSpec(Settings):
     image_pull_secrets: tuple[str, ...] = setting("secrets that open the registry", ())
     namespace: str = setting("Kubernetes namespace; empty is that of this pod, or of the kubeconfig", "")
     service_account: str = setting("of the workers: what reads and writes the bucket", "hqclip-worker")
-    labels: tuple[str, ...] = setting("further labels of job and pods, e.g. team=vision", ())
-    job_annotations: tuple[str, ...] = setting("further annotations of job and pods, e.g. owner=jane", ())
+    labels: tuple[str, ...] = setting("further labels of job and pods, e.g. team=vision", (), pairs=True)
+    job_annotations: tuple[str, ...] = setting("further annotations of job and pods, e.g. owner=jane", (), pairs=True)
 
     nodes: int = setting(
         "pods of the job: nodes of a gang, or replicas that share the work", 1, minimum=1, maximum=4096
@@ -70,7 +70,7 @@ class LaunchSpec(Settings):
     memory: str = setting("memory of each pod", "16Gi")
     shm: str = setting("size of /dev/shm, counted in memory", "8Gi")
     disk: str = setting("scratch space of each pod; empty asks for none", "")
-    devices: tuple[str, ...] = setting("further resources of each pod, e.g. rdma/ib=8", ())
+    devices: tuple[str, ...] = setting("further resources of each pod, e.g. rdma/ib=8", (), pairs=True)
     gpu_resource: str = setting("what the cluster calls a GPU", "nvidia.com/gpu")
 
     queue: str = setting("Volcano queue, or Kueue local queue; empty is Volcano's default queue and no Kueue", "")
@@ -81,7 +81,7 @@ class LaunchSpec(Settings):
         "",
     )
     topology_mode: str = setting("whether the wish may be left unmet", "preferred", choices=("preferred", "required"))
-    node_selector: tuple[str, ...] = setting("labels that nodes must have, e.g. gpu=h100", ())
+    node_selector: tuple[str, ...] = setting("labels that nodes must have, e.g. gpu=h100", (), pairs=True)
     node_affinity: str = setting("nodeAffinity of the pods in the words of Kubernetes, as JSON; empty for none", "")
     tolerations: tuple[str, ...] = setting("taints that the pods bear: key, key=value or key=value:NoSchedule", ())
     spot: bool = setting("run on spot machines of GKE", False)
@@ -116,10 +116,12 @@ class LaunchSpec(Settings):
         (),
     )
     env: tuple[str, ...] = setting(
-        'environment variables, NAME=value; never secrets; as JSON where a value has a comma: ["A=b,c"]', ()
+        'environment variables, NAME=value; never secrets; as JSON where a value has a comma: ["A=b,c"]',
+        (),
+        pairs=True,
     )
-    secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", ())
-    config_env: tuple[str, ...] = setting("environment variables from config maps, NAME=config/key", ())
+    secret_env: tuple[str, ...] = setting("environment variables from secrets, NAME=secret/key", (), pairs=True)
+    config_env: tuple[str, ...] = setting("environment variables from config maps, NAME=config/key", (), pairs=True)
     security: str = setting(
         "Pod Security level that the pods keep, patches or not; network allows what its preset asks for, and no more",
         "restricted",

@@ -13,6 +13,7 @@ from typing import Any
 from hqclip.deprecated import INPUT, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.settings import did_you_mean
+from hqclip.strict_json import read_json
 from hqclip.strict_yaml import read_yaml
 
 Definitions = Mapping[str, Mapping[str, Any]]
@@ -66,7 +67,7 @@ def read_said(assignments: Sequence[str] = (), params: Path | None = None) -> di
     """What is said of inputs, by name, before their types are known: what was written, and what that means."""
     given = _read_file(params) if params else {}
     pairs = (assignment.split("=", 1) for assignment in assignments if "=" in assignment)
-    return given | {name: (value, _as_json(value)) for name, value in pairs}
+    return given | {name: (value, meaning(value)) for name, value in pairs}
 
 
 def missing(known: Definitions, inputs: Mapping[str, Any]) -> list[str]:
@@ -94,7 +95,7 @@ def typed(name: str, told: Mapping[str, Any], text: str, value: Any) -> Any:
     else:
         # true is no number here, though it is one for Python
         if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
-            raise ConfigError(f"pipeline input {name} is {text!r}; give {WANTED[kind]}")
+            raise ConfigError(f"pipeline input {name} is {text!r}{_fault(kind, text)}; give {WANTED[kind]}")
         found = value
     allowed = told.get("literals")
     if allowed and found not in allowed:
@@ -138,8 +139,19 @@ def _read_file(path: Path) -> dict[str, tuple[str, Any]]:
         raise ConfigError(f"--params {path}: {error}") from error
 
 
-def _as_json(text: str) -> Any:
+def meaning(text: str) -> Any:
+    """What it says in JSON, None for what is none."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return read_json(text)
+    except ValueError:
         return None
+
+
+def _fault(kind: str, text: str) -> str:
+    """What is wrong with the JSON of an input that asks for some; empty for nothing, and for others."""
+    try:
+        if kind in ("LIST", "STRUCT"):
+            read_json(text)
+    except ValueError as error:
+        return f", which {error}"
+    return ""

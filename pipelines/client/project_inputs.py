@@ -12,7 +12,7 @@ from typing import Any
 from hqclip import cli, project
 from hqclip.project import Project
 from hqclip.stages import STAGES
-from pipelines.client.inputs import Definitions, typed
+from pipelines.client.inputs import Definitions, meaning, typed
 from pipelines.client.versions import known_pipeline
 from pipelines.inputs import INPUTS
 
@@ -50,11 +50,4 @@ def _input(name: str, known: Definitions, value: Any) -> Any:
     if isinstance(value, list | tuple):
         value = ",".join(map(str, value))
     text = value if isinstance(value, str) else json.dumps(value)
-    return typed(name, known[name], text, _meaning(text))
-
-
-def _meaning(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return None
+    return typed(name, known[name], text, meaning(text))

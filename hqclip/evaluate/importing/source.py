@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hqclip.evaluate.benchmarks.checks import shown
 from hqclip.evaluate.config import SuiteImportConfig
 from hqclip.store import Store, open_store, split_uri
 from hqclip.store.leftovers import scratch_folder
+from hqclip.strict_json import read_json
 
 DOCUMENTS = (".json", ".jsonl", ".csv")  # a source that ends so is a file, any other a folder
 
@@ -89,9 +89,9 @@ class Source:
     def parse(self, text: str, where: str) -> Any:
         """What JSON says. Raises `DataError` for what is none, and for a key that comes twice: one would be lost."""
         try:
-            return json.loads(text, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} is not a JSON document: {error}; mend it or fetch it again") from error
+            return read_json(text, finite=False)
+        except ValueError as error:
+            raise DataError(f"{where} {error}; mend it or fetch it again") from error
 
     @contextmanager
     def tar(self, name: str, folder: str = "") -> Iterator[Tar]:
@@ -179,12 +179,3 @@ def image_name(item: Any, name: str, where: str) -> str:
     if not is_safe(value) or "" in value.split("/") or "." in value.split("/"):
         raise DataError(f"{where}: {name} is {shown(value)}, which leads out of the folder of images; mend it")
     return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} comes twice")
-    return found
