@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from hqclip import cli
+from hqclip.cycle.mlflow_server import Mlflow
+from hqclip.errors import ConfigError
 from hqclip.records import Sample
 from tests import promoting
+from tests.fakes.faulty import Handler, Server
 from tests.fakes.s3 import FaultyLine
 from tests.mlflow_server import MlflowServer
 
@@ -160,3 +165,86 @@ def test_no_server_is_refused_and_one_that_does_not_answer_is_told(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert cli.main([*words, "--tracking-uri", "http://127.0.0.1:1"]) == 69
     assert "the same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("login", "uri", "secret"),
+    [
+        ({"MLFLOW_TRACKING_TOKEN": "a-secret"}, "http://nobody.invalid:5000", "MLFLOW_TRACKING_TOKEN"),
+        (
+            {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "a-secret"},
+            "http://nobody.invalid:5000",
+            "MLFLOW_TRACKING_PASSWORD",
+        ),
+        ({}, "http://ada:a-secret@nobody.invalid:5000", "the login in the address"),
+        ({"NETRC": "netrc"}, "http://nobody.invalid:5000", "the login of ~/.netrc"),
+    ],
+)
+def test_a_login_goes_over_no_network_in_clear_unless_told(
+    store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    login: dict[str, str],
+    uri: str,
+    secret: str,
+):
+    (store.parent / "netrc").write_text("machine nobody.invalid login ada password a-secret\n")
+    for name, value in login.items():
+        monkeypatch.setenv(name, value if name != "NETRC" else str(store.parent / value))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    words = ["export", "mlflow", "--store", str(store), "--cycle", "1", "--tracking-uri", uri]
+    assert cli.main(words) == 64
+    said = capsys.readouterr().err
+    assert secret in said and "would go to nobody.invalid in clear" in said and "a-secret" not in said
+    monkeypatch.setenv("HQCLIP_PLAIN_HTTP", "nobody.invalid")
+    assert cli.main(words) == 69, "it is asked now"
+    assert "a-secret" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "refused"),
+    [
+        ("http://nobody.invalid/files", True),
+        ("mlflow-artifacts://nobody.invalid/files", True),
+        ("mlflow-artifacts:/1/files", False),
+        ("https://files.example/1", False),
+        ("s3://bucket/1", False),
+    ],
+)
+def test_files_carry_the_login_to_no_other_place_in_clear(
+    monkeypatch: pytest.MonkeyPatch, artifacts: str, refused: bool
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret")
+    mlflow = Mlflow("http://127.0.0.1:5000")
+    with pytest.raises(ConfigError, match="in clear") if refused else contextlib.nullcontext():
+        mlflow.check_files(artifacts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"items": []}, "answered without the id of an experiment"),
+        ({"experiment": {"experiment_id": {}}}, "an answer that is none of MLflow"),
+        ({"experiment": {"experiment_id": "1"}, "run": {}}, "answered without the id of a run"),
+        ({"experiment": {"experiment_id": "1"}, "run": {"info": {"run_id": "r"}}}, "without a place for the files"),
+    ],
+)
+def test_an_answer_that_lacks_what_is_needed_is_said(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: Any, said: str
+):
+    class Foreign(Handler):
+        def do_GET(self) -> None:
+            self.received()
+            self.send(answer, 200, {})
+
+        do_POST = do_GET
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.chdir(store.parent)
+    with Server(lambda _: None, Foreign) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = ["export", "mlflow", "--store", str(store), "--cycle", "1"]
+        assert cli.main([*words, "--tracking-uri", f"http://127.0.0.1:{server.server_address[1]}"]) == 65
+        server.shutdown()
+    assert said in capsys.readouterr().err
+    assert not (store.parent / "model").exists(), "a run without a place must not be written here"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ def test_a_version_of_another_store_is_not_taken_for_ours(
         ((400, {"code": "Bad Request", "message": "no such thing"}), 64, "refused it: no such thing"),
         ((404, "404 page not found"), 64, "does not know /api/model_registry/v1alpha3"),
         ((200, "<html>"), 65, "give the address of its REST API"),
+        ((200, "[" * 100_000), 65, "give the address of its REST API"),
+        ((200, {"items": [], "size": 0}), 65, "answered without id and name, .*give the address of its REST API"),
+        ((200, {"id": 7, "name": "hqclip"}), 65, "answered without id, "),
+        ((200, {"id": "7", "name": "hqclip", "customProperties": []}), 65, "answered without customProperties"),
+        ((500, {"code": "x", "message": ["no"]}), 69, "gave no answer"),
     ],
 )
 def test_what_the_service_refuses_is_said_with_what_helps(
@@ -128,9 +134,10 @@ def test_what_the_service_refuses_is_said_with_what_helps(
     code: int,
     said: str,
 ):
-    registry.expect(Fault("fail", "GET", "registered_model", answer=answer))
+    times = model_registry_api.TRIES if answer[0] >= 500 else 1
+    registry.expect(Fault("fail", "GET", "registered_model", answer=answer, times=times))
     assert export(store) == code
-    assert said in capsys.readouterr().err
+    assert re.search(said, capsys.readouterr().err)
 
 
 def test_a_service_that_never_answers_is_unavailable(
@@ -155,6 +162,23 @@ def test_a_token_goes_to_the_server_and_into_no_message(
         fake.expect(Fault("fail", "GET", "registered_model", answer=refused))
         assert export(store) == 64
     assert "a-secret-token" not in capsys.readouterr().err
+
+
+def test_a_token_goes_over_no_network_in_clear_unless_told(
+    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(model_registry_api, "FIRST_S", 0.001)
+    monkeypatch.setattr(model_registry_api, "LONGEST_S", 0.001)
+    monkeypatch.setenv("HQCLIP_MODEL_REGISTRY_TOKEN", "a-secret-token")
+    far = "--server", "http://nobody.invalid:8080"
+    assert export(store, *far) == 64
+    said = capsys.readouterr().err
+    assert "HQCLIP_MODEL_REGISTRY_TOKEN would go to nobody.invalid in clear" in said and "a-secret" not in said
+    monkeypatch.setenv("HQCLIP_PLAIN_HTTP", "nobody.invalid")
+    assert export(store, *far) == 69, "it is asked now"
+    monkeypatch.delenv("HQCLIP_PLAIN_HTTP")
+    monkeypatch.delenv("HQCLIP_MODEL_REGISTRY_TOKEN")
+    assert export(store, *far) == 69, "without a token there is nothing to keep"
 
 
 def test_an_address_is_wanted(store: str, capsys: pytest.CaptureFixture[str]):

@@ -15,6 +15,7 @@ from hqclip.errors import (
     AccessError,
     ConfigError,
     ConflictError,
+    DataError,
     MissingSoftwareError,
     NotFoundError,
     UnavailableError,
@@ -121,6 +122,24 @@ def test_a_host_that_is_something_else_is_told_apart(fake: FakeKubeflow) -> None
     fake.say("GET", "/healthz", Answer("", 301, {"Location": "https://elsewhere.example/"}))
     with pytest.raises(UnavailableError, match="redirects to https://elsewhere.example/"):
         connected(fake)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "null",
+        "5",
+        "hello",
+        "[" * 100_000,
+        {"pipelines": [None]},
+        {"pipelines": [{"pipeline_id": "p", "created_at": "never"}]},
+    ],
+)
+def test_an_answer_that_is_none_of_the_api_is_told(fake: FakeKubeflow, answer: Any) -> None:
+    kubeflow = connected(fake)
+    fake.say("GET", "/pipelines", Answer(answer, headers={"Content-Type": "application/json"}))
+    with pytest.raises(DataError, match="an answer that is none of its API v2beta1 .*Check --host"):
+        list(pages(kubeflow.client.list_pipelines, "pipelines"))
 
 
 def test_a_host_that_a_flag_names_is_asked_though_a_variable_wants_a_port_forward(

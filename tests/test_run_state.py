@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ class Api(Handler):
         asked = urlsplit(self.path)
         if self.headers["Authorization"] != "Bearer token-of-the-pod":
             return self.send({"kind": "Status", "code": 401}, 401, {})
-        found, code = self.server.answer((asked.path, parse_qs(asked.query), self.headers["Accept"]))
-        return self.send(found, code, {})
+        found, code, leads_to = self.server.answer((asked.path, parse_qs(asked.query), self.headers["Accept"]))
+        return self.send(found, code, {"Location": leads_to})
 
 
 class Cluster:
@@ -34,7 +35,7 @@ class Cluster:
     def __init__(self) -> None:
         self.workflows: list[dict[str, str]] = []
         self.spec: dict[str, Any] = {}
-        self.code = 200
+        self.code, self.leads_to = 200, ""
         self.asked: list[Any] = []
 
     def answer(self, request: Any) -> Any:
@@ -45,14 +46,24 @@ class Cluster:
         kind = "PartialObjectMetadataList" if accepted == run_state.LABELS_ONLY else "WorkflowList"
         whole = {} if kind == "PartialObjectMetadataList" else {"spec": self.spec}
         found = [{"metadata": {"labels": labels}, **whole} for labels in self.workflows if labels.get(name) == value]
-        return {"kind": kind, "items": found or None} if self.code == 200 else {}, self.code
+        return {"kind": kind, "items": found or None} if self.code == 200 else {}, self.code, self.leads_to
+
+
+class Plainly(urllib.request.HTTPSHandler):
+    """Speaks in clear where TLS is wanted."""
+
+    def __init__(self, context: None = None) -> None:
+        super().__init__()
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(http.client.HTTPConnection, req)
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The API server of the cluster that this process has a pod in."""
     cluster = Cluster()
-    with Server(cluster.answer, Api) as server:
+    with Server(lambda request: cluster.answer(request), Api) as server:  # as a test may change it
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name, text in (("token", "token-of-the-pod\n"), ("namespace", "kubeflow"), ("ca.crt", "")):
             (tmp_path / name).write_text(text)
@@ -60,14 +71,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         monkeypatch.setattr(run_state.ssl, "create_default_context", lambda cafile: None)
         monkeypatch.setenv(run_state.HOST, "127.0.0.1")
         monkeypatch.setenv(run_state.PORT, str(server.server_address[1]))
-        opened = urllib.request.urlopen
-
-        def plainly(request: urllib.request.Request, **more: Any) -> Any:
-            more.pop("context")
-            request.full_url = request.full_url.replace("https://", "http://")
-            return opened(request, **more)
-
-        monkeypatch.setattr(urllib.request, "urlopen", plainly)
+        monkeypatch.setattr(urllib.request, "HTTPSHandler", Plainly)
         yield cluster
         server.shutdown()
 
@@ -128,3 +132,30 @@ def test_an_api_that_does_not_answer_says_nothing(cluster: Cluster, monkeypatch:
     monkeypatch.setenv(run_state.PORT, "1")
     assert run_state.state_of(RUN) == ""
     assert not cluster.asked
+
+
+def test_the_token_of_the_pod_follows_no_redirect(cluster: Cluster) -> None:
+    heard: list[Any] = []
+
+    class Elsewhere(Handler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            self.send({"items": []}, 200, {})
+
+    with Server(cluster.answer, Elsewhere) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        cluster.code, cluster.leads_to = 307, f"http://127.0.0.1:{elsewhere.server_address[1]}/"
+        assert run_state.state_of(RUN) == ""
+        elsewhere.shutdown()
+    assert cluster.asked and heard == []
+
+
+@pytest.mark.parametrize(
+    "answer", [[], "x", {"items": 5}, {"items": [None]}, {"items": [{"metadata": {}}]}, {"items": [{"metadata": []}]}]
+)
+def test_an_answer_that_is_none_of_the_api_says_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    monkeypatch.setattr(Cluster, "answer", lambda self, request: (answer, 200, ""))
+    assert run_state.state_of(RUN) == ""
+    assert not run_state.was_cancelled(RUN)

@@ -73,7 +73,7 @@ class ExportMlflowConfig(Settings):
 
     store: str = setting(STORE)
     cycle: int = setting("cycle to export; 0 is the champion's", 0, minimum=0)
-    tracking_uri: str = setting("MLflow server, e.g. http://mlflow:5000; empty is MLFLOW_TRACKING_URI", "")
+    tracking_uri: str = setting("MLflow server, e.g. https://mlflow.example.com; empty is MLFLOW_TRACKING_URI", "")
     experiment: str = setting("name of the MLflow experiment", "hqclip")
     registered_model: str = setting("registered model of which the candidate becomes a version", "hqclip")
     models: bool = setting("bring the files of the models too", True)

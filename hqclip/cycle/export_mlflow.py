@@ -20,8 +20,8 @@ from hqclip import log
 from hqclip.cycle.config import ExportMlflowConfig
 from hqclip.cycle.export_facts import COMMIT, facts_of, is_in_force, scores_of
 from hqclip.cycle.links import Document, Link, champion_cycle, read_link
-from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
-from hqclip.foreign_text import harmless
+from hqclip.cycle.mlflow_server import Mlflow
+from hqclip.errors import ConfigError, ConflictError
 from hqclip.store import Store, in_bucket, open_store
 from hqclip.store.documents import read_curve, read_json_or_warn
 from hqclip.store.leftovers import scratch_folder
@@ -33,6 +33,7 @@ BATCH = 1000  # metrics that one request may bring; of params it is 100
 PARAMS = 100
 MOST_TEXT = 5000  # characters of a tag, of a param 6000
 FINISHED = "FINISHED"
+RUN_ID, VERSION = "the id of a run", "the number of a version"
 _VERDICT = {"hqclip.verdict", "hqclip.reason"}  # tags that a later decision changes
 _NOT_ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
 
@@ -40,32 +41,21 @@ _NOT_ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
 def export(config: ExportMlflowConfig) -> dict[str, Any]:
     """The ids of the runs in MLflow by their names here, and the number of the version; empty if there is none.
 
-    Raises `NotFoundError` for a cycle that is not closed, `MissingSoftwareError` without MLflow, `AccessError` and
-    `ConfigError` for what the server refuses, `UnavailableError` if it does not answer.
+    Raises `NotFoundError` for a cycle that is not closed, and what `Mlflow` raises.
     """
     store = open_store(config.store)
     link = read_link(store, config.cycle or champion_cycle(store))
     uri = config.tracking_uri or os.environ.get(SERVER, "")
     if not uri:
         raise ConfigError(f"which MLflow? give --tracking-uri http://host:5000, or set {SERVER}")
-    try:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-    except ImportError as error:
-        raise MissingSoftwareError(f"this needs MLflow ({error}): pip install 'hqclip[mlflow]'") from error
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # MLflow tells there where a run is to be seen
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment = _experiment(client, config.experiment)
-            runs = {run["run"]: _bring(client, experiment, store, link, run, config.models) for run in link.record.runs}
-            version = _register(client, config, store, link, runs[link.candidate["run"]])
-    except MlflowException as error:
-        raise _refusal(uri, error) from error
-    except OSError as error:
-        raise UnavailableError(f"MLflow at {uri} gave no answer: {error}; the same command continues") from error
+    with contextlib.redirect_stdout(sys.stderr):  # MLflow tells there where a run is to be seen
+        client = Mlflow(uri)
+        experiment = _experiment(client, config.experiment)
+        runs = {run["run"]: _bring(client, experiment, store, link, run, config.models) for run in link.record.runs}
+        version = _register(client, config, store, link, runs[link.candidate["run"]])
     return {
         "cycle": link.record.cycle,
-        "tracking_uri": uri,
+        "tracking_uri": client.uri,
         "experiment": config.experiment,
         "runs": runs,
         "registered_model": config.registered_model,
@@ -73,44 +63,33 @@ def export(config: ExportMlflowConfig) -> dict[str, Any]:
     }
 
 
-def _refusal(uri: str, error: Any) -> HQClipError:
-    """What a fault of MLflow's client means to people."""
-    status, said = error.get_http_status_code(), harmless(str(error))[:500]
-    if status in (401, 403):
-        return AccessError(
-            f"MLflow at {uri} lets nobody in like this: set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD ({said})"
-        )
-    if 400 <= status < 500 and status not in (408, 429):
-        return ConfigError(f"MLflow at {uri} refused it: {said}")
-    return UnavailableError(f"MLflow at {uri} did not take it: {said}; the same command continues")
-
-
-def _experiment(client: Any, name: str) -> str:
+def _experiment(client: Mlflow, name: str) -> str:
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    return client.told(found.experiment_id if found else client.create_experiment(name), "the id of an experiment")
 
 
-def _bring(client: Any, experiment: str, store: Store, link: Link, run: Document, models: bool) -> str:
+def _bring(client: Mlflow, experiment: str, store: Store, link: Link, run: Document, models: bool) -> str:
     """One training run; its id in MLflow."""
     tags = _tags(store, link, run)
     for found in client.search_runs([experiment], _filter(store, run)):
+        id = client.told(found.info.run_id, RUN_ID)
         if found.info.status == FINISHED:
-            log.info("export", f"{run['run']} is in MLflow already, as {found.info.run_id}")
+            log.info("export", f"{run['run']} is in MLflow already, as {id}")
             for tag in _VERDICT & tags.keys():
-                client.set_tag(found.info.run_id, tag, tags[tag])
-            return str(found.info.run_id)
-        client.delete_run(found.info.run_id)
+                client.set_tag(id, tag, tags[tag])
+            return id
+        client.delete_run(id)
     made = client.create_run(experiment, run_name=run["run"].removeprefix("runs/"), tags=tags)
-    name = str(made.info.run_id)
+    name = client.told(made.info.run_id, RUN_ID)
     _log(client, name, _params(store, run), list(_metrics(store, link, run)))
     if models:
+        client.check_files(client.told(made.info.artifact_uri, "a place for the files of a run"))
         _bring_model(client, name, store, f"{run['run']}/model")
     client.set_terminated(name, FINISHED)
     return name
 
 
-def _register(client: Any, config: ExportMlflowConfig, store: Store, link: Link, run_id: str) -> str:
+def _register(client: Mlflow, config: ExportMlflowConfig, store: Store, link: Link, run_id: str) -> str:
     """The version of the registered model that is the cycle's candidate; made if it is not there."""
     folder = f"{link.candidate['run']}/model"
     if not config.models and not in_bucket(store.uri):
@@ -119,29 +98,25 @@ def _register(client: Any, config: ExportMlflowConfig, store: Store, link: Link,
     name, tags = config.registered_model, _tags(store, link, link.candidate)
     versions = client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run_id}'")
     if versions:
-        number = str(versions[0].version)
+        number = client.told(str(versions[0].version), VERSION)
         for tag in _VERDICT & tags.keys():
             client.set_model_version_tag(name, number, tag, tags[tag])
     else:
         _make_model(client, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model" if config.models else f"{store.uri}/{folder}"
-        number = str(client.create_model_version(name, source, run_id, tags, await_creation_for=None).version)
+        made = client.create_model_version(name, source, run_id, tags, await_creation_for=None)
+        number = client.told(str(made.version), VERSION)
     if is_in_force(store, link):
         client.set_registered_model_alias(name, CHAMPION, number)
     return number
 
 
-def _make_model(client: Any, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
+def _make_model(client: Mlflow, name: str) -> None:
+    with contextlib.suppress(ConflictError):
         client.create_registered_model(name, description="CLIP models; the alias champion is the one in force")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
-def _log(client: Any, name: str, params: Sequence[Any], metrics: Sequence[Any]) -> None:
+def _log(client: Mlflow, name: str, params: Sequence[Any], metrics: Sequence[Any]) -> None:
     for start in range(0, len(params), PARAMS):
         client.log_batch(name, params=params[start : start + PARAMS])
     for start in range(0, len(metrics), BATCH):
@@ -175,7 +150,7 @@ def _metrics(store: Store, link: Link, run: Document) -> Iterator[Any]:
         yield Metric(_NOT_ALLOWED.sub("_", name), score, now, last)
 
 
-def _bring_model(client: Any, name: str, store: Store, model: str) -> None:
+def _bring_model(client: Mlflow, name: str, store: Store, model: str) -> None:
     """All files of the model's folder, one at a time."""
     for key in store.list(f"{model}/"):
         with scratch_folder() as folder:

@@ -102,7 +102,7 @@ def _artifact(registry: Registry, store: Store, link: Link, version: Document) -
 
 
 def _crown(registry: Registry, model: Document, version: str) -> None:
-    properties = model.get("customProperties", {})
+    properties = model["customProperties"]
     crowned = {**properties, CHAMPION: _value(version)}
     if crowned != properties:
         registry.change(f"/registered_models/{model['id']}", {"customProperties": crowned})

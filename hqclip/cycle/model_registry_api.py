@@ -19,6 +19,7 @@ from hqclip import __version__, log
 from hqclip.backoff import pauses
 from hqclip.errors import AccessError, ConfigError, ConflictError, DataError, HQClipError, UnavailableError
 from hqclip.foreign_text import harmless
+from hqclip.plain_http import NoRedirect, refuse_in_clear
 
 PATH = "/api/model_registry/v1alpha3"
 ANSWER_S = 30.0
@@ -29,13 +30,19 @@ Document = dict[str, Any]
 
 
 class Registry:
-    """One server. All methods raise `AccessError`, `ConfigError` for what it refuses, and `UnavailableError`."""
+    """One server. Raises `ConfigError` for what is no address, or would carry the token in clear over a network.
+
+    All methods raise `AccessError`, `ConfigError` for what it refuses, `UnavailableError`, and `DataError` for answers
+    that are none of a Model Registry.
+    """
 
     def __init__(self, server: str, token: str = "") -> None:
         self.server = server.rstrip("/").removesuffix(PATH)
         self._token = token
         if not self.server.startswith(("http://", "https://")):
             raise ConfigError(f"server {server!r} is no address: give http://host:port")
+        if token:
+            refuse_in_clear(TOKEN, self.server)
 
     def find(self, what: str, **by: str) -> Document | None:
         """The one `what`, such as `model_version`, with these properties; None if there is none."""
@@ -59,10 +66,10 @@ class Registry:
             break
         found = _parsed(said)
         if status in (200, 201) and found is not None:
-            return found
+            return self._known(found)
         if method == "GET" and status == 404 and found is not None and "code" in found:
             return None
-        raise self._refusal(status, harmless(found.get("message", said) if found else said, [self._token])[:300])
+        raise self._refusal(status, harmless(str(found.get("message", said)) if found else said, [self._token])[:300])
 
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:
         """Status and text; status 0 and the fault if there was no answer."""
@@ -74,12 +81,27 @@ class Registry:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.server}{PATH}{path}", data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.build_opener(_NoRedirect()).open(request, timeout=ANSWER_S) as answer:
-                return answer.status, answer.read().decode(errors="replace")
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
+            try:
+                answer = urllib.request.build_opener(NoRedirect()).open(request, timeout=ANSWER_S)
+            except urllib.error.HTTPError as error:
+                answer = error
+            with answer:
+                return int(answer.status), answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             return 0, str(getattr(error, "reason", error) or type(error).__name__)
+
+    def _known(self, found: Document) -> Document:
+        """An answer with what is needed of it."""
+        lacking = [name for name in ("id", "name") if not (isinstance(found.get(name), str) and found[name])]
+        properties = found.get("customProperties")
+        if not isinstance(properties, dict | None):
+            lacking.append("customProperties")
+        if lacking:
+            raise DataError(
+                f"the Model Registry at {self.server} answered without {' and '.join(lacking)}, or with something else "
+                f"under that name: give the address of its REST API ({harmless(json.dumps(found), [self._token])[:80]})"
+            )
+        return {**found, "customProperties": properties or {}}
 
     def _refusal(self, status: int, said: str) -> HQClipError:
         where = f"the Model Registry at {self.server}"
@@ -96,16 +118,9 @@ class Registry:
         return ConfigError(f"{where} does not know {PATH}: give the address of its REST API ({status} {said})")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token is for the address that was given and for no other."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _parsed(said: str) -> Document | None:
     try:
         found = json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

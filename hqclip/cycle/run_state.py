@@ -7,6 +7,7 @@ labels do, only those are asked for.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import ssl
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hqclip import log
+from hqclip.plain_http import NoRedirect
 
 OVER, RUNNING = "over", "running"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -31,24 +33,31 @@ def state_of(run: str) -> str:
     found = _found(run, LABELS_ONLY)
     if not found:
         return ""
-    return OVER if all(workflow["metadata"]["labels"].get(COMPLETED) == "true" for workflow in found) else RUNNING
+    return OVER if all(labels.get(COMPLETED) == "true" for labels, _ in found) else RUNNING
 
 
 def was_cancelled(run: str) -> bool:
     """Whether somebody ended it: Kubeflow sets its deadline to 0, Argo a `shutdown`. False where that is not known."""
-    specs = [workflow.get("spec", {}) for workflow in _found(run, WHOLE)]
-    return any(spec.get("shutdown") or spec.get("activeDeadlineSeconds") == 0 for spec in specs)
+    found = _found(run, WHOLE)
+    return any(spec.get("shutdown") or spec.get("activeDeadlineSeconds") == 0 for _, spec in found)
 
 
-def _found(run: str, as_what: str) -> list[dict[str, Any]]:
-    """Its workflows; none where nobody can be asked."""
+def _found(run: str, as_what: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Labels and spec of its workflows; none where nobody can be asked, or what is said is no list of them."""
     if not os.environ.get(HOST) or not (ACCOUNT / "token").is_file():
         return []
     try:
-        return _workflows(run, as_what)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        workflows = _workflows(run, as_what)
+        return [(_mapping(each["metadata"]["labels"]), _mapping(each.get("spec") or {})) for each in workflows]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError) as error:
         log.debug("lock", f"the state of run {run} is not known: {error}")
         return []
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a mapping was expected, not {type(value).__name__}")
+    return value
 
 
 def _workflows(run: str, as_what: str) -> list[dict[str, Any]]:
@@ -60,6 +69,6 @@ def _workflows(run: str, as_what: str) -> list[dict[str, Any]]:
         f"/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflows?{chosen}",
         headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}", "Accept": as_what},
     )
-    trusted = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trusted) as answer:  # noqa: S310
+    trusted = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")))
+    with urllib.request.build_opener(trusted, NoRedirect()).open(request, timeout=TIMEOUT_S) as answer:
         return list(json.loads(answer.read())["items"] or [])  # none is null

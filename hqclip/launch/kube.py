@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
@@ -18,9 +18,10 @@ from kubernetes.client import ApiClient, ApiException, Configuration
 
 from hqclip import log
 from hqclip.backoff import pause_s
-from hqclip.errors import AccessError, ConfigError, HQClipError, MissingSoftwareError, UnavailableError
+from hqclip.errors import AccessError, ConfigError, DataError, HQClipError, MissingSoftwareError, UnavailableError
 from hqclip.foreign_text import harmless
 from hqclip.launch.patches import Json
+from hqclip.plain_http import in_clear
 
 CORE = "v1"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -58,7 +59,8 @@ class Cluster:
 
     Calls are tried again for `patience_s` seconds when the server is busy or cannot be reached; a POST too, because
     names are ours: one that was carried out unheard is found as `AlreadyExists`. All raise `AccessError` (with verb,
-    resource and service account), `UnavailableError`, and `ConfigError` for what the server refuses.
+    resource and service account), `UnavailableError`, `ConfigError` for what the server refuses, and `DataError` for
+    answers that are none of the Kubernetes API.
     """
 
     def __init__(
@@ -87,22 +89,24 @@ class Cluster:
         A field that the cluster does not know is refused, not dropped.
         """
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        return self._json("POST", self._path(api, plural), query=query, body=body)
+        path = self._path(api, plural)
+        return _object(self._json("POST", path, query=query, body=body), path)
 
     def newest(self, group: str) -> str:
         """The version of an API group that the cluster prefers, with the group; empty if it serves none. Asked once."""
         if group not in self._served:
             try:
                 told = self._json("GET", f"/apis/{group}")
-                self._served[group] = str(told["preferredVersion"]["groupVersion"])
             except _Missing:
                 return ""
+            self._served[group] = str(_mapping(told.get("preferredVersion"), group).get("groupVersion") or "")
         return self._served[group]
 
     def get(self, api: str, plural: str, name: str) -> Json | None:
         """An object, None if it is not there (or such objects are not served)."""
+        path = self._path(api, plural, name)
         try:
-            return self._json("GET", self._path(api, plural, name))
+            return _object(self._json("GET", path), path)
         except _Missing:
             return None
 
@@ -120,8 +124,8 @@ class Cluster:
         A row has `cells` by the name of their column. It is a twentieth of the objects. Raises what `list` does.
         """
         pages = self._pages(self._path(api, plural), {**query, "includeObject": "None", "limit": ROWS}, TABLE)
-        names = _columns(pages[0])
-        version = str(pages[0].get("metadata", {}).get("resourceVersion", ""))
+        names, metadata = _columns(pages[0]), _mapping(pages[0].get("metadata"), plural)
+        version = str(metadata.get("resourceVersion", ""))
         return [row for page in pages for row in _rows(page, names)], version
 
     def watch(self, api: str, plural: str, version: str, **query: str) -> Iterator[tuple[str, Sequence[Json], str]]:
@@ -137,20 +141,23 @@ class Cluster:
         for line in self._lines(path, asked, SILENT_S, TABLE):
             try:
                 event = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UnavailableError(f"the watch of {plural} broke off in the middle of a line") from error
-            table = event["object"]
-            if event["type"] == "ERROR":
+            event = _mapping(event, f"a watch of {plural}")
+            table, kind = _mapping(event.get("object"), f"a watch of {plural}"), str(event.get("type", ""))
+            if kind == "ERROR":
                 if table.get("code") == 410:
-                    raise Expired(table.get("message", ""))
+                    raise Expired(str(table.get("message", "")))
                 raise UnavailableError(f"the watch of {plural} ended: {harmless(str(table.get('message')))}")
             names = _columns(table) or names
-            yield event["type"], _rows(table, names), str(table.get("metadata", {}).get("resourceVersion", ""))
+            metadata = _mapping(table.get("metadata"), f"a watch of {plural}")
+            yield kind, _rows(table, names), str(metadata.get("resourceVersion", ""))
 
     def _items(self, path: str, query: Mapping[str, str]) -> Sequence[Json]:
         """The objects of a list, all pages; none if they are not served."""
         try:
-            return [item for page in self._pages(path, query) for item in page.get("items", [])]
+            pages = self._pages(path, query)
+            return [_object(item, path) for page in pages for item in _list(page.get("items"), path)]
         except _Missing:
             return []
 
@@ -166,9 +173,11 @@ class Cluster:
                 token, got = "", ()
                 continue
             got = [*got, page]
-            token = page.get("metadata", {}).get("continue", "")
+            before, token = token, str(_mapping(page.get("metadata"), path).get("continue") or "")
             if not token:
                 return got
+            if token == before:
+                raise _no_answer(path, "a page that is followed by itself")
 
     def delete(self, api: str, plural: str, name: str, *, uid: str = "", at_once: bool = False) -> bool:
         """Delete an object and what it owns, in the background; False if it (or the one of `uid`) is not there.
@@ -242,7 +251,7 @@ class Cluster:
                 response = self._call(method, path, query or {}, body, AT_ONCE if once else TIMEOUT, accept)
                 data = response.data
                 response.release_conn()
-                return cast(Json, json.loads(data or b"{}"))
+                return _read(data, f"{method} {path}")
             except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
                 wait = _wait(error, method, attempt)
                 if once or wait is None or time.monotonic() + wait > give_up:
@@ -300,14 +309,62 @@ class Cluster:
         return ConfigError(f"Kubernetes refuses {'the object' if method == 'POST' else 'this'}: {said}")
 
 
+def _read(data: bytes, asked: str) -> Json:
+    """An answer that is a JSON object, or empty."""
+    try:
+        found = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        found = None
+    return _mapping(found if found is not None else data[:80].decode(errors="replace"), asked)
+
+
+def _object(found: Any, asked: str) -> Json:
+    """An object of the API: it has a name. What is null in it, or in its metadata, counts as left out, as there."""
+    known = {name: value for name, value in _mapping(found, asked).items() if value is not None}
+    known["metadata"] = {
+        name: value for name, value in _mapping(known.get("metadata"), asked).items() if value is not None
+    }
+    if not isinstance(known["metadata"].get("name"), str):
+        raise _no_answer(asked, f"an object without a name: {json.dumps(found)[:80]}")
+    for part in (known, known["metadata"]):
+        for name in ("spec", "status", "labels", "annotations"):
+            if name in part:
+                _mapping(part[name], asked)
+    return known
+
+
+def _mapping(value: Any, asked: str) -> Json:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _no_answer(asked, repr(value))
+    return value
+
+
+def _list(value: Any, asked: str) -> Sequence[Any]:
+    if not isinstance(value, list | None):
+        raise _no_answer(asked, repr(value))
+    return value or []
+
+
+def _no_answer(asked: str, said: str) -> DataError:
+    return DataError(
+        f"what answers is not the Kubernetes API ({asked}): {harmless(said)[:200]}; look at the server in KUBECONFIG"
+    )
+
+
 def _columns(table: Json) -> list[str]:
     """The names of its columns, which only the first of a watch tells."""
-    return [str(column["name"]) for column in table.get("columnDefinitions") or []]
+    asked = "a table"
+    columns = _list(table.get("columnDefinitions"), asked)
+    return [str(_mapping(column, asked).get("name", "")) for column in columns]
 
 
 def _rows(table: Json, names: Sequence[str]) -> list[Json]:
     """Its rows, with cells by the names of their columns."""
-    return [dict(zip(names, row["cells"], strict=False)) for row in table.get("rows") or []]
+    asked = "a table"
+    rows = (_mapping(row, asked) for row in _list(table.get("rows"), asked))
+    return [dict(zip(names, _list(row.get("cells"), asked), strict=False)) for row in rows]
 
 
 def _warnings(headers: Any) -> list[str]:
@@ -347,14 +404,14 @@ def _wait(error: Exception, method: str, attempt: int) -> float | None:
 def _message(error: ApiException) -> str:
     try:
         return str(json.loads(error.body)["message"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return (error.body or "").strip() or f"{error.status} {error.reason}"
 
 
 def _reason(error: ApiException) -> str:
     try:
         return str(json.loads(error.body)["reason"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return ""
 
 
@@ -378,5 +435,13 @@ def connect(namespace: str = "", patience_s: float = PATIENCE_S) -> Cluster:
                 f"no Kubernetes cluster: this is no pod with a service account token, and KUBECONFIG "
                 f"({os.environ.get('KUBECONFIG') or 'not set: ~/.kube/config'}) names none: {_first_line(error)}"
             ) from error
-    settings.retries = False  # tries are counted here
+    _leave_out_in_clear(settings)
+    settings.retries = False  # tries are counted here, and redirects are not followed
     return Cluster(ApiClient(settings), namespace or own, patience_s=patience_s)
+
+
+def _leave_out_in_clear(settings: Configuration) -> None:
+    """As kubectl does, whose client sends no login of a kubeconfig to a server of http:// (client-go, `clientcmd`)."""
+    if settings.auth_settings() and (problem := in_clear("the login of the kubeconfig", settings.host, proxies=False)):
+        log.warning("launch", f"{problem}. It is left out, as kubectl does")
+        settings.api_key, settings.refresh_api_key_hook = {}, None

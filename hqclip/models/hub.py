@@ -16,6 +16,7 @@ from hqclip.errors import NotFoundError, StorageError, UnavailableError
 from hqclip.foreign import translated
 from hqclip.models.contents import COVERED, chosen, is_whole, sha256_of
 from hqclip.models.names import HubName, is_commit
+from hqclip.plain_http import refuse_in_clear
 from hqclip.store.local import BLOCK_BYTES
 
 
@@ -36,6 +37,7 @@ def commit_of(name: HubName) -> str:
         return name.revision
     try:
         with _asking(name):
+            check_address()
             from huggingface_hub import HfApi
 
             return HfApi().resolve_revision(name.repository, revision=name.revision or None).resolved
@@ -46,6 +48,7 @@ def commit_of(name: HubName) -> str:
 def list_files(name: HubName, commit: str) -> dict[str, HubFile]:
     """The files of a commit that belong to the model, as `contents` says. Raises as `commit_of`."""
     with _asking(name):
+        check_address()
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
@@ -64,6 +67,7 @@ def download(name: HubName, commit: str, files: Mapping[str, HubFile], folder: P
     """
     for path, file in files.items():
         with _asking(name):
+            check_address()
             from huggingface_hub import hf_hub_download
             from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -92,6 +96,14 @@ def in_own_cache(name: HubName, commit: str) -> Path | None:
         except LocalEntryNotFoundError:
             return None
     return Path(found) if is_whole(Path(found)) else None
+
+
+def check_address() -> None:
+    """Raises `ConfigError` if the client would send its token in clear, to a mirror that HF_ENDPOINT names."""
+    from huggingface_hub import constants, get_token
+
+    if get_token() and not (constants.HF_HUB_OFFLINE or constants.HF_HUB_DISABLE_IMPLICIT_TOKEN):
+        refuse_in_clear("HF_TOKEN (or the token of a login)", constants.ENDPOINT)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from hqclip import __version__
 from hqclip.foreign_text import harmless
 from hqclip.notify.config import Receivers
 from hqclip.notify.message import Message, as_mail, as_slack
+from hqclip.plain_http import NoRedirect
 
 LIMIT_S = 10.0  # for all places together, whatever they do
 
@@ -74,17 +75,10 @@ _SENDERS: Mapping[str, Callable[[Message, Receivers, float], None]] = {
 }
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Who knows the address could send the message, and its token, to anybody."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _post(url: str, body: Mapping[str, Any], headers: Mapping[str, str], limit_s: float) -> None:
     known = {"Content-Type": "application/json", "User-Agent": f"hqclip/{__version__}"}
     request = urllib.request.Request(url, json.dumps(body).encode(), {**known, **headers}, method="POST")  # noqa: S310
-    with urllib.request.build_opener(_NoRedirect()).open(request, timeout=limit_s) as answer:
+    with urllib.request.build_opener(NoRedirect()).open(request, timeout=limit_s) as answer:
         answer.read(1000)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from hqclip.errors import ConfigError
 from hqclip.foreign_text import HIDDEN, harmless
+from hqclip.plain_http import in_clear
 from hqclip.settings import Settings, setting
 
 PREFIX = "HQCLIP_NOTIFY_"
@@ -58,6 +59,9 @@ class Receivers(Settings):
             for name in ("slack_url", "webhook_url")
             if (url := getattr(self, name)) and not _is_web(url)
         ]
+        # the address of a chat's webhook is the key to it, whatever else it is given
+        for secret, url in (("slack_url", self.slack_url), ("webhook_token", self.webhook_token and self.webhook_url)):
+            problems += [problem] if (problem := in_clear(secret, url)) else []
         if self.webhook_token and not self.webhook_url:
             problems.append("webhook_token is given without webhook_url")
         if self.smtp_host and not (self.smtp_from and self.smtp_to):

@@ -22,11 +22,13 @@ import google_crc32c
 from google.api_core import exceptions as answers
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
+from hqclip.plain_http import refuse_in_clear
 from hqclip.store.buckets import reader, unpacked
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
 from hqclip.store.protocol import Listed, ObjectInfo, check_key
@@ -243,6 +245,8 @@ def _client(_process: int, _emulator: str | None) -> storage.Client:
     # Otherwise the client asks for the bucket itself, from a thread of its own, which takes storage.buckets.get.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     client = storage.Client(project=None)
+    if not isinstance(client._credentials, AnonymousCredentials):  # those of an emulator
+        refuse_in_clear("the token for Google Cloud Storage", client.api_endpoint)
     for adapter in client._http.adapters.values():  # keeps ten by default: the others connect for each request
         adapter.init_poolmanager(connections=4, maxsize=CONNECTIONS)
     return client

@@ -16,12 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import botocore
 import botocore.session
 from botocore import exceptions as faults
 from botocore.config import Config
 
 from hqclip.backoff import FIRST_S, LONGEST_S, pause_s
 from hqclip.errors import AccessError, ConfigError, HQClipError, NotFoundError, StorageError, UnavailableError
+from hqclip.plain_http import refuse_in_clear
 
 T = TypeVar("T")
 CONNECT_S, ANSWER_S = 60, 120
@@ -86,7 +88,13 @@ def _client(_process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     try:
         session = botocore.session.Session()
         region = given.get("AWS_REGION") or session.get_config_variable("region") or REGION
-        return session.create_client("s3", region_name=region, config=config)
+        client = session.create_client("s3", region_name=region, config=config)
+        if getattr(session.get_credentials(), "method", "") == "assume-role-with-web-identity":
+            unsigned = Config(signature_version=botocore.UNSIGNED)
+            sts = session.create_client("sts", region_name=region, config=unsigned)
+            # S3 itself gets signatures; STS gets the token, and answers with keys
+            refuse_in_clear("the web identity token (AWS_WEB_IDENTITY_TOKEN_FILE)", sts.meta.endpoint_url)
+        return client
     except (faults.BotoCoreError, ValueError) as error:
         raise ConfigError(f"{short(error)}; look at the variables AWS_... of the environment") from error
 

@@ -16,6 +16,7 @@ from typing import Any
 from hqclip import log
 from hqclip.errors import ConfigError
 from hqclip.foreign import translated
+from hqclip.models.hub import check_address
 from hqclip.settings import did_you_mean
 
 MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's
@@ -51,6 +52,7 @@ def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], 
                 with translated(f"model {name} needs {source} of a hub"):
                     from huggingface_hub import hf_hub_download
 
+                    check_address()
                     hf_hub_download(source, file)
             else:
                 needs = f"model {name} needs {source} of a hub"

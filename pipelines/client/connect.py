@@ -27,7 +27,8 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
 from hqclip.errors import AccessError, ConfigError, MissingSoftwareError, NotFoundError, UnavailableError
-from pipelines.client.patience import NO_LOGIN, PATIENCE_S, PatientRest
+from hqclip.plain_http import refuse_in_clear
+from pipelines.client.patience import NO_LOGIN, PATIENCE_S, PatientRest, understood
 
 INSIDE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 HOME = "kubeflow"  # the namespace of a Kubeflow that is for one user alone: its runs have their pods there
@@ -118,6 +119,8 @@ def connect(given: argparse.Namespace) -> Kubeflow:
     login = _login(given)
     said, forwarded = _way_there(given)
     host = _forward(forwarded) if forwarded else _host(said)
+    if login.method != NO_LOGIN and host != INSIDE:
+        refuse_in_clear(login.method, host, proxies=False)  # kfp's client asks no proxy of the environment
     settings = kfp_server_api.Configuration(host=host)
     if ca_file := _said(given, "ca_file"):
         settings.ssl_ca_cert = str(_existing(Path(ca_file), "--ca-file"))
@@ -126,6 +129,7 @@ def connect(given: argparse.Namespace) -> Kubeflow:
         warnings.simplefilter("ignore")  # of versions before 2.0
         client = _Client(settings, login.cookie)
     api = client._run_api.api_client  # the one that all of kfp's services share
+    api.deserialize = understood(api.deserialize, host)
     api.rest_client = rest = PatientRest(settings, login.method, min(given.patience_s, FIRST_S))
     health = client._healthz_api.healthz_service_get_healthz()
     rest.patience_s = given.patience_s

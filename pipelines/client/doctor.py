@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from components import images
 from hqclip.errors import AccessError, ConflictError, MissingSoftwareError
+from hqclip.foreign_text import harmless
 from hqclip.launch import kube
 from hqclip.launch.kubeflow import WORKFLOWS
 from hqclip.launch.machines import read_machines
@@ -296,7 +297,10 @@ class Api:
         _, told = self._health()
         if not told:
             return Finding(WARN, "the server does not say what time it is", "")
-        skew = time.time() + ahead_s - email.utils.parsedate_to_datetime(told).timestamp()
+        try:
+            skew = time.time() + ahead_s - email.utils.parsedate_to_datetime(told).timestamp()
+        except (ValueError, TypeError):
+            return Finding(WARN, f"the server says no time that can be read: {harmless(told)}", "")
         words = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server"
         advice = "set the clock of this machine (e.g. by NTP): logins and leases depend on it"
         status = FAIL if abs(skew) > MUCH_SKEW_S else WARN if abs(skew) > SKEW_S else OK

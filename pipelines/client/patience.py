@@ -12,7 +12,15 @@ import urllib3
 from kfp_server_api.rest import RESTClientObject
 
 from hqclip.backoff import pause_s
-from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, UnavailableError
+from hqclip.errors import (
+    AccessError,
+    ConfigError,
+    ConflictError,
+    DataError,
+    HQClipError,
+    NotFoundError,
+    UnavailableError,
+)
 from hqclip.foreign_text import harmless
 from pipelines.client.output import say
 
@@ -21,6 +29,7 @@ PATIENCE_S = 60.0  # how long a request is tried again
 QUIET_TRIES = 3  # before a person is told
 LOOKS_S = (0.0, 1.0, 2.0, 4.0)  # pauses before each look for what was not heard of: it may still be in the making
 _BUSY = (429, 500, 502, 503, 504)
+_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)  # what kfp's client trips over
 _LOGIN = ("dex", "oauth2", "login", "accounts.google.com", "/auth", "signin", "openid")
 
 
@@ -152,6 +161,31 @@ def created(create: Callable[[], Any], find: Callable[[], Any | None], tries: in
                 if found is not None:
                     return found
     return create()
+
+
+def understood(deserialize: Callable[[Any, Any], Any], host: str) -> Callable[[Any, Any], Any]:
+    """How kfp's client reads an answer, which raises `DataError` for one that is none of Kubeflow's API."""
+
+    def read(answer: Any, kind: Any) -> Any:
+        try:
+            found = deserialize(answer, kind)
+        except (kfp_server_api.ApiException, *_UNREADABLE) as error:
+            raise _no_answer(host, kind, f"{type(error).__name__}: {_message(error)}") from error
+        text = answer.data.lstrip()
+        if text and text[:1] not in ("{", b"{"):  # all of its answers are objects; to kfp's client any text is one
+            raise _no_answer(host, kind, harmless(str(text[:80])))
+        if any(isinstance(value, list) and None in value for value in getattr(found, "__dict__", {}).values()):
+            raise _no_answer(host, kind, "a list with null in it")
+        return found
+
+    return read
+
+
+def _no_answer(host: str, kind: Any, said: str) -> DataError:
+    return DataError(
+        f"Kubeflow at {host} gave an answer that is none of its API v2beta1 (no {kind}: {said[:200]}). Check --host: "
+        "is it that of Kubeflow Pipelines?"
+    )
 
 
 class _Nothing:

@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +74,7 @@ def read_nodes(kubeflow: Kubeflow, run_id: str) -> list[Node]:
         status = manifest.get("status") or {}
         nodes = status.get("nodes") or _unpacked(status.get("compressedNodes", ""))
         return parse_nodes(manifest.get("metadata", {}).get("name", ""), nodes.values())
-    except (ValueError, AttributeError, TypeError, KeyError, OSError, EOFError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, OSError, EOFError, zlib.error, RecursionError) as error:
         raise UnavailableError(f"the workflow of run {run_id} cannot be read: {error!r}") from error
 
 

@@ -1,13 +1,12 @@
 """One HTTP server, asked with patience: what may be gone in a moment is tried again, ever more slowly.
 
 Rate limits, faults of the server, broken connections and answers that cannot be read are such. The key, if the server
-wants one, is OPENAI_API_KEY of the environment; it goes to nobody in clear but to this machine.
+wants one, is OPENAI_API_KEY of the environment; it goes over no network in clear, unless that is allowed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from hqclip import log
 from hqclip.backoff import LONGEST_S, pauses
 from hqclip.errors import AccessError, ConfigError
 from hqclip.foreign_text import harmless
+from hqclip.plain_http import is_this_machine, refuse_in_clear
 
 T = TypeVar("T")
 TRIES = 6
@@ -50,12 +50,9 @@ class Server:
     def __init__(self, url: str, keepalive: int, *, plain_http: bool = False) -> None:
         self._key, self._url = _key_of_environment(), _address(url)
         self.host = self._url.netloc.decode()
-        near = _is_this_machine(self._url.host)
-        if self._key and self._url.scheme == "http" and not near and not plain_http:
-            raise ConfigError(
-                f"OPENAI_API_KEY would go to {self.host} in clear: give an https:// address, unset the key if the "
-                "server wants none, or allow it with --plain-http true where you trust every machine on the way"
-            )
+        near = is_this_machine(self._url.host)
+        if self._key and not plain_http:
+            refuse_in_clear("OPENAI_API_KEY", str(self._url), proxies=not near, allow="--plain-http true")
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keepalive)
         # what goes to this machine goes through no proxy
@@ -119,13 +116,6 @@ def _address(text: str) -> httpx2.URL:
     except httpx2.InvalidURL as error:
         why = str(error)
     raise ConfigError(f"server is not an address ({why}); give one like http://host:8000/v1")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _retry_after(response: httpx2.Response) -> float:
