@@ -12,6 +12,7 @@ secrets. What a task of a pipeline or a worker does is written in its plan, so n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -20,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hqclip import log
 from hqclip.deprecated import SETTING, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import CONFIG, SWITCHES
 from hqclip.presets import find_preset
 from hqclip.settings import Settings, did_you_mean, read_overrides
-from hqclip.stages import CYCLE, HANDED_ON, STAGES, TRAINING
+from hqclip.stages import BY_HAND, CYCLE, HANDED_ON, STAGES, TRAINING
 from hqclip.strict_yaml import lines_of, read_yaml
 
 NAME, OFF, PREFIX = "hqclip.yaml", "none", "HQCLIP_"
@@ -42,6 +44,10 @@ OWN: Mapping[str, Mapping[str, str]] = {  # what a plan itself says of stages, w
     "sweep": {"seed": "train.seed"},
 }
 SWEPT = ("train", "evaluate")
+OF_TRAINING = (  # of a plan, where something is trained
+    "suite",
+    *(name for name, dotted in OWN["plan"].items() if dotted.partition(".")[0] in TRAINING),
+)
 _SECRET = re.compile(r"(^|_)(token|cookie|password|passwd|secret|credential|key|smtp|slack|webhook)s?(_url)?$")
 _USER = re.compile(r"(://[^/@\s:]*):[^/@\s]+@")
 Sections = Mapping[str, type[Settings]]
@@ -88,13 +94,15 @@ class Project:
         if problems:
             raise ConfigError("\n".join(problems))
         found = {name: value.value for name, value in below.items()} | dict(given)
+        if _trains_nothing(found):
+            found = {name: value for name, value in found.items() if name in given or name not in OF_TRAINING}
         if "overrides" in names and (of_stages := self._overrides(section, found)):
             found["overrides"] = json.dumps({**of_stages, **read_overrides(found.get("overrides", "{}"))})
         return found
 
     def _overrides(self, section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         stages: tuple[str, ...] = SWEPT if section == "sweep" else CYCLE
-        if str(settings.get("data_only", "")).lower() in ("true", "1", "yes"):
+        if _trains_nothing(settings):
             stages = tuple(stage for stage in stages if stage not in TRAINING)
         names = [(stage, name) for stage in stages for name in _names(STAGES[stage].settings)]
         variables = {
@@ -112,6 +120,10 @@ class Project:
             for (stage, name), value in {**self.file, **variables}.items()
             if stage in stages and name not in HANDED_ON
         }
+        for name in BY_HAND:
+            if said.pop(name, None):
+                stage, _, setting = name.partition(".")
+                _leave_out(section, name, (variables.get((stage, setting)) or self.file[stage, setting]).origin)
         own = {dotted for name, dotted in OWN[section].items() if name in settings} if section in OWN else set()
         trials = str(settings.get("trials", "")) if section == "sweep" else ""
         return {name: value for name, value in said.items() if name not in own and f'"{name}"' not in trials}
@@ -122,6 +134,15 @@ class Project:
             return None
         values = find_preset(str(chosen.value)).get(section, {})
         return Value(values[name], f"preset {chosen.value}") if name in values else None
+
+
+def _trains_nothing(settings: Mapping[str, Any]) -> bool:
+    return str(settings.get("data_only", "")).lower() in ("true", "1", "yes")
+
+
+@functools.cache  # once, though a command may ask several times
+def _leave_out(section: str, name: str, origin: str) -> None:
+    log.info(section, f"{origin}: {name} is for `hqclip {name.partition('.')[0]}` by hand, and left out here")
 
 
 def load(sections: Sections) -> Project:

@@ -77,6 +77,10 @@ HANDED_ON = (
     *("store", "shards", "suite", "pool", "annotations", "scores", "champion", "parent"),
     *("dataset", "run", "evaluations", "plan"),
 )
+BY_HAND = {  # for the command of a stage alone, with what is wrong with it in a cycle or sweep
+    "evaluate.limit": "such numbers decide nothing, so all that is trained would be for nothing; leave it out, and "
+    "give --limit to `hqclip evaluate`",
+}
 LAUNCHABLE = tuple(name for name, stage in STAGES.items() if stage.accelerator)  # worth machines of their own
 
 

@@ -65,6 +65,12 @@ def test_a_section_that_is_missed_is_named(machines: Path, capsys: Read) -> None
     assert main(["sweep", "--launched", "evaluate", *grid, *GIVEN]) == 64
 
 
+def test_machines_of_a_stage_that_no_pipeline_launches_are_refused(machines: Path, capsys: Read) -> None:
+    machines.write_text(f"{JOBSET}evaluate: {{gpus: 1}}\ncurate: {{cpus: 8}}\n")
+    assert main(["run", "evaluate", "--launched", "evaluate", *GIVEN, "--set", f"plan_launch={machines}"]) == 64
+    assert "curate: the launch file has a section for it, but it runs in its task" in capsys.readouterr().err
+
+
 def test_a_task_that_only_waits_runs_nothing_itself(machines: Path, capsys: Read) -> None:
     machines.write_text("evaluate: {scheduler: local}\n")
     assert main(["run", "evaluate", "--launched", "evaluate", *GIVEN, "--set", f"plan_launch={machines}"]) == 64

@@ -262,6 +262,13 @@ def cut(path: Path) -> None:
     path.unlink()
 
 
+def with_other_recipes(store: Path) -> None:
+    """A cycle of a version whose recipes this one does not know."""
+    path = store / "cycles/000001.plan.json"
+    planned = json.loads(path.read_text())
+    path.write_text(json.dumps({**planned, "points": [{"name": "hqclip-2", "settings": {"tag_weight": 3.0}}]}))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -272,6 +279,7 @@ def cut(path: Path) -> None:
         (lambda store: [cut(path) for path in store.glob("runs/*/model/*.safetensors")], "its weights are gone"),
         (lambda store: cut(next(store.glob("pools/*.json"))), "the manifest of the pool is gone"),
         (forget, "where it lay was not recorded"),
+        (with_other_recipes, "recipe hqclip-2: it was"),
     ],
 )
 def test_what_is_no_longer_there_is_told_with_its_own_exit_code(

@@ -95,6 +95,33 @@ def test_settings_of_stages_become_those_of_a_plan(
     assert json.loads(dry(capsys, "sweep", *trials)["overrides"]) == {"train.seed": 5}
 
 
+@pytest.mark.parametrize("words", [("plan",), ("sweep", "--suite", "s", "--trials", "{}"), ("cost",)])
+def test_what_is_for_runs_by_hand_is_left_out_of_plans_with_a_word(
+    write: Write, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    path = write("store: s\nshards: x\nevaluate: {limit: 8, batch_size: 4}\n")
+    assert cli.main([*words, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(json.loads(out)["overrides"]) == {"evaluate.batch_size": 4}
+    assert f"{path}:3: evaluate.limit is for `hqclip evaluate` by hand, and left out here" in err
+    assert dry(capsys, "evaluate", "--model", "m", "--suite", "s")["limit"] == 8
+
+
+def test_what_is_about_training_is_left_out_where_nothing_is_trained(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("store: s\nshards: x\nsuite: t\nplan: {train_seed: 4}\n")
+    monkeypatch.setenv("HQCLIP_PLAN_TRAIN_SAMPLES_SEEN", "5")
+    assert {name: dry(capsys, "plan")[name] for name in ("suite", "train_seed", "train_samples_seen")} == {
+        "suite": "t",
+        "train_seed": 4,
+        "train_samples_seen": 5,
+    }
+    found = dry(capsys, "plan", "--data-only", "true")
+    assert (found["suite"], found["train_seed"], found["train_samples_seen"]) == ("", 0, 0)
+    assert dry(capsys, "plan", "--data-only", "true", "--train-seed", "3")["train_seed"] == 3  # `plan` refuses it
+
+
 def test_a_launched_stage_takes_them_too(
     write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

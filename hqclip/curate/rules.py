@@ -86,12 +86,12 @@ STATUS_LIMITS = dict.fromkeys(Status, 0.05) | {
 def limits(own: Iterable[str] = ()) -> dict[str, float]:
     """The limit of every rule and status by name; `own` are `name=share` and replace defaults. Raises `ConfigError`."""
     known = {str(status): share for status, share in STATUS_LIMITS.items()} | {rule.name: rule.limit for rule in RULES}
-    for item in own:
-        name, _, share = item.partition("=")
-        if name not in known:
-            raise ConfigError(f"limits: there is no rule or status {name!r}{did_you_mean(name, known)}")
-        known[name] = float(share)
-    return known
+    given = [item.partition("=") for item in own]
+    if unknown := [name for name, _, _ in given if name not in known]:
+        raise ConfigError(
+            "\n".join(f"limits: there is no rule or status {name!r}{did_you_mean(name, known)}" for name in unknown)
+        )
+    return known | {name: float(share) for name, _, share in given}
 
 
 def exceeded(counts: Mapping[str, int], rows: int, allowed: Mapping[str, float]) -> dict[str, float]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from hqclip.annotate.prompt import PROMPTS
 from hqclip.config import PlanConfig
 from hqclip.cycle.resolve import resolve_settings
 from hqclip.errors import ConfigError
@@ -25,7 +22,6 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     trials = [_trial(name, problems) for name in config.trials]
     problems += _training_problems(config)
     problems += refusals(settings["train"], trials) if "train" in settings else []
-    problems += _prompt_problems(settings.get("annotate", {}))
     if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
         problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")
     if problems:
@@ -39,18 +35,10 @@ def _training_problems(config: PlanConfig) -> list[str]:
         problems = [] if config.trials else ["trials is empty: give recipes, or data_only to train nothing"]
         return problems if config.suite else [*problems, "suite is missing: what is trained must be judged"]
     problems = ["data_only is true, and there are trials: give one of them"] if config.trials else []
-    names = {name: name.partition(".")[0] for name in read_overrides(config.overrides)}
-    return problems + [
-        f"override {name!r}: nothing is trained, as data_only is true" for name in names if names[name] in TRAINING
-    ]
-
-
-def _prompt_problems(annotate: Mapping[str, Any]) -> list[str]:
-    """A prompt that is neither built in nor looks like a file, which may be on the machines of annotate only."""
-    name = str(annotate.get("prompt", "web-1"))
-    if name in PROMPTS or "/" in name or "." in name or Path(name).is_file():
-        return []
-    return [f"annotate.prompt is {name!r}: give a file or one of {', '.join(PROMPTS)}{did_you_mean(name, PROMPTS)}"]
+    given = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
+    words = [name for name in given if name == "suite" or name.partition("_")[0] in TRAINING]
+    words += [f"override {name!r}" for name in read_overrides(config.overrides) if name.partition(".")[0] in TRAINING]
+    return problems + [f"{word}: nothing is trained, as data_only is true; leave it out" for word in words]
 
 
 def _own(config: PlanConfig) -> dict[str, dict[str, Any]]:

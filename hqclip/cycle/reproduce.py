@@ -118,7 +118,9 @@ def _overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """What must be said beside the preset to get these settings, and which of them this version does not know."""
     known = [name for name in trials if name in RECIPES]
-    plan = PlanConfig(store="-", shards="-", suite="-", preset=preset, trials=tuple(known), data_only=not known)
+    plan = PlanConfig(
+        store="-", shards="-", suite="-" * bool(known), preset=preset, trials=tuple(known), data_only=not known
+    )
     now = resolve(plan)[0]
     overrides, unknown = {}, []
     for stage, values in settings.items():

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
+from hqclip.cycle.foreseen import refused_later
 from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
 from hqclip.presets import find_preset
 from hqclip.settings import did_you_mean, read_overrides
-from hqclip.stages import CYCLE, HANDED_ON, STAGES
+from hqclip.stages import CYCLE, HANDED_ON, STAGES, TRAINING
 
 LATER = "(from an earlier stage)"
 Problems = list[str]
@@ -44,14 +45,15 @@ def resolve_settings(
             settings[stage] = complete(stage, values)
         except ConfigError as error:
             problems.append(str(error))
-    return settings, problems
+    return settings, [*problems, *refused_later(settings)]
 
 
 def resolve_machines(
     config: PlanConfig | SweepConfig | PlanEvaluationConfig, settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """The launch spec of every stage that has one. Raises `ConfigError` if one does not fit its stage or is missed."""
-    known = {stage: {**values, "store": config.store} for stage, values in settings.items()}
+    without = TRAINING if isinstance(config, PlanConfig) and config.data_only else ()
+    known = {stage: {**values, "store": config.store} for stage, values in settings.items() if stage not in without}
     return plan_machines(config.launch, known, config.launched, config.workers)
 
 

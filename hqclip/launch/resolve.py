@@ -177,7 +177,8 @@ def plan_machines(
     for stage in machines.sections:
         try:
             if stage not in settings:
-                raise ConfigError(f"{uri}: {stage} runs where it is called; leave its section out")
+                why = f"this has no {stage}" if stage in LAUNCHABLE else f"{stage} runs where it is called"
+                raise ConfigError(f"{uri}: {why}; leave its section out")
             spec = machines.spec(stage)
             make_order(spec, stage, _filled(stage, settings[stage]))
             specs[stage] = spec.to_mapping()
@@ -205,7 +206,12 @@ def misplaced(machines: Machines, launched: Sequence[str], *, on_a_cluster: bool
         )
     for stage, section in machines.sections.items():
         here = {**machines.common, **section}.get("scheduler", LOCAL) == LOCAL
-        if stage not in launched and stage in LAUNCHABLE and (on_a_cluster or not here):
+        if stage not in launched and stage not in LAUNCHABLE and (on_a_cluster or not here):
+            problems.append(
+                f"{stage}: the launch file has a section for it, but it runs in its task, whose image cannot start "
+                "jobs; leave the section out"
+            )
+        elif stage not in launched and (on_a_cluster or not here):
             every = ",".join([*launched, stage])
             problems.append(
                 f"{stage}: the launch file has a section for it, and this pipeline was not compiled to launch it: its "

@@ -1,0 +1,57 @@
+"""Settings of stages in, what the stages would refuse of them out: asked before a GPU works for what cannot end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hqclip.annotate.prompt import PROMPTS, check_prompt, load_prompt
+from hqclip.errors import ConfigError
+from hqclip.settings import did_you_mean
+from hqclip.stages import BY_HAND
+
+Values = Mapping[str, Any]
+
+
+def refused_later(settings: Mapping[str, Values]) -> list[str]:
+    """A sentence for each; stages that are not in the settings are not asked about."""
+    return [*_by_hand(settings), *_of_prompt(settings.get("annotate", {})), *_of_limits(settings.get("curate", {}))]
+
+
+def _by_hand(settings: Mapping[str, Values]) -> list[str]:
+    problems = []
+    for name, why in BY_HAND.items():
+        stage, _, setting = name.partition(".")
+        if value := settings.get(stage, {}).get(setting):
+            problems.append(f"{name} is {value}: {why}")
+    return problems
+
+
+def _of_prompt(annotate: Values) -> list[str]:
+    """A prompt that is none; a file that is not here may be on the machines of annotate only."""
+    name = str(annotate.get("prompt", "web-1"))
+    if name not in PROMPTS and not Path(name).is_file():
+        if "/" in name or "." in name:
+            return []
+        return [f"annotate.prompt is {name!r}: give a file or one of {', '.join(PROMPTS)}{did_you_mean(name, PROMPTS)}"]
+    try:
+        check_prompt(load_prompt(name, annotate.get("max_tags", 10), annotate.get("max_sentences", 4)))
+    except ConfigError as error:
+        return [f"annotate.prompt: {error}"]
+    except OSError:
+        pass  # not ours to read
+    return []
+
+
+def _of_limits(curate: Values) -> list[str]:
+    """Limits of rules that there are not."""
+    if not curate.get("limits"):
+        return []
+    from hqclip.curate.rules import limits  # what it imports is not wanted otherwise
+
+    try:
+        limits(curate["limits"])
+    except ConfigError as error:
+        return [f"curate.{line}" for line in str(error).splitlines()]
+    return []
