@@ -194,6 +194,9 @@ def test_the_champion_doubts_negatives_within_the_margin_and_drops_what_fits_lea
     assert plain["flags"] == {"low_similarity": 6, "negative_looks_true": 1, "alt_text_instructs": 20}
     assert strict["flags"]["negative_looks_true"] == 11
     assert plain["usable_rows"] == strict["usable_rows"] == 54
+    assert run(replace(config, drop_share=0.25))["usable_rows"] == 45
+    with pytest.raises(DataError, match="more than 25.0%"):  # which `plan` says before
+        run(replace(config, drop_share=0.3))
 
 
 def test_a_version_is_compared_with_its_parent(settings: CurateConfig):

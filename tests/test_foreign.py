@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 import urllib.error
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import safetensors
+import timm
 import torch
 from huggingface_hub import errors as hub
 from safetensors.torch import load
@@ -31,7 +35,7 @@ from hqclip.errors import (
 )
 from hqclip.foreign import translated
 from hqclip.ranks import GlooGroup
-from hqclip.train.architecture import KNOWN, check_models, known_models, list_open_clip
+from hqclip.train.architecture import BATCH_NORM, KNOWN, MODELS, check_models, known_models, list_open_clip
 from hqclip.train.model import HQClip
 
 
@@ -219,6 +223,23 @@ def test_before_a_gpu_is_taken_the_tokenizer_is_asked_for(capsys: pytest.Capture
     with pytest.raises(ConfigError, match="unknown model 'ViT-B-23'; did you mean 'ViT-B-32'"):
         check_models({"model": "ViT-B-23"}, trials, here=False)
     check_models({"model": "ViT-B-23"}, [], here=True)  # nothing is trained
+
+
+@pytest.mark.slow
+def test_the_models_that_normalise_over_the_batch_are_those_that_are_called_so():
+    def normalises(tower: dict[str, Any]) -> bool:
+        name = tower.get("timm_model_name")
+        if name is None:
+            return isinstance(tower.get("layers"), list)  # open_clip's ModifiedResNet, else a transformer
+        with torch.device("meta"):
+            parts = timm.create_model(name).modules()
+        return any(isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for part in parts)
+
+    folders = [Path(open_clip.__file__).parent / "model_configs", MODELS]
+    configs = {path.stem: json.loads(path.read_text()) for folder in folders for path in folder.glob("*.json")}
+    assert set(configs) == set(known_models())
+    found = {name for name, config in configs.items() if normalises(config["vision_cfg"])}
+    assert found == {name for name in configs if name.startswith(BATCH_NORM)}
 
 
 def test_models_are_known_where_open_clip_is_not_installed(

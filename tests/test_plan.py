@@ -212,6 +212,29 @@ def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tm
     assert plan(tmp_path, world)["machines"] == {}  # the same cycle goes on without them
 
 
+def test_a_share_that_cannot_be_dropped_is_refused_where_there_are_scores(tmp_path: Path, world: dict[str, Any]):
+    overrides = '{"curate.drop_share": 0.3}'
+    plan(tmp_path, world, overrides=overrides)  # without a champion nothing is dropped by it
+    close(tmp_path, 1, "strong")
+    with pytest.raises(ConfigError, match="drop_share is 0.3, so more .* than curate.max_drop_rate .0.25. allows"):
+        plan(tmp_path, world, overrides=overrides)
+    assert not (tmp_path / "store" / "cycles" / "000002.plan.json").exists()
+    for allowed in ('{"curate.drop_share": 0.25}', '{"curate.drop_share": 0.3, "curate.max_drop_rate": 0.3}'):
+        assert plan(tmp_path, world, overrides=allowed)["has_work"]
+    many_faults = '{"curate.drop_share": 0.3, "annotate.max_fault_rate": 0.5}'
+    assert plan(tmp_path, world, overrides=many_faults)["has_work"]  # of those that have a description
+
+
+def test_a_model_that_several_ranks_cannot_train_is_refused_before_data_is_made(tmp_path: Path, world: dict[str, Any]):
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("train: {scheduler: local, nproc: 2}\n")
+    given = {"overrides": '{"train.model": "RN50"}', "trials": "raw"}
+    with pytest.raises(ConfigError, match="^model RN50 normalises over the batch, .* each of 2 ranks"):
+        plan(tmp_path, world, launch=str(machines), **given)
+    assert not (tmp_path / "store" / "cycles").exists()
+    assert plan(tmp_path, world, **given)["has_work"]
+
+
 def test_scores_want_a_gpu_and_their_machines_only_where_there_is_a_champion(tmp_path: Path, world: dict[str, Any]):
     machines = tmp_path / "machines.yaml"
     machines.write_text("score: {}\ntrain: {nproc: 2}\n")

@@ -167,6 +167,13 @@ def test_a_batch_that_does_not_fit_the_ranks_is_refused_trial_by_trial(tmp_path:
         sweep.run(given(tmp_path, suite, {"train.batch_size": [32, 33]}, launch=str(machines)))
 
 
+def test_a_model_that_several_ranks_cannot_train_is_refused(tmp_path: Path, suite: str) -> None:
+    machines = tmp_path / "machines.yaml"
+    machines.write_text("train: {scheduler: local, nproc: 2}\n")
+    with pytest.raises(ConfigError, match="^model RN101 normalises over the batch, .* each of 2 ranks"):
+        sweep.run(given(tmp_path, suite, {"train.model": ["shapes", "RN101"]}, launch=str(machines)))
+
+
 def test_a_point_that_was_not_judged_is_missed(tmp_path: Path, suite: str) -> None:
     planned = sweep.run(given(tmp_path, suite, {"train.seed": [1, 2, 3]}))
     judged = Evaluation(

@@ -19,6 +19,18 @@ def refused_later(settings: Mapping[str, Values]) -> list[str]:
     return [*_by_hand(settings), *_of_prompt(settings.get("annotate", {})), *_of_limits(settings.get("curate", {}))]
 
 
+def refused_with_scores(settings: Mapping[str, Values]) -> list[str]:
+    """The same of a cycle with a champion, which scores its data."""
+    curate, faulty = settings["curate"], settings["annotate"]["max_fault_rate"]
+    most = curate["max_drop_rate"]
+    if curate["drop_share"] * (1 - faulty) <= most:  # at most these have no description that could be scored
+        return []
+    return [
+        f"curate.drop_share is {curate['drop_share']:g}, so more samples would be dropped than curate.max_drop_rate "
+        f"({most:g}) allows, at which `curate` fails; lower it, or allow more"
+    ]
+
+
 def _by_hand(settings: Mapping[str, Values]) -> list[str]:
     problems = []
     for name, why in BY_HAND.items():

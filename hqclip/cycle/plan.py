@@ -17,12 +17,13 @@ from hqclip.config import PlanConfig, PromoteConfig
 from hqclip.cycle import crown, lock
 from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
 from hqclip.cycle.cycle_settings import resolve
+from hqclip.cycle.foreseen import refused_with_scores
 from hqclip.cycle.gate import check_names
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.pinned import NOTE, as_planned, pin
-from hqclip.cycle.resolve import resolve_machines, with_later
+from hqclip.cycle.resolve import ranks_of, resolve_machines, with_later
 from hqclip.data.sources import list_shards
-from hqclip.errors import ConflictError, HQClipError
+from hqclip.errors import ConfigError, ConflictError, HQClipError
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.suite import choose, read_suite
 from hqclip.presets import find_preset
@@ -39,7 +40,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
     store = open_store(config.store)
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
-    check_models(settings["train"], trials, here="train" not in machines)
+    ranks = ranks_of(machines.get("train"))
+    check_models(settings["train"], trials, here="train" not in machines, ranks=ranks)
     listed = [shard for _, shard in list_shards(config.shards)]
     source = [[shard.name, shard.size, shard.identity] for shard in listed]
     suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", ())
@@ -81,6 +83,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
         )
     reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
+    if plan.champion and not done and (problems := refused_with_scores(settings)):
+        raise ConfigError("\n".join(problems))
     budget = budget_of(config, settings, machines)
     busy = lock.take(store, owner, number) if owner and not done else None
     if not done and not busy:

@@ -10,6 +10,7 @@ from hqclip.config import PlanConfig, PlanEvaluationConfig, SweepConfig
 from hqclip.cycle.foreseen import refused_later
 from hqclip.errors import ConfigError
 from hqclip.launch.resolve import plan_machines
+from hqclip.launch.spec import LaunchSpec
 from hqclip.presets import find_preset
 from hqclip.settings import did_you_mean, read_overrides
 from hqclip.stages import CYCLE, HANDED_ON, STAGES, TRAINING
@@ -55,6 +56,14 @@ def resolve_machines(
     without = TRAINING if isinstance(config, PlanConfig) and config.data_only else ()
     known = {stage: {**values, "store": config.store} for stage, values in settings.items() if stage not in without}
     return plan_machines(config.launch, known, config.launched, config.workers)
+
+
+def ranks_of(machines: Mapping[str, Any] | None) -> int:
+    """How many processes train or judge together by a launch spec; without one it is the task alone."""
+    if not machines:
+        return 1
+    spec = LaunchSpec.from_mapping(machines, "launch.")
+    return spec.nodes * spec.processes
 
 
 def complete(stage: str, given: Mapping[str, Any]) -> dict[str, Any]:

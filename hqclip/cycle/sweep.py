@@ -14,10 +14,9 @@ from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
 from hqclip.cycle.cycle_settings import MAX_TRIALS
 from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.plan import known_to, resolve_suite
-from hqclip.cycle.resolve import complete, resolve_machines, resolve_settings
+from hqclip.cycle.resolve import complete, ranks_of, resolve_machines, resolve_settings
 from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
-from hqclip.launch.spec import LaunchSpec
 from hqclip.presets import find_preset
 from hqclip.recipes import LOSSES
 from hqclip.records import canonical_json, digest_of
@@ -46,12 +45,13 @@ def run(config: SweepConfig) -> dict[str, Any]:
     store = open_store(config.store)
     settings, trials = resolve(config)
     machines = resolve_machines(config, settings)
-    check_models(settings["train"], trials, here="train" not in machines)
+    ranks = ranks_of(machines.get("train"))
+    check_models(settings["train"], trials, here="train" not in machines, ranks=ranks)
     suite = resolve_suite(store, config.suite, settings["evaluate"])
     asked = {"suite": suite.digest, "settings": settings, "points": trials}
     planned = _planned_before(store, asked, config.preset)
     data = choose_data(store, config.dataset, planned)
-    _check_batches(settings["train"], trials, data, machines.get("train"))
+    _check_batches(settings["train"], trials, data, ranks)
     plan = {"dataset": data.key, **asked}
     digest = planned.get(data.key) or digest_of(plan)
     record = f"sweeps/{digest}.json"
@@ -102,10 +102,9 @@ def _check_batches(
     common: Mapping[str, Any],
     trials: Iterable[Mapping[str, Any]],
     data: SweepData,
-    machines: Mapping[str, Any] | None,
+    ranks: int,
 ) -> None:
     """Raises `ConfigError` naming the trials whose batches are larger than the data, or no multiple of the ranks."""
-    spec = LaunchSpec.from_mapping(machines, "launch.") if machines else None
     problems = []
     for trial in trials:
         size = int(trial["settings"].get("batch_size", common["batch_size"]))
@@ -115,9 +114,8 @@ def _check_batches(
                 f"{data.key}; give less"
             )
         try:
-            if spec:
-                settings = {**common, **trial["settings"], "store": "-", "dataset": "-", "run": "-"}
-                TrainConfig.from_mapping(settings, "train.").check_ranks(spec.nodes * spec.processes)
+            settings = {**common, **trial["settings"], "store": "-", "dataset": "-", "run": "-"}
+            TrainConfig.from_mapping(settings, "train.").check_ranks(ranks)
         except ConfigError as error:
             problems.append(f"trial {trial['name']}: {error}")
     if problems:

@@ -21,6 +21,7 @@ from hqclip.settings import did_you_mean
 
 MODELS = Path(__file__).parent / "models"  # configs of our own, beside open_clip's
 KNOWN = Path(__file__).with_name("open_clip.json")
+BATCH_NORM = ("RN", "MobileCLIP-", "MobileCLIP2-B", "MobileCLIP2-S")  # how models are called whose towers have it
 PARTS = {"hf_tokenizer_name": "tokenizer_config.json", "hf_model_name": "config.json"}  # what is taken from a hub
 
 
@@ -37,14 +38,18 @@ def _unknown(known: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     ]
 
 
-def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], *, here: bool) -> None:
-    """Of the settings of `train` and its trials; `here` says whether they are trained on this machine.
+def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], *, here: bool, ranks: int = 1) -> None:
+    """Of the settings of `train` and its trials; `here` says whether they are trained on this machine, by `ranks`.
 
-    Raises `ConfigError` for an unknown name. What a model takes from a hub, a tokenizer mostly, is fetched if it is to
-    be trained here (`NotFoundError`, `AccessError`, `UnavailableError` if that fails), else it is only told.
+    Raises `ConfigError` for an unknown name, and for a model that several ranks cannot train. What a model takes from a
+    hub, a tokenizer mostly, is fetched if it is to be trained here (`NotFoundError`, `AccessError`, `UnavailableError`
+    if that fails), else it is only told.
     """
     known, names = known_models(), _names(train, trials)
-    if problems := _unknown(known, names):
+    problems = _unknown(known, names)
+    if ranks > 1:
+        problems += [batch_norm_refusal(name, ranks) for name in names if name.startswith(BATCH_NORM)]
+    if problems:
         raise ConfigError("\n".join(problems))
     for name in names:
         for file, source in known[name].items():
@@ -57,6 +62,14 @@ def check_models(train: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], 
             else:
                 needs = f"model {name} needs {source} of a hub"
                 log.warning("plan", f"{needs}: the machines of train must have or reach it")
+
+
+def batch_norm_refusal(name: str, ranks: int) -> str:
+    """What is said of a model that would learn something else on many ranks than on one."""
+    return (
+        f"model {name} normalises over the batch, of which each of {ranks} ranks sees only its share; give a model "
+        "without BatchNorm, or train it on one rank"
+    )
 
 
 def known_models() -> dict[str, dict[str, str]]:

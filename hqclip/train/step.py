@@ -13,6 +13,7 @@ from hqclip.config import TrainConfig
 from hqclip.errors import ConfigError
 from hqclip.ranks import Ranks
 from hqclip.recipes import LOSSES
+from hqclip.train.architecture import batch_norm_refusal
 from hqclip.train.batches import Batch
 from hqclip.train.losses import FUNCTIONS, Outputs
 from hqclip.train.model import Embeddings, HQClip
@@ -122,10 +123,7 @@ def is_finite(model: nn.Module) -> bool:
 def check_batch_norm(model: HQClip, ranks: Ranks) -> None:
     """Raises `ConfigError` for a model that would learn something else on many ranks than on one."""
     if ranks.world_size > 1 and any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in model.modules()):
-        raise ConfigError(
-            f"model {model.name} normalises over the batch, of which each of {ranks.world_size} ranks sees only its "
-            "share; give a model without BatchNorm, or train it on one rank"
-        )
+        raise ConfigError(batch_norm_refusal(model.name, ranks.world_size))
 
 
 def adamw(model: HQClip, config: TrainConfig) -> torch.optim.AdamW:
