@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip import __version__
 
@@ -24,6 +24,38 @@ PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "transformers", "vllm", "trl", "peft"),
 )  # those whose version may change what is made
 _USER = re.compile(r"(://)[^/@\s]+@")
+
+
+class Lvlm(TypedDict, total=False):
+    """Which one annotated: its name, the revision that a hub gave, the digest of its files."""
+
+    model: str
+    revision: str
+    digest: str
+
+
+class Source(TypedDict, total=False):
+    """What a pattern of shards named when a cycle was planned."""
+
+    digest: str
+    shards: int
+
+
+class Provenance(TypedDict, total=False):
+    """What `made_by` says; each stage may say more."""
+
+    stage: str
+    time: str
+    code_version: str
+    commit: str
+    image: str
+    run: str
+    python: str
+    packages: dict[str, str]
+    settings: dict[str, Any]
+    parents: list[str]
+    lvlm: Lvlm
+    source: Source
 
 
 def made_by(stage: str, settings: Mapping[str, Any], parents: Iterable[str] = (), **more: Any) -> dict[str, Any]:
@@ -44,6 +76,12 @@ def made_by(stage: str, settings: Mapping[str, Any], parents: Iterable[str] = ()
         "parents": [parent for parent in parents if parent],
         **more,
     }
+
+
+def completed(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """A provenance with all that is asked of one: what it does not say is unknown, or empty."""
+    names = ("stage", "time", "code_version", "commit")
+    return {**dict.fromkeys(names, UNKNOWN), "image": "", "run": "", "packages": {}, "settings": {}, **provenance}
 
 
 def commit() -> str:

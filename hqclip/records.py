@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 
 from hqclip import __version__
 from hqclip.errors import DataError
+from hqclip.provenance import Provenance
+from hqclip.typed_json import WrongValueError, loads, read_as
 
 FORMAT = 1
 FIELDS = ("tags", "neg_tags", "desc", "neg_desc")  # the published VLM-150M names
@@ -101,20 +104,20 @@ class Manifest:
     def from_json(cls: type[M], data: bytes, where: str) -> M:
         """Raises `DataError` if this is not such a manifest or is of a newer format."""
         try:
-            document = json.loads(data)
+            document = loads(data)
             kind, number = document.pop("kind"), document.pop("format")
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise DataError(f"{where}: not a {cls.KIND} manifest ({error!r})") from error
         if kind != cls.KIND:
             raise DataError(f"{where}: this is a {kind} manifest; a {cls.KIND} manifest is needed here")
-        if not isinstance(number, int):
+        if type(number) is not int:
             raise DataError(f"{where}: format {number!r} is no number; the manifest is damaged")
         writer = cls.writer_of(document)
         if number > cls.NUMBER:
             raise DataError(newer(where, number, cls.NUMBER, writer))
         try:
             return cls._from_document(document)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError) as error:
             other = f"; hqclip {writer} wrote it, this is {__version__}" if writer not in ("", __version__) else ""
             raise DataError(f"{where}: damaged {cls.KIND} manifest ({error}){other}") from error
 
@@ -130,7 +133,7 @@ class Manifest:
 
     @classmethod
     def _from_document(cls: type[M], document: dict[str, Any]) -> M:
-        return cls(**document)
+        return read_as(cls, document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,7 @@ class Traced(Manifest):
     That is no part of what it is: no digest covers it, and what differs in it alone is equal.
     """
 
-    provenance: dict[str, Any] | None = field(default=None, compare=False)
+    provenance: Annotated[dict[str, Any], Provenance] | None = field(default=None, compare=False)
 
     def _to_document(self) -> dict[str, Any]:
         document = super()._to_document()
@@ -161,11 +164,6 @@ class Pool(Traced):
     def rows(self) -> int:
         """Samples in all shards."""
         return sum(shard.rows for shard in self.shards)
-
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> Pool:
-        shards = tuple(ShardEntry(**entry) for entry in document.pop("shards"))
-        return cls(shards=shards, **document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +197,9 @@ class BenchmarkScore:
     items: int
     interval: tuple[float, float]
 
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> BenchmarkScore:
-        """As a document has it."""
-        return cls(**{**row, "interval": tuple(row["interval"])})
+    def __post_init__(self) -> None:
+        if self.main not in self.metrics:
+            raise WrongValueError("is none of its metrics", "main")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,9 +227,20 @@ class Evaluation(Traced):
     def _to_document(self) -> dict[str, Any]:
         return {name: value for name, value in super()._to_document().items() if value is not None}
 
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> Evaluation:
-        return cls(benchmarks=tuple(map(BenchmarkScore.from_row, document.pop("benchmarks"))), **document)
+
+class Trial(TypedDict):
+    """What a cycle or sweep trains: settings other than those of all."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class InForce(TypedDict):
+    """The champion that a cycle had to beat, as its plan has it."""
+
+    model: str
+    model_digest: str
+    cycle: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +250,9 @@ class CyclePlan(Traced):
     KIND = "cycle-plan"
     cycle: int
     fingerprint: str
-    champion: dict[str, Any] | None
+    champion: Annotated[dict[str, Any], InForce] | None
     settings: dict[str, dict[str, Any]]
-    trials: tuple[dict[str, Any], ...]  # `points` on disk
+    trials: tuple[Annotated[dict[str, Any], Trial], ...]  # `points` on disk
 
     def _to_document(self) -> dict[str, Any]:
         document = super()._to_document()
@@ -252,7 +260,26 @@ class CyclePlan(Traced):
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> CyclePlan:
-        return cls(trials=tuple(document.pop("points")), **document)
+        return read_as(cls, {"trials": document.pop("points"), **document})
+
+
+class SweepPlan(TypedDict):
+    """`sweeps/{digest}.plan.json`: what a sweep set out to do. `dataset` is a key, `suite` a digest."""
+
+    dataset: str
+    suite: str
+    settings: dict[str, dict[str, Any]]
+    points: list[Trial]
+
+
+class JudgedRun(TypedDict):
+    """A training run of a cycle with what came of it; `evaluation` is a key, `average` a share."""
+
+    name: str
+    run: str
+    model_digest: str
+    evaluation: str
+    average: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,22 +291,57 @@ class CycleRecord(Traced):
     parent: int
     fingerprint: str
     dataset: str
-    runs: tuple[dict[str, Any], ...]
+    runs: tuple[Annotated[dict[str, Any], JudgedRun], ...]
     candidate: str
     verdict: str
     reason: str
     report: str
-    failed: tuple[dict[str, Any], ...] = ()  # trials without scores, as `FailedTrial` has them; not there if empty
-    gate: tuple[dict[str, Any], ...] = ()  # what decided, as `Bar` has it; not there if empty
+    failed: tuple[Annotated[dict[str, Any], FailedTrial], ...] = ()  # trials without scores; not there if empty
+    gate: tuple[Annotated[dict[str, Any], Bar], ...] = ()  # what decided; not there if empty
 
     def _to_document(self) -> dict[str, Any]:
         return {k: value for k, value in super()._to_document().items() if k not in ("failed", "gate") or value}
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The run whose model is the candidate. Raises `DataError` if there is none such."""
+        for run in self.runs:
+            if f"{run['run']}/model" == self.candidate:
+                return run
+        raise DataError(
+            f"cycles/{self.cycle:06d}.json is damaged: its candidate {self.candidate!r} is of none of its runs"
+        )
+
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> CycleRecord:
-        document = {"failed": (), "gate": (), **document}
-        runs, failed, gate = (tuple(document.pop(name)) for name in ("runs", "failed", "gate"))
-        return cls(runs=runs, failed=failed, gate=gate, **document)
+        record = read_as(cls, document)
+        if not 0 <= record.parent < record.cycle:
+            raise WrongValueError(f"is {record.parent}, where a cycle before {record.cycle} belongs", "parent")
+        if not re.fullmatch(r"datasets/[^/]+/dataset\.json", record.dataset):
+            raise WrongValueError("is no key of a data set", "dataset")
+        return record
+
+
+class ScoredTrial(TypedDict):
+    """A trial of a sweep, as far as others read of it; `evaluation` is a key."""
+
+    name: str
+    evaluation: str
+
+
+class Sweep(TypedDict, total=False):
+    """`sweeps/{digest}.json`: what came of a sweep, as `select` says it. `failed` is not there if all have scores."""
+
+    sweep: str
+    best: str
+    model: str
+    average: float
+    reason: str
+    points: list[ScoredTrial]
+    table: str
+    report: str
+    failed: list[Annotated[dict[str, Any], FailedTrial]]
+    again: str
 
 
 @dataclass(frozen=True)

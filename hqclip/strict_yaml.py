@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.errors import ConfigError, MissingSoftwareError
+from hqclip.typed_json import TOO_DEEP, is_deep
 
 
 def read_yaml(source: str | bytes, where: str, *, as_written: bool = False) -> Any:
@@ -31,9 +32,14 @@ def read_yaml(source: str | bytes, where: str, *, as_written: bool = False) -> A
             return super().construct_mapping(node, deep)
 
     try:
-        return yaml.load(source, Strict)
+        read = yaml.load(source, Strict)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or no such day
         raise ConfigError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: {TOO_DEEP}") from error
+    if is_deep(read):  # or an anchor holds itself
+        raise ConfigError(f"{where}: {TOO_DEEP}")
+    return read
 
 
 def lines_of(source: str | bytes) -> dict[tuple[str, ...], int]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip import log
 from hqclip.backoff import pauses
@@ -212,9 +212,14 @@ def _end_with_runner() -> None:
         when_gone(runner, functools.partial(end_this_process, GRACE_S))
 
 
+class _Confusion(TypedDict):
+    classes: list[str]
+    matrix: list[list[int]]
+
+
 def _show_confusion(store: Store, key: str, show: Callable[[list[str], list[list[int]]], None]) -> None:
     """Of the first benchmark that has one; a damaged one is left out with a warning."""
-    told = read_json_or_warn(store, key, "evaluate") if store.exists(key) else {}
+    told = read_json_or_warn(store, key, "evaluate", dict[str, _Confusion]) if store.exists(key) else {}
     for first in list((told or {}).values())[:1]:
         show(first["classes"], first["matrix"])
 

@@ -16,6 +16,7 @@ from hqclip import log
 from hqclip.errors import DataError, NotFoundError
 from hqclip.records import Manifest
 from hqclip.store import Store
+from hqclip.typed_json import read_as
 
 POD, NODE = "HQCLIP_POD", "HQCLIP_NODE"  # environment: where a task runs
 NOT_RECORDED = "the record of this task was not written"  # a warning, never why a task failed
@@ -37,16 +38,6 @@ REASONS = {
     137: "out_of_memory",
     143: "stopped",
 }  # what class of reason an exit code is
-
-
-_NUMBER = (int, float)
-_TYPES: dict[str, Any] = {  # of what is reckoned with
-    **dict.fromkeys(("run", "stage", "trial", "pod", "reason", "error"), str),
-    **dict.fromkeys(("decided", "job", "launched"), dict),
-    **dict.fromkeys(("ended", "seen"), (*_NUMBER, type(None))),
-    "started": _NUMBER,
-    "exit_code": (int, type(None)),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +91,9 @@ class TaskRecord(Manifest):
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> TaskRecord:
+        """A newer version may say more."""
         known = {each.name for each in dataclasses.fields(cls)}
-        for name, kind in _TYPES.items():
-            if name in document and not isinstance(document[name], kind):
-                raise TypeError(f"{name} is {document[name]!r}")
-        return cls(
-            **{name: value for name, value in document.items() if name in known}
-            | {"last": tuple(document.get("last", ()))}
-        )
+        return read_as(cls, {name: value for name, value in document.items() if name in known})
 
 
 def prefix_of(run: str) -> str:

@@ -116,7 +116,15 @@ def make_cycle(store: Store, number: int, verdict: str) -> None:
         parent=number - 1,
         fingerprint="f",
         dataset=dataset(number),
-        runs=({"name": "hqclip", "run": f"runs/{run}", "evaluation": evaluation(number)},),
+        runs=(
+            {
+                "name": "hqclip",
+                "run": f"runs/{run}",
+                "model_digest": digest("models", number),
+                "evaluation": evaluation(number),
+                "average": 0.5,
+            },
+        ),
         candidate=f"runs/{run}/model",
         verdict=verdict,
         reason="",

@@ -75,7 +75,7 @@ def close(store: Store, cycle: int, runs: Sequence[str], candidate: str) -> None
         cycle=cycle,
         parent=0,
         fingerprint="f",
-        dataset="",
+        dataset="datasets/d/dataset.json",
         runs=tuple(found),
         candidate=f"runs/{candidate}/model",
         verdict="promoted",

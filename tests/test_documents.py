@@ -103,11 +103,11 @@ def test_every_reader_of_a_document_says_which_is_damaged(store: LocalStore, dam
 
 def test_documents_that_are_whole_but_say_too_little_are_refused(store: LocalStore):
     store.write("sweeps/b.plan.json", b'{"points": []}')
-    with pytest.raises(DataError, match="b.plan.json is no plan of a sweep: it lacks settings, dataset, suite"):
+    with pytest.raises(DataError, match="b.plan.json is damaged: dataset is missing; delete it"):
         select.run(SelectConfig(store=store.uri, plan="sweeps/b.plan.json", evaluations=("e",)))
     for said in (b"{}", b'{"points": 3}', b'{"points": [{"name": "a"}]}', b'{"points": [[]]}'):
         store.write("sweeps/a.json", said, create_only=False)
-        with pytest.raises(DataError, match="a.json names no trials"):
+        with pytest.raises(DataError, match=r"a.json (names no trials|is damaged: points)"):
             find(store, "sweeps/a")
     store.write("runs/a/result.json", b"{}")
     with pytest.raises(DataError, match="runs/a/result.json is damaged: no model_digest; bring it back"):

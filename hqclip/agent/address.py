@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from hqclip.errors import NotFoundError
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.typed_json import loads, read_as
 
 
 def write_address(store: Store, key: str, address: str) -> None:
@@ -18,7 +17,7 @@ def write_address(store: Store, key: str, address: str) -> None:
 def read_address(store: Store, key: str) -> str:
     """Where it was when it began last; empty if it never did. Raises `ValueError` for a damaged record."""
     try:
-        return str(json.loads(store.read(_record(key))).get("address", ""))
+        return read_as(dict[str, str], loads(store.read(_record(key)))).get("address", "")
     except NotFoundError:
         return ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from hqclip.agent.stop import Halt
 from hqclip.launch.exit_status import ERROR_FILE, ExitStatus, agent_exit_status, read_error
+from hqclip.typed_json import loads
 
 OF_A_GANG = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -34,7 +34,7 @@ def run_replica(node: int, command: Sequence[str], shutdown_s: float) -> ExitSta
             return ExitStatus(exit_code=0)  # it had just finished
         if code == 0:
             return ExitStatus(exit_code=0)
-        said = json.loads(error_file.read_bytes()) if error_file.exists() else {}
+        said = loads(error_file.read_bytes()) if error_file.exists() else {}
         return agent_exit_status(read_error(said, code, node))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, TypedDict
 
 from hqclip.records import Manifest
 
@@ -20,6 +20,7 @@ BINS: dict[str, tuple[int, ...]] = {
     "output_tokens": (0, 1, 25, 50, 75, 100, 150, 200, 250, 300, 400, 600, 1000),
     "attempts": (0, 1, 2, 3, 4),
 }
+Histogram = TypedDict("Histogram", {"from": list[int], "counts": list[int]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,9 @@ class Statistics(Manifest):
     described: int
     sentences: int
     negatives: dict[str, int]
-    histograms: dict[str, dict[str, list[int]]]
+    histograms: dict[str, Annotated[dict[str, list[int]], Histogram]]
     shares: dict[str, float]
     openings: tuple[tuple[str, int], ...]
     tags: int
     distinct_tags: int
     tag_entropy: float
-
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> Statistics:
-        openings = tuple((str(text), int(count)) for text, count in document.pop("openings"))
-        return cls(openings=openings, **document)

@@ -20,7 +20,7 @@ from hqclip.errors import ConfigError
 from hqclip.notify import outbox
 from hqclip.notify.config import WatchConfig, read_environment
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import finite, number_in, read_json_or_warn
 from hqclip.task_records import TaskRecord, read_records
 
 RECORDS = "pipelines/"
@@ -120,7 +120,7 @@ def _silence(store: Store, runs: Mapping[str, list[str]], now: float, settings: 
 def _begun(store: Store, runs: Collection[str]) -> dict[str, float]:
     """When each run began, in seconds since 1970."""
     said = (read_json_or_warn(store, BEGUN, "notify") or {}) if store.exists(BEGUN) else {}
-    known = {folder: float(at) for folder, at in said.items() if folder in runs and isinstance(at, int | float)}
+    known = {folder: number_in(said, folder) for folder in said if folder in runs and finite(said[folder]) is not None}
     new = {
         folder: min((r.started for r in read_records(store, folder)), default=0.0) for folder in set(runs) - {*known}
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,36 @@ from hqclip.records import Evaluation
 from hqclip.report import Answers, ClassScore, Failure, Moved, Query, SetExamples
 from hqclip.store import Store
 from hqclip.store.documents import read_json_or_warn
+
+
+class _Example(TypedDict, total=False):
+    """A question with its answers; pictures are uids."""
+
+    group: str
+    query: str
+    rank: int
+    top: list[str]
+    right: str
+    image: str
+    true: str
+    false: str
+    images: tuple[str, str]
+    captions: tuple[str, str]
+
+
+class _Set(TypedDict, total=False):
+    kind: str
+    items: int
+    wrong: int
+    classes: list[tuple[str, int, int]]
+    examples: list[_Example]
+
+
+class _Kept(TypedDict, total=False):
+    """What `evaluate` kept to be looked at."""
+
+    sets: dict[str, _Set]
+    pictures: dict[str, str]
 
 
 def last_answers(store: Store, judged: Mapping[str, Evaluation], paired: PairedComparison | None) -> Answers | None:
@@ -41,7 +71,7 @@ def last_answers(store: Store, judged: Mapping[str, Evaluation], paired: PairedC
 
 def _read(store: Store, evaluation: Evaluation) -> dict[str, Any]:
     key = evaluation.examples
-    return (read_json_or_warn(store, key, "report") or {}) if store.exists(key) else {}
+    return (read_json_or_warn(store, key, "report", _Kept) or {}) if store.exists(key) else {}
 
 
 def _set(name: str, one: Mapping[str, Any], found: Mapping[str, Any], before: Mapping[str, Any]) -> SetExamples:

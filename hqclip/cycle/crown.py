@@ -113,7 +113,7 @@ def read_champion(store: Store) -> Champion | None:
 
 def champion_of(record: CycleRecord) -> Champion:
     """The candidate of a cycle, as the pointer names it."""
-    run = next(run for run in record.runs if f"{run['run']}/model" == record.candidate)
+    run = record.chosen
     return Champion(
         model=record.candidate,
         model_digest=run["model_digest"],

@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from hqclip.cycle.links import Gone, Link
 from hqclip.foreign_text import inert
+from hqclip.provenance import completed
 
 WIDTH = 10_000  # of a line: none is broken
 TOLD = ("torch", "open_clip_torch", "transformers", "vllm")  # versions of packages that a person asks for
@@ -67,7 +68,8 @@ def _add_data(cycle: Tree, link: Link) -> None:
     shards = _add(data, f"pool {pool.digest}, {pool.rows} samples of {pool.source}")
     names = [shard.name for shard in pool.shards]
     size = sum(shard.size for shard in pool.shards)
-    _add(shards, f"{len(names)} shards, {names[0]} to {names[-1]}, {size / 1e6:,.1f} MB")
+    between = f", {names[0]} to {names[-1]}" if names else ""
+    _add(shards, f"{len(names)} shards{between}, {size / 1e6:,.1f} MB")
     _add_made(shards, pool.provenance)
 
 
@@ -85,7 +87,8 @@ def _add_made(node: Tree, provenance: Mapping[str, Any] | None) -> None:
     """Who made it, in a line; version 0.1 did not say."""
     if not provenance:
         return
-    packages = provenance.get("packages", {})
+    provenance = completed(provenance)
+    packages = provenance["packages"]
     said = [
         f"hqclip {provenance['code_version']}",
         f"commit {provenance['commit']}",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip.curate.annotator import read_annotator
 from hqclip.cycle.crown import read_champion, read_record
 from hqclip.cycle.keys import plan_key
 from hqclip.data.dataset import read_dataset
 from hqclip.errors import NotFoundError
+from hqclip.provenance import Provenance
 from hqclip.records import CyclePlan, CycleRecord, DatasetVersion, Evaluation, Pool
 from hqclip.store import Store
 from hqclip.store.documents import read_if_there, read_json_or_warn
@@ -42,7 +43,7 @@ class Link:
     @property
     def candidate(self) -> Document:
         """The run, of those that the cycle judged, whose model it would put in force."""
-        return next(run for run in self.record.runs if f"{run['run']}/model" == self.record.candidate)
+        return self.record.chosen
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def read_chain(store: Store, cycle: int) -> list[Link | Gone]:
     return chain
 
 
+class _Result(TypedDict, total=False):
+    """Of what a training run wrote down, what is asked here."""
+
+    provenance: Provenance
+
+
 def champion_cycle(store: Store) -> int:
     """The cycle whose model is in force. Raises `NotFoundError` if there is none."""
     champion = read_champion(store)
@@ -79,7 +86,8 @@ def read_link(store: Store, cycle: int) -> Link:
     """One closed cycle. Raises `NotFoundError` if it is not closed or has no data set."""
     record = read_record(store, cycle)
     version = read_dataset(store, record.dataset)[0]
-    results = {run["name"]: read_json_or_warn(store, f"{run['run']}/result.json", "lineage") for run in record.runs}
+    keys = {run["name"]: f"{run['run']}/result.json" for run in record.runs}
+    results = {name: read_json_or_warn(store, key, "lineage", _Result) for name, key in keys.items()}
     evaluations = {run["name"]: read_if_there(store, run["evaluation"], Evaluation) for run in record.runs}
     return Link(
         record=record,

@@ -11,7 +11,6 @@ all formats, there are no steps, and nothing is written.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +43,7 @@ from hqclip.records import (
 )
 from hqclip.store import Store, check_not_empty, open_store
 from hqclip.task_records import TaskRecord
+from hqclip.typed_json import loads
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 STEPS: Mapping[tuple[str, int], Step] = {}  # by kind of manifest and the format that is left behind
@@ -138,15 +138,15 @@ def _found(store: Store, key: str) -> Found | str | None:
 def _manifest(store: Store, key: str) -> Found:
     document = _read(store, key)
     kind, number = document.get("kind"), document.get("format")
-    if not isinstance(kind, str) or kind not in READ or not isinstance(number, int):
+    if not isinstance(kind, str) or kind not in READ or type(number) is not int:
         raise DataError(f"{store.uri}/{key}: kind {kind!r} of format {number!r} is nothing that this version knows")
     return Found(key, kind, number, READ[kind], Manifest.writer_of(document))
 
 
 def _read(store: Store, key: str) -> dict[str, Any]:
     try:
-        document = json.loads(store.read(key))
-    except (ValueError, RecursionError) as error:
+        document = loads(store.read(key))
+    except ValueError as error:
         raise DataError(f"{store.uri}/{key}: damaged: no JSON ({error})") from error
     if not isinstance(document, dict):
         raise DataError(f"{store.uri}/{key}: damaged: no JSON object")

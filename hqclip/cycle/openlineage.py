@@ -16,6 +16,7 @@ from typing import Any
 from hqclip import __version__
 from hqclip.cycle.keys import record_key
 from hqclip.cycle.links import Document, Gone, Link
+from hqclip.provenance import completed
 from hqclip.records import Evaluation
 from hqclip.store import Store
 
@@ -99,6 +100,7 @@ def _run_facets(provenance: Document) -> dict[str, Any]:
     """With the run of the pipeline as the parent, and all that is known of the task as a facet of our own."""
     if not provenance:
         return {}
+    provenance = completed(provenance)
     facets = {
         "processing_engine": _facet("ProcessingEngineRun", "1-1-1", name="hqclip", version=provenance["code_version"]),
         "hqclip_provenance": _facet("Run", **provenance),
@@ -140,8 +142,9 @@ def _source(pattern: str) -> dict[str, Any]:
 
 def _suite(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """What the model was judged by; version 0.1 did not say where that is."""
-    if evaluation.provenance:
-        namespace, name = _split(evaluation.provenance["settings"]["suite"])
+    suite = completed(evaluation.provenance or {})["settings"].get("suite")
+    if suite:
+        namespace, name = _split(str(suite))
         yield {"namespace": namespace, "name": name, "facets": _version(evaluation.suite_digest)}
 
 

@@ -50,7 +50,19 @@ class PairedComparison:
                 f"the models were judged on different suites ({', '.join(sorted(suites))}); evaluate them on one"
             )
         outcomes = [read_outcomes(store, e.outcomes, e.outcomes_crc32c) for e in judged.values()]
-        return cls(list(judged), list(judged.values()), outcomes)
+        paired = cls(list(judged), list(judged.values()), outcomes)
+        paired._check()
+        return paired
+
+    def _check(self) -> None:
+        """Raises `DataError` if the outcomes of an evaluation are not those of its benchmarks."""
+        wanted = {metric for metrics in self._mains() for metric in metrics}
+        for name, evaluation, outcomes in zip(self.names, self.evaluations, self.outcomes, strict=True):
+            if missing := sorted(wanted - outcomes.values.keys()):
+                raise DataError(
+                    f"{evaluation.outcomes}: the outcomes of {name} lack {', '.join(missing)}; they are damaged, or "
+                    "not those of its evaluation: delete both and evaluate it again"
+                )
 
     def only(self, names: Sequence[str]) -> PairedComparison:
         """The same of these models; the first of them is the baseline."""

@@ -146,7 +146,7 @@ def _summary(store: Store, record: CycleRecord) -> dict[str, Any]:
         "verdict": record.verdict,
         "reason": reason_of(store, record),
         "candidate": record.candidate,
-        "average": next(run["average"] for run in record.runs if f"{run['run']}/model" == record.candidate),
+        "average": record.chosen["average"],
         "report": record.report,
         "gate": gate_table(bars_of(record)),
         "table": text_table(comparison(store, record)),

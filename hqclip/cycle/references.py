@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.errors import ConfigError, DataError, NotFoundError
 from hqclip.exported import trained_digest
-from hqclip.records import Champion, CycleRecord, Evaluation
+from hqclip.records import Champion, CycleRecord, Evaluation, Sweep
 from hqclip.store import Store
 from hqclip.store.documents import read_json
 
@@ -99,7 +99,7 @@ def _of_sweep(store: Store, sweep: str) -> list[Judged]:
     key = f"{sweep}.json"
     if not store.exists(key):
         raise NotFoundError(f"{store.uri} has no {key}: there is no such sweep, or it is not done")
-    found = read_json(store, key, SELECT_AGAIN)
+    found = read_json(store, key, SELECT_AGAIN, Sweep)
     try:
         return [Judged(t["name"], find(store, t["evaluation"])[0].evaluations) for t in found["points"]]
     except (KeyError, TypeError) as error:

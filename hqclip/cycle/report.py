@@ -92,7 +92,7 @@ def comparison(store: Store, record: CycleRecord) -> Comparison:
 
 def _answers(store: Store, record: CycleRecord, paired: PairedComparison) -> Answers | None:
     """Of the candidate, against the champion before."""
-    candidate = next(run["name"] for run in record.runs if f"{run['run']}/model" == record.candidate)
+    candidate = record.chosen["name"]
     before = paired.names[: len(paired.names) - len(record.runs)]
     kept = paired.only([*before, candidate])
     return last_answers(store, dict(zip(kept.names, kept.evaluations, strict=True)), kept)

@@ -10,18 +10,21 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip.config import PlanConfig
 from hqclip.cycle.config import ReproduceConfig
 from hqclip.cycle.cycle_settings import resolve
+from hqclip.cycle.keys import plan_key
 from hqclip.cycle.links import Document, Gone, Link, champion_cycle, read_chain
 from hqclip.cycle.still_there import not_there
-from hqclip.errors import NotFoundError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.presets import PRESETS
 from hqclip.recipes import RECIPES
+from hqclip.records import CyclePlan
 from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
+from hqclip.typed_json import WrongValueError, read_as
 
 INPUTS = {
     "store": "store",
@@ -79,7 +82,7 @@ def _again(store: Store, link: Link, into: str) -> Again:
     plan = link.plan
     if plan is None:
         raise NotFoundError(f"{store.uri} has no plan of cycle {link.record.cycle}: its settings are gone")
-    given = (plan.provenance or {}).get("settings", {})
+    given = _given(plan)
     preset = given.get("preset", "") if given.get("preset") in PRESETS else PlanConfig.preset
     source = given.get("shards") or (link.pool.source if link.pool else UNRECORDED)
     inputs = {
@@ -101,6 +104,24 @@ def _again(store: Store, link: Link, into: str) -> Again:
         *not_there(store, link, inputs["shards"], given.get("suite", "")),
     ]
     return Again(plan.cycle, inputs, settings, missing)
+
+
+class _Given(TypedDict, total=False):
+    """Of the settings of the plan itself, those that are given again."""
+
+    preset: str
+    shards: str
+    suite: str
+    launch: str
+    launched: list[str]
+
+
+def _given(plan: CyclePlan) -> Document:
+    """Raises `DataError`."""
+    try:
+        return read_as(_Given, (plan.provenance or {}).get("settings", {}))
+    except WrongValueError as error:
+        raise DataError(f"{plan_key(plan.cycle)}: damaged provenance (settings.{error})") from error
 
 
 def _pinned(settings: Mapping[str, Document], annotator: Document) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from hqclip.cycle.side_by_side import side_by_side
 from hqclip.cycle.trials import noted_evaluations, read_evaluation, read_failed, refuse_if_none
 from hqclip.errors import DataError
 from hqclip.exported import trained_digest
-from hqclip.records import Evaluation, FailedTrial, canonical_json
+from hqclip.records import Evaluation, FailedTrial, Sweep, SweepPlan, canonical_json
 from hqclip.report import Provenance, Report
 from hqclip.report.links import history_of, links, sheet_of
 from hqclip.report.page import render
@@ -35,7 +35,7 @@ def run(config: SelectConfig) -> dict[str, Any]:
     plan = _read_plan(store, config.plan)
     digest = config.plan.split("/")[1].split(".")[0]
     key = f"sweeps/{digest}.json"
-    if store.exists(key) and not (found := read_json(store, key, SELECT_AGAIN)).get("failed"):
+    if store.exists(key) and not (found := read_json(store, key, SELECT_AGAIN, Sweep)).get("failed"):
         return {**found, "already_done": True}
     result = _compare(store, plan, digest, config.evaluations)
     store.write(key, canonical_json(result), create_only=False)
@@ -105,10 +105,9 @@ def _rows(
 def _read_plan(store: Store, key: str) -> dict[str, Any]:
     """What `sweep` wrote. Raises `NotFoundError`, `DataError`."""
     again = "delete it and run `hqclip sweep` again"
-    plan = read_json(store, key, again)
-    missing = [name for name in ("points", "settings", "dataset", "suite") if name not in plan]
-    if missing:
-        raise DataError(f"{store.uri}/{key} is no plan of a sweep: it lacks {', '.join(missing)}; {again}")
+    plan = read_json(store, key, again, SweepPlan)
+    if not plan["dataset"].startswith("datasets/"):
+        raise DataError(f"{store.uri}/{key} is damaged: dataset is no key of a data set; {again}")
     return plan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from hqclip.cycle.paired import PairedComparison, PairedRow, Triple
-from hqclip.evaluate.benchmarks import KINDS, metric_title
+from hqclip.evaluate.benchmarks import known, metric_title
 from hqclip.evaluate.datacomp import values
 from hqclip.recipes import RECIPES
 from hqclip.records import Evaluation
@@ -61,7 +61,7 @@ def _comparison(
 
 def group_of(kind: str, rows: Iterable[Row]) -> Group:
     """The rows of all benchmarks of one kind, under its title."""
-    return Group(kind, tuple(rows), KINDS[kind].TITLE, KINDS[kind].MEANING)
+    return Group(kind, tuple(rows), known(kind).TITLE, known(kind).MEANING)
 
 
 def _row(row: PairedRow, is_alone: bool) -> Row:

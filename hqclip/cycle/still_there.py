@@ -51,7 +51,7 @@ def _made(link: Link) -> Iterator[tuple[str, Document]]:
         "evaluate": link.evaluations[name].provenance if name in link.evaluations else None,
         "promote": link.record.provenance,
     }
-    yield from ((stage, document) for stage, document in documents.items() if document)
+    yield from ((stage, provenance.completed(document)) for stage, document in documents.items() if document)
 
 
 def _shards(pool: Pool | None, pattern: str, planned: Mapping[str, Any]) -> Iterator[str]:

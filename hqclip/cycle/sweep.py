@@ -19,7 +19,7 @@ from hqclip.cycle.sweep_data import SweepData, choose_data
 from hqclip.errors import ConfigError
 from hqclip.presets import find_preset
 from hqclip.recipes import LOSSES
-from hqclip.records import canonical_json, digest_of
+from hqclip.records import Sweep, SweepPlan, canonical_json, digest_of
 from hqclip.stages import HANDED_ON
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
@@ -55,7 +55,7 @@ def run(config: SweepConfig) -> dict[str, Any]:
     plan = {"dataset": data.key, **asked}
     digest = planned.get(data.key) or digest_of(plan)
     record = f"sweeps/{digest}.json"
-    compared = read_json_or_warn(store, record, "sweep") if store.exists(record) else None
+    compared = read_json_or_warn(store, record, "sweep", Sweep) if store.exists(record) else None
     failed = [one["trial"] for one in (compared or {}).get("failed", ())]
     done = compared is not None and not failed
     budget = budget_of(config, settings, machines)
@@ -89,7 +89,7 @@ def _planned_before(store: Store, asked: Mapping[str, Any], preset: str) -> dict
     found = {}
     for key in store.list("sweeps/"):
         if match := re.fullmatch(r"sweeps/(\w+)\.plan\.json", key):
-            planned = read_json_or_warn(store, key, "sweep") or {}
+            planned = read_json_or_warn(store, key, "sweep", SweepPlan) or {}
             known = known_to(planned.get("settings", {}), asked["settings"], find_preset(preset))
             same = {**asked, "settings": known}
             dataset = str(planned.get("dataset", ""))

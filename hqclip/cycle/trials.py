@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip import log
 from hqclip.errors import DataError, HQClipError, TerminatedError, TrialsFailedError
@@ -75,10 +75,14 @@ def read_failed(store: Store, notes: str, trials: Iterable[Mapping[str, Any]]) -
     return [FailedTrial.from_json(store.read(key), f"{store.uri}/{key}") for key in keys if store.exists(key)]
 
 
+class _Note(TypedDict, total=False):
+    evaluation: str
+
+
 def noted_evaluations(store: Store, notes: str, trials: Iterable[Mapping[str, Any]]) -> list[str]:
     """The evaluations that the tasks of these trials noted, of those that did not fail since."""
     keys = [f"{notes}evaluate-{t['name']}.json" for t in trials if not store.exists(_key(notes, t["name"]))]
-    said = [read_json_or_warn(store, key, "cycle") or {} for key in keys if store.exists(key)]
+    said = [read_json_or_warn(store, key, "cycle", _Note) or {} for key in keys if store.exists(key)]
     return [note["evaluation"] for note in said if "evaluation" in note]
 
 

@@ -48,10 +48,6 @@ class SetRecord(Manifest):
     confusion: dict[str, Any] | None
     examples: dict[str, Any]
 
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> SetRecord:
-        return cls(score=BenchmarkScore.from_row(document.pop("score")), **document)
-
 
 class JudgedSet(NamedTuple):
     """How the model did on one set."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import collections
 import itertools
-import json
 import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip.errors import ConflictError, CrashLoopError, DataError, UnavailableError
 from hqclip.launch.exit_status import STOPPED, TERMINATED, ExitStatus, broke_first
 from hqclip.launch.job import folder
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.typed_json import loads, read_as
 
 READERS = 16
 
@@ -210,6 +210,27 @@ def last_stop(attempts: list[Attempt]) -> ExitStatus | None:
     return min(stops, key=lambda e: (e.exit_code != STOPPED, e.message.startswith(followed), e.timestamp), default=None)
 
 
+class _Begun(TypedDict):
+    """What was written when it began, as far as it is read."""
+
+    attempt: str
+    pod: str
+    time: float
+    progress: str
+
+
+class _Ended(TypedDict):
+    """The same of its end."""
+
+    exit_code: int
+    rank: int | None
+    message: str
+    traceback: str
+    timestamp: float
+    progress: str
+    seconds: float
+
+
 def _names(store: Store, key: str, node: int | None) -> list[tuple[int, int, bool]]:
     """Node, number and whether it is an end, of every record."""
     prefix = f"{folder(key)}/attempts/" + ("" if node is None else f"{node}-")
@@ -220,8 +241,8 @@ def _names(store: Store, key: str, node: int | None) -> list[tuple[int, int, boo
 def _read(store: Store, key: str, node: int, number: int, has_ended: bool) -> Attempt:
     record = f"{folder(key)}/attempts/{node}-{number:04d}"
     try:
-        said = json.loads(store.read(f"{record}.json"))
-        ended = json.loads(store.read(f"{record}.end.json")) if has_ended else None
+        said = read_as(_Begun, loads(store.read(f"{record}.json")))
+        ended = read_as(_Ended, loads(store.read(f"{record}.end.json"))) if has_ended else None
         return Attempt(
             node=node,
             number=number,
@@ -233,9 +254,15 @@ def _read(store: Store, key: str, node: int, number: int, has_ended: bool) -> At
             progress_after=ended["progress"] if ended else "",
             seconds=ended["seconds"] if ended else 0.0,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise DataError(f"{record}.json or its end: no record of this version of hqclip: {error!r}") from error
 
 
-def _exit_status(record: dict[str, Any]) -> ExitStatus:
-    return ExitStatus(**{name: record[name] for name in ("exit_code", "rank", "message", "traceback", "timestamp")})
+def _exit_status(record: _Ended) -> ExitStatus:
+    return ExitStatus(
+        exit_code=record["exit_code"],
+        rank=record["rank"],
+        message=record["message"],
+        traceback=record["traceback"],
+        timestamp=record["timestamp"],
+    )

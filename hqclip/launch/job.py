@@ -14,7 +14,6 @@ result.json                  what the stage said: written by rank 0, or by the r
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from hqclip.errors import ConflictError, DataError
 from hqclip.records import canonical_json
 from hqclip.store import Store
+from hqclip.typed_json import loads, read_as
 
 GANG, REPLICAS = "gang", "replicas"
 KEPT_BYTES = 2**20  # of each file of logs: its end
@@ -67,8 +67,8 @@ class Job:
     def from_json(cls, data: bytes, key: str) -> Job:
         """Raises `DataError` for what is no job of this version."""
         try:
-            return cls(**json.loads(data))
-        except (ValueError, TypeError) as error:
+            return read_as(cls, loads(data))
+        except ValueError as error:
             raise DataError(f"{key}: not a job of this version of hqclip: {error}") from error
 
 

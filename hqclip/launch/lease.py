@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from hqclip import log
 from hqclip.errors import DataError, HQClipError, NotFoundError
 from hqclip.launch.job import folder
 from hqclip.store import Store
 from hqclip.store.lease import Freshness, Heartbeat, content, new_owner
+from hqclip.typed_json import loads, read_as
 
 LOOKS = 5  # in the time after which a lease is stale
 
@@ -25,14 +25,21 @@ class LastLook(NamedTuple):
     time: float
 
 
+class _Lease(TypedDict):
+    """As `LastLook` on disk, and more."""
+
+    owner: str
+    time: float
+
+
 def last_look(store: Store, key: str) -> LastLook | None:
     """What the lease of a job says, None if it has none. Raises `DataError` if it is damaged."""
     try:
-        lease = json.loads(store.read(_where(key)))
-        return LastLook(str(lease["owner"]), float(lease["time"]))
+        lease = read_as(_Lease, loads(store.read(_where(key))))
+        return LastLook(lease["owner"], float(lease["time"]))
     except NotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise DataError(f"{_where(key)} in {store.uri}: not a lease: {error!r}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -27,6 +26,7 @@ from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, Stat
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
 from hqclip.termination import put_back
+from hqclip.typed_json import loads
 
 LEASE_S = 10.0
 BUDGET = "budget"  # the verdict on a job that was stopped by it
@@ -92,7 +92,7 @@ def _result(store: Store, job: Job) -> dict[str, Any]:
     """What the stage said. Raises `DataError` if that is lost."""
     key = f"{folder(job.key)}/result.json"
     try:
-        return dict(json.loads(store.read(key)))
+        return dict(loads(store.read(key)))
     except (NotFoundError, ValueError, TypeError) as error:
         raise DataError(
             f"{job.name} succeeded, but its result is lost ({error}): `hqclip jobs cancel --job {job.name}`, then "

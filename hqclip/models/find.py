@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from hqclip.models.contents import chosen, digest_of_files, sha256_of, sha256_of
 from hqclip.models.names import HubName, hub_name
 from hqclip.records import digest_of
 from hqclip.store import Store, in_bucket, open_store, split_uri
+from hqclip.typed_json import loads
 
 AT_ONCE = 4  # files that are downloaded at a time
 
@@ -139,7 +139,7 @@ def read_files(store: Store, key: str) -> dict[str, str]:
     if not store.exists(f"{key}.json"):
         return {}
     try:
-        document = json.loads(store.read(f"{key}.json"))
+        document = loads(store.read(f"{key}.json"))
         return {str(name): str(digest) for name, digest in document["model_files"].items()}
     except KeyError:
         return {}  # a document of somebody else

@@ -5,31 +5,31 @@ What work depends on raises `DataError`; what only tells how work went (curves, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hqclip import log
 from hqclip.errors import ConflictError, DataError, NotFoundError
 from hqclip.records import Manifest, Traced
 from hqclip.store.protocol import Store
+from hqclip.typed_json import BEYOND, WrongValueError, loads, read_as
 
 M = TypeVar("M", bound=Manifest)
 
 
-def read_json(store: Store, key: str, advice: str) -> dict[str, Any]:
-    """The JSON object at `key`.
+def read_json(store: Store, key: str, advice: str, shape: Any = None) -> dict[str, Any]:
+    """The JSON object at `key`; it has what `shape` declares, a `TypedDict`.
 
-    Raises `NotFoundError`, and `DataError` with `advice` (what to do) if it is damaged or no object.
+    Raises `NotFoundError`, and `DataError` with `advice` (what to do) if it is damaged or no such object.
     """
-    return parse_json(store.read(key), f"{store.uri}/{key}", advice)
+    return parse_json(store.read(key), f"{store.uri}/{key}", advice, shape)
 
 
-def read_json_if_there(store: Store, key: str, advice: str) -> dict[str, Any] | None:
+def read_json_if_there(store: Store, key: str, advice: str, shape: Any = None) -> dict[str, Any] | None:
     """As `read_json`, in one request; None if there is no such object."""
     data = _read_if_there(store, key)
-    return None if data is None else parse_json(data, f"{store.uri}/{key}", advice)
+    return None if data is None else parse_json(data, f"{store.uri}/{key}", advice, shape)
 
 
 def read_if_there(store: Store, key: str, kind: type[M]) -> M | None:
@@ -54,10 +54,10 @@ def write_manifest(store: Store, key: str, manifest: Traced) -> None:
             raise
 
 
-def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None:
+def read_json_or_warn(store: Store, key: str, who: str, shape: Any = None) -> dict[str, Any] | None:
     """The JSON object at `key`, on which no work depends; None, and a warning by `who`, if it is damaged or gone."""
     try:
-        return read_json(store, key, "it is left out")
+        return read_json(store, key, "it is left out", shape)
     except (DataError, NotFoundError) as error:
         log.warning(who, str(error))
         return None
@@ -65,8 +65,8 @@ def read_json_or_warn(store: Store, key: str, who: str) -> dict[str, Any] | None
 
 def finite(value: Any) -> float | None:
     """A number as a document has it; None for anything else, and for one that is not finite."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if is_number else None
+    is_number = type(value) is float and math.isfinite(value)
+    return value if is_number or (type(value) is int and abs(value) < BEYOND) else None
 
 
 def number_in(document: Mapping[str, Any], name: str) -> float:
@@ -90,18 +90,21 @@ def read_curve(store: Store, key: str, who: str) -> list[dict[str, float]]:
 
 def _point(line: bytes) -> dict[str, float] | None:
     try:
-        point = json.loads(line)
+        point = loads(line)
         return {"step": int(point.pop("step")), **{name: float(value) for name, value in point.items()}}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
-def parse_json(data: bytes, where: str, advice: str) -> dict[str, Any]:
+def parse_json(data: bytes, where: str, advice: str, shape: Any = None) -> dict[str, Any]:
     """The JSON object in `data`. Raises `DataError` as `read_json` does."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = loads(data)
+    except ValueError as error:
         raise DataError(f"{where} is damaged: no JSON ({error}); {advice}") from error
     if not isinstance(document, dict):
         raise DataError(f"{where} is damaged: no JSON object, but {type(document).__name__}; {advice}")
-    return document
+    try:
+        return document if shape is None else cast(dict[str, Any], read_as(shape, document))
+    except WrongValueError as error:
+        raise DataError(f"{where} is damaged: {error}; {advice}") from error

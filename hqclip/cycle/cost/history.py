@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip import log
 from hqclip.annotate.total_work import total_work
@@ -15,8 +15,7 @@ from hqclip.cycle.spent import common_device, gpu_seconds_of, ran_on
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json_or_warn
-
-WORK = {"images", "prompt_tokens", "output_tokens", "gpu_seconds", "devices"}  # what a total of work logs has
+from hqclip.typed_json import WrongValueError, read_as
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,19 @@ class Pace:
     basis: str
     device: str = ""
     tokens: int = 0
+
+
+class _Work(TypedDict):
+    """What a total of work logs has."""
+
+    images: int
+    prompt_tokens: int
+    output_tokens: int
+    gpu_seconds: float
+    devices: list[str]
+
+
+WORK = _Work.__annotations__.keys()  # that of an older version had less
 
 
 class History:
@@ -47,7 +59,7 @@ class History:
         seen = [*self._seen(stage)]
         if seen and not any(one.gpu_seconds for one in seen):
             return Pace(0, 0, f"unknown: cycle {self.cycle} ran without a GPU")
-        then, now = (settings["train"]["model"] for settings in (self._plan, self._settings))
+        then, now = (settings.get("train", {}).get("model") for settings in (self._plan, self._settings))
         if then != now:
             return Pace(0, 0, f"unknown: cycle {self.cycle} trained {then}, not {now}")
         worked = [one for one in seen if one.gpu_seconds and one.amount]
@@ -62,7 +74,9 @@ class History:
         if not self._is_same_annotator(self._plan):
             return 0
         folder = self._results.get("annotate", {}).get("annotations", "")
-        return sum(entry.rows for entry in shards if folder and self._has_sidecar(folder, entry))
+        return sum(
+            entry.rows for entry in shards if folder and isinstance(folder, str) and self._has_sidecar(folder, entry)
+        )
 
     def _has_sidecar(self, folder: str, entry: ShardEntry) -> bool:
         return self._store.exists(f"{folder}/{entry.name}.parquet")
@@ -79,8 +93,12 @@ class History:
         """The pilot or the cycle that saw more images."""
         found = [*self._pilots()]
         work = self._results.get("annotate", {}).get("work")
-        if work and work.keys() >= WORK and self._is_same_annotator(self._plan):
-            found.append((f"cycle {self.cycle}", work))
+        if isinstance(work, Mapping) and work.keys() >= WORK and self._is_same_annotator(self._plan):
+            try:
+                found.append((f"cycle {self.cycle}", dict(read_as(_Work, work))))
+            except WrongValueError as error:
+                told = f"what annotate of cycle {self.cycle} said is damaged (work.{error})"
+                log.warning("cost", f"{told}; it is left out")
         if not found:
             return Pace(
                 0, 0, f"unknown: no pilot and no cycle with {_unpinned(self._settings['annotate']['model'])} yet"
@@ -117,7 +135,7 @@ class History:
                 if gpu_seconds is None:
                     raise ValueError("no GPU time")
                 amount = self._amount(stage, result)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 log.warning("cost", f"what {name} of cycle {self.cycle} said is damaged ({error!r}); it is left out")
                 continue
             yield Pace(amount, gpu_seconds, f"cycle {self.cycle}", ran_on(result, self._device))

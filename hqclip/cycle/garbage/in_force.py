@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key, runs_of
@@ -51,6 +51,12 @@ class InForce:
         return (kind, name) in self.names or name in self.digests or (kind == "runs" and name.startswith(self.runs))
 
 
+class _OfCycle(TypedDict, total=False):
+    """Of the champion, what is asked here."""
+
+    cycle: int
+
+
 def read_in_force(store: Store, config: GcConfig, limit: float) -> InForce:
     """What nobody must miss; `limit`: what was written after it, in seconds by the clock of the store, is young.
 
@@ -80,7 +86,7 @@ def _add_cycles(store: Store, config: GcConfig, limit: float, found: InForce) ->
     open_ones = [n for n in numbers if n not in records and n not in data_only]
     champions = [n for n in records if records[n].get("verdict") == "promoted"][: config.champions]
     if store.exists("champion.json"):
-        champions.append(int(read_json(store, "champion.json", ADVICE).get("cycle", 0)))
+        champions.append(read_json(store, "champion.json", ADVICE, _OfCycle).get("cycle", 0))
     kept = {*open_ones, *champions, *list(records)[:1], *data_only[: config.champions], *(int(n) for n in young)}
     for n in kept & set(numbers):
         for key in keys[f"{n:06d}"]:

@@ -13,8 +13,9 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
+from hqclip import log
 from hqclip.cycle import lock
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.garbage.in_force import ADVICE, InForce, read_in_force
@@ -247,19 +248,29 @@ def _unended(store: Store, key: str) -> str:
     """The run of a task that has not ended; "" if it has, or says nothing."""
     try:
         record = TaskRecord.from_json(store.read(key), key)
-    except (DataError, NotFoundError):
+    except NotFoundError:
+        return ""
+    except DataError as error:
+        log.warning("gc", f"{error}; it is left out")
         return ""
     return record.run if record.ended is None else ""
+
+
+class _Entry(TypedDict):
+    key: str
+    index: str
+
+
+class _Pool(TypedDict):
+    """Of a pool, what is asked here: one of a newer version may have more."""
+
+    shards: list[_Entry]
 
 
 def _shards_of(store: Store, pool: str) -> Iterable[str]:
     """Names of its shards, with their folder and without endings."""
     key = f"pools/{pool}.json"
-    document: dict[str, Any] = read_json(store, key, ADVICE)
-    entries = document.get("shards")
-    if not isinstance(entries, list):
-        raise DataError(f"{store.uri}/{key} names no shards; {ADVICE}")
-    for entry in entries:
+    for entry in read_json(store, key, ADVICE, _Pool)["shards"]:
         for text in (entry["key"], entry["index"]):
             if match := SHARD.fullmatch(text):
                 yield match["name"]

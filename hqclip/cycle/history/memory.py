@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from hqclip import __version__, log
 from hqclip.cycle.history.documents import MALFORMED
 from hqclip.records import digest_of
-from hqclip.report import StageCost
 from hqclip.report.history import PastCycle, PastRun
 from hqclip.store import Listed, Store
 from hqclip.store.documents import read_json_or_warn
+from hqclip.typed_json import read_as
 
 KEY = "cycles/history.json"
 FORMAT = 1
@@ -37,11 +37,11 @@ class Memory:
 
     def cycle(self, number: int, group: Group, read: Callable[[Sequence[str]], PastCycle]) -> Told[PastCycle]:
         """A cycle whose objects are this group, remembered or read from their keys."""
-        return _again_or(self._cycles.get(number), group, _cycle, read)
+        return _again_or(self._cycles.get(number), group, PastCycle, read)
 
     def run(self, run: str, group: Group, read: Callable[[Sequence[str]], PastRun]) -> Told[PastRun]:
         """The same of a run of a pipeline."""
-        return _again_or(self._runs.get(run), group, _run, read)
+        return _again_or(self._runs.get(run), group, PastRun, read)
 
     def to_keep(
         self, cycles: Sequence[Told[PastCycle]], runs: Sequence[Told[PastRun]], listed: Container[int | str]
@@ -78,27 +78,13 @@ def _by_name(said: Mapping[str, Any], rows: str, name: str) -> dict[Any, Mapping
 def _again_or(
     known: Mapping[str, Any] | None,
     group: Group,
-    remember: Callable[[dict[str, Any]], Past],
+    kind: type[Past],
     read: Callable[[Sequence[str]], Past],
 ) -> Told[Past]:
     seen = digest_of([[one.key, one.size, one.changed] for one in group])
     try:
         if known and known["seen"] == seen:
-            return seen, remember({name: _plain(value) for name, value in known.items() if name != "seen"})
+            return seen, read_as(kind, {each.name: known[each.name] for each in dataclasses.fields(kind)})
     except MALFORMED as error:
         log.warning("history", f"{KEY} is damaged ({error!r}); what it should know is read anew")
     return seen, read([one.key for one in group])
-
-
-def _cycle(said: dict[str, Any]) -> PastCycle:
-    stages = tuple(StageCost(**{name: _plain(value) for name, value in row.items()}) for row in said["stages"])
-    scores = {name: tuple(score) for name, score in said["scores"].items()}
-    return PastCycle(**{**said, "stages": stages, "scores": scores})
-
-
-def _run(said: dict[str, Any]) -> PastRun:
-    return PastRun(**said)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

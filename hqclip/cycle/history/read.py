@@ -15,6 +15,7 @@ from hqclip.cycle.history.memory import Group, Memory
 from hqclip.cycle.history.runs import read_run
 from hqclip.cycle.spent import LOOK_BACK
 from hqclip.errors import DataError
+from hqclip.records import Sweep
 from hqclip.report import StageCost
 from hqclip.report.history import History, PastCycle, PastRun, PastSweep
 from hqclip.store import Listed, Store
@@ -100,7 +101,7 @@ def _sweeps(store: Store, each: Callable[..., Iterable[Any]]) -> tuple[PastSweep
     """The newest that were compared; a damaged one is left out with a warning."""
     found = sorted((one for one in store.scan("sweeps/") if SWEEP.fullmatch(one.key)), key=lambda one: one.changed)
     keys = [one.key for one in found[-MOST_SWEEPS:]]
-    said = each(lambda key: read_json_or_warn(store, key, "history") or {}, keys)
+    said = each(lambda key: read_json_or_warn(store, key, "history", Sweep) or {}, keys)
     return tuple(
         PastSweep(digest=key.split("/")[1].removesuffix(".json"), reason=str(one["reason"]))
         for key, one in zip(keys, said, strict=True)

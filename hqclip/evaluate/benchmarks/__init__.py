@@ -1,5 +1,6 @@
 """The kinds of benchmarks, one file each. Without torch: what is measured is known before and after it is measured."""
 
+from hqclip.errors import DataError
 from hqclip.evaluate.benchmarks.association import Association
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
@@ -20,9 +21,16 @@ def main_of(benchmark: Benchmark) -> str:
 
 def main_metrics(name: str, kind: str, main: str = MAIN) -> list[str]:
     """The outcomes whose mean is the main metric of a benchmark; `main` as its record has it."""
-    return [f"{name}/{metric}" for metric in (KINDS[kind].MAIN if main == MAIN else [main])]
+    return [f"{name}/{metric}" for metric in (known(kind).MAIN if main == MAIN else [main])]
 
 
 def metric_title(metric: str, kind: str) -> str:
     """What reports call a metric; figures and groups stand as named."""
-    return KINDS[kind].METRICS.get(metric, metric)
+    return known(kind).METRICS.get(metric, metric)
+
+
+def known(kind: str) -> type[Benchmark]:
+    """What an evaluation names as the kind of a benchmark. Raises `DataError` if this version has none such."""
+    if kind not in KINDS:
+        raise DataError(f"this version of hqclip has no benchmarks of the kind {kind!r}; it has {', '.join(KINDS)}")
+    return KINDS[kind]
