@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hqclip.cycle.plan import run
 from hqclip.data.sources import list_shards
 from hqclip.demo.world import make_world
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
-from hqclip.evaluate.suite import read_suite
+from hqclip.evaluate.suite import choose, read_suite
 from hqclip.records import Champion, CyclePlan, CycleRecord, digest_of
 from hqclip.store import open_store
 
@@ -52,14 +53,15 @@ def close(root: Path, cycle: int, champion: str, verdict: str = "promoted") -> N
 
 
 def crown(root: Path, cycle: int, champion: str) -> None:
-    """Put the model of a cycle in force."""
-    pointer = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation="", cycle=cycle)
-    open_store(str(root / "store")).write("champion.json", pointer.to_json(), create_only=False)
+    """Put the model of a cycle in force, judged by its suite."""
+    evaluation = f"evaluations/{champion}/{plan_of(root, cycle)['provenance']['suite']}.json"
+    pointer = Champion(model=f"runs/{champion}/model", model_digest=champion, evaluation=evaluation, cycle=cycle)
+    store = open_store(str(root / "store"))
+    store.write(evaluation, b"{}")
+    store.write("champion.json", pointer.to_json(), create_only=False)
 
 
 def plan_of(root: Path, cycle: int) -> dict[str, Any]:
-    import json
-
     return dict(json.loads((root / "store" / "cycles" / f"{cycle:06d}.plan.json").read_text()))
 
 
@@ -210,6 +212,22 @@ def test_the_machines_of_each_stage_are_part_of_the_plan_but_not_of_the_cycle(tm
     assert (planned["train"]["nproc"], planned["train"]["retries"], planned["train"]["env"]) == (2, 1, ["A=b"])
     assert (planned["annotate"]["nodes"], planned["annotate"]["retries"]) == (4, 5)
     assert plan(tmp_path, world)["machines"] == {}  # the same cycle goes on without them
+
+
+def test_a_suite_by_which_the_champion_was_not_judged_is_refused_before_anything_runs(
+    tmp_path: Path, world: dict[str, Any]
+):
+    plan(tmp_path, world)
+    close(tmp_path, 1, "strong")
+    store = open_store(str(tmp_path / "store"))
+    one = {"evaluate.sets": [read_suite(world["suite"]).benchmarks[0].name]}
+    judged = choose(read_suite(world["suite"]), one["evaluate.sets"]).digest
+    with pytest.raises(NotFoundError, match=f"strong/{judged}.json: the champion was not judged on this suite"):
+        plan(tmp_path, world, overrides=json.dumps(one))
+    assert not (tmp_path / "store" / "cycles" / "000002.plan.json").exists()
+    assert plan(tmp_path, world, trials="", suite="", data_only=True)["cycle"] == 2, "nothing is held against it"
+    store.write(f"evaluations/strong/{judged}.json", b"{}")
+    assert plan(tmp_path, world, overrides=json.dumps(one))["has_work"]
 
 
 def test_a_share_that_cannot_be_dropped_is_refused_where_there_are_scores(tmp_path: Path, world: dict[str, Any]):

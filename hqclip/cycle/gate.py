@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hqclip.config import PromoteConfig
 from hqclip.errors import ConfigError, NotFoundError
@@ -58,13 +58,20 @@ def check_names(config: PromoteConfig, benchmarks: Iterable[str]) -> None:
         raise ConfigError("\n".join(unknown))
 
 
-def _pair(store: Store, before: Mapping[str, str], candidate: Evaluation) -> PairedComparison:
-    key = f"evaluations/{before['model_digest']}/{candidate.suite_digest}.json"
+def judged_key(store: Store, champion: Mapping[str, Any], suite: str) -> str:
+    """Where the champion's evaluation on the suite of this digest is. Raises `NotFoundError` if there is none."""
+    key = f"evaluations/{champion['model_digest']}/{suite}.json"
     if not store.exists(key):
         raise NotFoundError(
-            f"{key}: the champion was not judged on this suite; run "
-            f"`hqclip evaluate --store {store.uri} --model {before['model']} --suite ...` and try again"
+            f"{key}: the champion was not judged on this suite, so nothing can be held against it; run "
+            f"`hqclip evaluate --store {store.uri} --model {champion['model']} --suite ...`, with the same sets, and "
+            "try again"
         )
+    return key
+
+
+def _pair(store: Store, before: Mapping[str, str], candidate: Evaluation) -> PairedComparison:
+    key = judged_key(store, before, candidate.suite_digest)
     champion = Evaluation.from_json(store.read(key), key)
     from hqclip.cycle.paired import PairedComparison  # what it imports is not wanted to check names
 

@@ -18,7 +18,7 @@ from hqclip.cycle import crown, lock
 from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
 from hqclip.cycle.cycle_settings import resolve
 from hqclip.cycle.foreseen import refused_with_scores
-from hqclip.cycle.gate import check_names
+from hqclip.cycle.gate import check_names, judged_key
 from hqclip.cycle.keys import newest_cycle, notes_prefix, plan_key, record_key
 from hqclip.cycle.pinned import NOTE, as_planned, pin
 from hqclip.cycle.resolve import ranks_of, resolve_machines, with_later
@@ -44,7 +44,7 @@ def run(config: PlanConfig) -> dict[str, Any]:
     check_models(settings["train"], trials, here="train" not in machines, ranks=ranks)
     listed = [shard for _, shard in list_shards(config.shards)]
     source = [[shard.name, shard.size, shard.identity] for shard in listed]
-    suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", ())
+    suite = resolve_suite(store, config.suite, settings["evaluate"]) if config.suite else FoundSuite("", "", "", ())
     if config.suite:
         check_names(PromoteConfig.from_mapping(with_later("promote", settings["promote"])), suite.sets)
 
@@ -83,8 +83,8 @@ def run(config: PlanConfig) -> dict[str, Any]:
         )
     reason = _why_done(store, number) if done else f"cycle {number} has work"
     owner = lock.owner_of(config.owner)
-    if plan.champion and not done and (problems := refused_with_scores(settings)):
-        raise ConfigError("\n".join(problems))
+    if plan.champion and not done:
+        _check_champion(store, plan, suite)
     budget = budget_of(config, settings, machines)
     busy = lock.take(store, owner, number) if owner and not done else None
     if not done and not busy:
@@ -107,6 +107,17 @@ def run(config: PlanConfig) -> dict[str, Any]:
         "runs": f"{number:06d}-",
         "notes": notes,
     }
+
+
+def _check_champion(store: Store, plan: CyclePlan, suite: FoundSuite) -> None:
+    """Raises `ConfigError` for what scores make impossible, `NotFoundError` if there are none to hold winners against.
+
+    `curate` and `promote` would say so, when all is annotated or trained.
+    """
+    if problems := refused_with_scores(plan.settings):
+        raise ConfigError("\n".join(problems))
+    if plan.trials:
+        judged_key(store, plan.champion or {}, suite.judged)
 
 
 @contextmanager
@@ -148,10 +159,11 @@ def _fingerprint(
 
 
 class FoundSuite(NamedTuple):
-    """Where the `suite.json` is, what identifies the suite, and the names of its sets that are judged by."""
+    """Where the `suite.json` is, what identifies all of it and what is judged by, and the names of those sets."""
 
     uri: str
     digest: str
+    judged: str
     sets: tuple[str, ...]
 
 
@@ -163,7 +175,7 @@ def resolve_suite(store: Store, uri: str, settings: Mapping[str, Any]) -> FoundS
     found = find_suite(store, uri)
     suite = read_suite(found)
     judges = choose(suite, settings["sets"], skip_missing=settings["skip_missing"]) if settings["sets"] else suite
-    return FoundSuite(found, suite.digest, tuple(benchmark.name for benchmark in judges.benchmarks))
+    return FoundSuite(found, suite.digest, judges.digest, tuple(benchmark.name for benchmark in judges.benchmarks))
 
 
 def _runnable(config: PlanConfig, plan: CyclePlan, suite: str) -> dict[str, Any]:
