@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from hqclip import engine_options
 from hqclip.errors import ConfigError
@@ -103,6 +104,8 @@ class AnnotateConfig(Settings):
         problems = []
         if self.engine == "openai" and not self.server.startswith(("http://", "https://")):
             problems.append("the openai engine needs server, e.g. http://host:8000/v1")
+        elif self.engine == "openai" and not _has_host(self.server):
+            problems.append("server is not an address; give one like http://host:8000/v1")
         if self.engine == "replay" and not self.recording:
             problems.append("the replay engine needs recording, a file of recorded answers")
         problems += [f"gpu_prices: {price!r} is not like H100=3.0" for price in self.gpu_prices if not _PRICE(price)]
@@ -113,6 +116,14 @@ class AnnotateConfig(Settings):
                 f"({self.max_model_len}) for image and prompt; give less, or a larger max_model_len"
             )
         return problems
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port or an IPv6 address
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hqclip.errors import ConfigError
@@ -28,6 +30,21 @@ def test_what_must_be_given_is_enough(pipeline: str) -> None:
     check_settings(pipeline, inputs_of(pipeline))
 
 
+@pytest.mark.parametrize(
+    "model", ["", "ViT-B-32:laion2b_s34b_b79k", "hf-hub:org/name@main", "gs://b/m", "/models/a:b", "runs/x/model"]
+)
+def test_a_model_that_may_be_there_is_not_refused_unseen(model: str) -> None:
+    check_settings("evaluate", {**inputs_of("evaluate"), "evaluate_model": model})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:8000/v1", "https://[::1]:8000", "http://10.0.0.1", "http://a-b.ns.svc/v1"]
+)
+def test_an_address_is_taken(url: str) -> None:
+    overrides = json.dumps({"annotate.engine": "openai", "annotate.server": url})
+    check_settings("annotate", {**inputs_of("annotate"), "plan_overrides": overrides})
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
     stages = tuple(f"{stage}_" for stage in STAGES)
@@ -42,6 +59,17 @@ def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
         ("refine", {"evaluate_suite": ""}, "suite is missing"),
         ("annotate", {"plan_overrides": '{"train.seed": 1}'}, "override 'train.seed': nothing is trained"),
         ("annotate", {"plan_overrides": '{"promote.margin": 0}'}, "nothing is trained"),
+        ("refine", {"plan_gpu_prices": "H100=2.5,L4"}, "--gpu-prices: 'L4' is not like H100"),
+        ("sweep", {"plan_gpu_prices": "H100=4-2"}, "--gpu-prices: 'H100=4-2' is not like H100"),
+        *(
+            (
+                "annotate",
+                {"plan_overrides": f'{{"annotate.engine": "openai", "annotate.server": "{url}"}}'},
+                "no.*address",
+            )
+            for url in ("http://", "http://:80/v1", "http://host:http/v1", "http://host:99999", "http://[::1/v1")
+        ),
+        ("evaluate", {"evaluate_model": "ViT-B-33:openai"}, "unknown model 'ViT-B-33'; did you mean 'ViT-B-3"),
         ("refine", {"plan_overrides": '{"evaluate.limit": 8}'}, "evaluate.limit is 8: such numbers decide nothing"),
         (
             "sweep",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from hqclip.config import PlanConfig
+from hqclip.cycle.foreseen import refused_prices
 from hqclip.cycle.resolve import resolve_settings
 from hqclip.errors import ConfigError
 from hqclip.recipes import RECIPES
@@ -20,7 +21,7 @@ def resolve(config: PlanConfig) -> tuple[dict[str, dict[str, Any]], list[dict[st
     """Settings of every stage, defaults filled in, and the trials. Raises `ConfigError` with all problems at once."""
     settings, problems = resolve_settings("cycle", config.preset, _own(config), config.overrides)
     trials = [_trial(name, problems) for name in config.trials]
-    problems += _training_problems(config)
+    problems += [*_training_problems(config), *refused_prices(config.gpu_prices)]
     problems += refusals(settings["train"], trials) if "train" in settings else []
     if len(trials) > MAX_TRIALS or len(set(config.trials)) < len(trials):
         problems.append(f"trials: give at most {MAX_TRIALS} different ones, got {len(trials)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hqclip.annotate.prompt import PROMPTS, check_prompt, load_prompt
+from hqclip.cycle.prices import read_prices
 from hqclip.errors import ConfigError
 from hqclip.settings import did_you_mean
 from hqclip.stages import BY_HAND
@@ -17,6 +18,15 @@ Values = Mapping[str, Any]
 def refused_later(settings: Mapping[str, Values]) -> list[str]:
     """A sentence for each; stages that are not in the settings are not asked about."""
     return [*_by_hand(settings), *_of_prompt(settings.get("annotate", {})), *_of_limits(settings.get("curate", {}))]
+
+
+def refused_prices(table: Sequence[str]) -> list[str]:
+    """What is wrong with prices of GPUs, by which a budget is held."""
+    try:
+        read_prices(table)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def refused_with_scores(settings: Mapping[str, Values]) -> list[str]:

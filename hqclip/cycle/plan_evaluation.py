@@ -9,10 +9,12 @@ from hqclip.config import PlanEvaluationConfig
 from hqclip.cycle.crown import read_champion
 from hqclip.cycle.plan import resolve_suite
 from hqclip.cycle.resolve import complete, resolve_machines
-from hqclip.errors import NotFoundError
+from hqclip.errors import ConfigError, NotFoundError
 from hqclip.exported import is_in_store
+from hqclip.models.names import HUB
 from hqclip.presets import find_preset
 from hqclip.store import open_store
+from hqclip.train.architecture import refusals
 
 
 def run(config: PlanEvaluationConfig) -> dict[str, Any]:
@@ -46,5 +48,9 @@ def run(config: PlanEvaluationConfig) -> dict[str, Any]:
 
 
 def resolve(config: PlanEvaluationConfig) -> dict[str, Any]:
-    """Settings of `evaluate`, defaults filled in. Raises `ConfigError`."""
+    """Settings of `evaluate`, defaults filled in. Raises `ConfigError`, also for a tag of a model that there is not."""
+    elsewhere = is_in_store(config.model) or config.model.startswith((HUB, "/")) or "://" in config.model
+    unknown = [] if elsewhere else refusals({"model": config.model.partition(":")[0]}, [{"settings": {}}])
+    if unknown:
+        raise ConfigError("\n".join(unknown))
     return complete("evaluate", find_preset(config.preset).get("evaluate", {}))

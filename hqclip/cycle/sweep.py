@@ -12,6 +12,7 @@ from typing import Any
 from hqclip.config import SweepConfig, TrainConfig
 from hqclip.cycle.budget.refusal import Asked, budget_of, refuse_excess
 from hqclip.cycle.cycle_settings import MAX_TRIALS
+from hqclip.cycle.foreseen import refused_prices
 from hqclip.cycle.keys import notes_of, runs_of
 from hqclip.cycle.plan import known_to, resolve_suite
 from hqclip.cycle.resolve import complete, ranks_of, resolve_machines, resolve_settings
@@ -126,6 +127,7 @@ def resolve(config: SweepConfig) -> tuple[dict[str, dict[str, Any]], list[dict[s
     """Common settings of train and evaluate, and the trials with what is their own."""
     own = {"train": {"seed": config.seed}, "evaluate": {}}
     settings, problems = resolve_settings("sweep", config.preset, own, config.overrides)
+    problems += refused_prices(config.gpu_prices)
     trials = read_trials(config.trials)
     for trial in trials:
         problems += [
