@@ -115,6 +115,12 @@ class AnnotateConfig(Settings):
                 f"max_new_tokens is {self.max_new_tokens}, which leaves nothing of max_model_len "
                 f"({self.max_model_len}) for image and prompt; give less, or a larger max_model_len"
             )
+        told = "max_num_" in self.engine_options  # which wins
+        if self.engine == "vllm" and self.max_num_batched_tokens < self.max_num_seqs and not told:
+            problems.append(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, less than a token for each of max_num_seqs "
+                f"({self.max_num_seqs}), which vLLM refuses; give more, or a smaller max_num_seqs"
+            )
         return problems
 
 

@@ -95,6 +95,7 @@ def test_names_begin_with_a_stage_or_say_where(pipeline: str) -> None:
             "annotate.prompt is 'web-2': give a file or one",
         ),
         ("refine", {"plan_overrides": '{"annotate.max_new_tokens": 4096}'}, "leaves nothing of max_model_len"),
+        ("refine", {"plan_overrides": '{"annotate.max_num_batched_tokens": 256}'}, "a token for .* max_num_seqs .512."),
         ("refine", {"train_trials": "hqclip,hqlcip"}, "unknown recipe 'hqlcip'"),
         ("refine", {"train_seed": "1e30"}, f"train_seed is {int(1e30)}; give {2**63 - 1:,} or less"),
         ("sweep", {"sweep_trials": '{"train.model": ["ViT-B-32", "RN5"]}'}, "unknown model 'RN5'; did you mean 'RN50'"),
