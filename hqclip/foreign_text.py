@@ -7,7 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-HIDDEN = "***"
+from hqclip.known_secrets import HIDDEN, is_named_secret, without_secrets
+
 LONGEST = 100_000  # characters that are looked at
 _OBEYED = ("Cc", "Cf", "Co", "Cs")  # control, bidirectional, private and lone surrogate characters
 _SHORTEST_KEY = 8  # a shorter value of the environment would hide words
@@ -16,13 +17,6 @@ _ESCAPES = re.compile(  # ECMA-48: sequences with parameters, strings up to thei
     r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
     r"|\x1b[ -/]*[0-~]?"
 )
-_KEYS = re.compile(  # of OpenAI and its like, Hugging Face, GitHub, Google, AWS; JSON web tokens
-    r"\b(?:sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|AIza[\w-]{8,}|ya29\.[\w.-]{8,}|AKIA[0-9A-Z]{12,}"
-    r"|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
-)
-_BEARER = re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{8,}", re.I)
-_USER = re.compile(r"\b(https?://)[^/\s@]+@")  # name and password before the host of an address
-_NAMES_OF_KEYS = re.compile(r"(API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD)$")
 
 
 def harmless(text: str, keys: Iterable[str] = ()) -> str:
@@ -33,9 +27,7 @@ def harmless(text: str, keys: Iterable[str] = ()) -> str:
     text = inert(text[:LONGEST])
     for key in sorted({*keys, *_keys_of_environment()}, key=len, reverse=True):
         text = text.replace(key, HIDDEN) if key else text
-    for pattern, instead in ((_BEARER, rf"\1\2{HIDDEN}"), (_KEYS, HIDDEN), (_USER, rf"\1{HIDDEN}@")):
-        text = pattern.sub(instead, text)
-    return " ".join(text.split())
+    return " ".join(without_secrets(text).split())
 
 
 def inert(text: str) -> str:
@@ -50,7 +42,7 @@ def _keys_of_environment() -> set[str]:
     return {
         value.strip()
         for name, value in os.environ.items()
-        if _NAMES_OF_KEYS.search(name) and len(value.strip()) >= _SHORTEST_KEY
+        if len(value.strip()) >= _SHORTEST_KEY and is_named_secret(name, value.strip())
     }
 
 

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from hqclip import log
 from hqclip.deprecated import SETTING, current
 from hqclip.errors import ConfigError, NotFoundError
 from hqclip.flags import CONFIG, SWITCHES
+from hqclip.known_secrets import has_password, sounds_secret, without_password
 from hqclip.presets import find_preset
 from hqclip.settings import Settings, did_you_mean, read_overrides
 from hqclip.stages import BY_HAND, CYCLE, HANDED_ON, STAGES, TRAINING
@@ -48,8 +48,6 @@ OF_TRAINING = (  # of a plan, where something is trained
     "suite",
     *(name for name, dotted in OWN["plan"].items() if dotted.partition(".")[0] in TRAINING),
 )
-_SECRET = re.compile(r"(^|_)(token|cookie|password|passwd|secret|credential|key|smtp|slack|webhook)s?(_url)?$")
-_USER = re.compile(r"(://[^/@\s:]*):[^/@\s]+@")
 Sections = Mapping[str, type[Settings]]
 
 
@@ -209,7 +207,7 @@ def known_names(sections: Sections) -> dict[str, tuple[str, ...]]:
 
 def shown(value: Any) -> Any:
     """A value as it may be shown: passwords in addresses are left out."""
-    return _USER.sub(r"\1:***@", value) if isinstance(value, str) else value
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _entries(document: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -227,11 +225,11 @@ def _problem(section: str, name: str, value: Any, sections: Sections) -> str:
     if section not in known:
         return f"unknown section {section!r}{did_you_mean(section, [*known][1:])}"
     if name not in known[section]:
-        if _SECRET.search(name):
+        if sounds_secret(name):
             return f"{dotted}: secrets are never in this file; give {_variable(section, name)} in the environment"
         names = known[section] if section else (*SHARED, *[*known][1:])
         return f"unknown setting {dotted!r}{did_you_mean(name, names)}"
-    if any(_USER.search(str(one)) for one in (value if isinstance(value, list) else [value])):
+    if any(has_password(str(one)) for one in (value if isinstance(value, list) else [value])):
         return f"{dotted} has a password in it; secrets are never in this file"
     if section in sections or not section:
         kind = sections[section] if section else next(k for k in sections.values() if name in _names(k))

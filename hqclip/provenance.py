@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, TypedDict
 
 from hqclip import __version__
+from hqclip.known_secrets import without_user
 
 RUN, IMAGE, REVISION = "HQCLIP_RUN", "HQCLIP_IMAGE", "HQCLIP_REVISION"  # environment of a task
 UNKNOWN = "unknown"
@@ -23,7 +23,6 @@ PACKAGES = (
     *("numpy", "pyarrow", "pillow", "safetensors"),
     *("torch", "torchvision", "open_clip_torch", "transformers", "vllm", "trl", "peft"),
 )  # those whose version may change what is made
-_USER = re.compile(r"(://)[^/@\s]+@")
 
 
 class Lvlm(TypedDict, total=False):
@@ -72,7 +71,9 @@ def made_by(stage: str, settings: Mapping[str, Any], parents: Iterable[str] = ()
         "run": os.environ.get(RUN, ""),
         "python": platform.python_version(),
         "packages": packages(),
-        "settings": {name: _without_user(value) for name, value in settings.items()},
+        "settings": {
+            name: without_user(value) if isinstance(value, str) else value for name, value in settings.items()
+        },
         "parents": [parent for parent in parents if parent],
         **more,
     }
@@ -105,8 +106,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _without_user(value: Any) -> Any:
-    """`http://user:password@host` -> `http://host`."""
-    return _USER.sub(r"\1", value) if isinstance(value, str) else value

@@ -14,7 +14,7 @@ import pytest
 from hqclip.errors import AccessError, ConfigError, NotFoundError, UnavailableError
 from hqclip.stages import STAGES
 from pipelines.client import runs, versions
-from pipelines.client.inputs import definitions
+from pipelines.client.inputs import definitions, read_inputs
 from pipelines.compiling import PIPELINES
 from pipelines.inputs import INPUTS
 from tests.fakes.kubeflow import FakeKubeflow
@@ -115,6 +115,14 @@ def test_wrong_inputs_are_named_all_at_once_before_anything_is_sent(
     with pytest.raises(ConfigError, match=said):
         call(runs, package, *words)
     assert not kubeflow.requests
+
+
+@pytest.mark.parametrize("key", ["hf_aBcDeFgHiJkLmNoPq", "https://hooks.slack.com/services/T0/B0/x"])
+def test_no_key_is_an_input_that_whoever_reads_runs_may_read(key: str) -> None:
+    with pytest.raises(ConfigError, match="input plan_overrides has a key or token in it.*secret_env") as told:
+        read_inputs({"plan_overrides": {}}, [f'plan_overrides={{"annotate.model": "{key}"}}'])
+    assert key not in str(told.value)
+    assert read_inputs({"shards": {}}, ["shards=s3://bucket/key-{0..9}.tar"])
 
 
 def test_a_file_of_inputs_that_is_none_is_refused(kubeflow: FakeKubeflow, package: Path, tmp_path: Path) -> None:

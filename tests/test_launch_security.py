@@ -10,9 +10,11 @@ import pytest
 
 from hqclip import cli
 from hqclip.errors import ConfigError
+from hqclip.launch.pod_secrets import secrets_in
 from hqclip.launch.pod_security import against_baseline, against_restricted, every_container
 from hqclip.launch.registry import KUBERNETES
-from tests.rendering import NETWORKS, PROFILES, TRAIN, Json, rendered, rich, template
+from hqclip.launch.resolve import warn_of_tags
+from tests.rendering import IMAGE, NETWORKS, PROFILES, TRAIN, Json, order, rendered, rich, template
 
 
 @pytest.fixture(params=KUBERNETES)
@@ -359,21 +361,114 @@ def test_a_network_of_ones_own_that_says_too_little_is_named(
     [
         *("HF_TOKEN=abc", "AWS_SECRET_ACCESS_KEY=x1", "OPENAI_API_KEY=k", "db_password=p", "WANDB_APIKEY=w"),
         *("ANY=hf_aBcDeFgHiJkLmNoPq", "ANY=AKIAIOSFODNN7EXAMPLE", "ANY=-----BEGIN RSA PRIVATE KEY-----"),
+        *("HTTPS_PROXY=http://me:hunter2@proxy:3128", "ANY=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc"),
+        *("DB_PASSWORD=1234", "HQCLIP_NOTIFY_WEBHOOK_URL=https://relay/x", "HQCLIP_NOTIFY_SLACK_URL=http://a"),
     ],
 )
 def test_what_looks_like_a_secret_is_not_written_into_a_job(env: str, scheduler: str) -> None:
-    name = env.partition("=")[0]
-    with pytest.raises(ConfigError, match=f"env: {name} looks like a secret.*give secret_env {name}=SECRET/KEY"):
+    name, _, value = env.partition("=")
+    with pytest.raises(
+        ConfigError, match=f"env: {name} looks like a secret.*give secret_env {name}=SECRET/KEY$"
+    ) as told:
         rendered(scheduler, env=[env])
+    assert len(value) < 3 or value not in str(told.value)
 
 
 def test_what_only_sounds_like_a_secret_is_let_through(scheduler: str) -> None:
     harmless = [
         *("TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=7", "GOOGLE_APPLICATION_CREDENTIALS=/key/key.json"),
-        *("HF_HUB_DISABLE_IMPLICIT_TOKEN=1", "KEY=value", "SSH_KEY_PATH=/x", "HF_TOKEN="),
+        *("HF_HUB_DISABLE_IMPLICIT_TOKEN=1", "KEY=value", "SSH_KEY_PATH=/x", "HF_TOKEN=", "OPENAI_API_KEY=EMPTY"),
+        *("HTTPS_PROXY=http://proxy:3128", "HQCLIP_NOTIFY_SMTP_HOST=mail", "HQCLIP_NOTIFY_SLACK_URL="),
     ]
     names = [item["name"] for item in template(rendered(scheduler, env=harmless))["spec"]["containers"][0]["env"]]
     assert {item.partition("=")[0] for item in harmless} <= set(names)
+
+
+@pytest.mark.parametrize("setting", ["labels", "job_annotations"])
+@pytest.mark.parametrize("item", ["token=abc", "example.com/api-token=s3cret", "note=hf_aBcDeFgHiJkLmNoPq"])
+def test_no_secret_is_a_label_or_an_annotation(setting: str, item: str, scheduler: str) -> None:
+    name, _, value = item.partition("=")
+    with pytest.raises(ConfigError, match=f"{setting}: {name} looks like a secret.*secret_env NAME=SECRET/KEY") as told:
+        rendered(scheduler, **{setting: [item]})
+    assert value not in str(told.value)
+
+
+KEY = "hf_aBcDeFgHiJkLmNoPq"
+RESTRICTED = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
+PROBE = {"httpGet": {"path": "/", "port": 80, "httpHeaders": [{"name": "Authorization", "value": f"Bearer {KEY}"}]}}
+SIDECAR = {"name": "side", "image": IMAGE, **RESTRICTED, "env": [{"name": "PGPASSWORD", "value": KEY}]}
+
+
+@pytest.mark.parametrize(
+    ("target", "patch", "where"),
+    [
+        ("container", {"env": [{"name": "HF_TOKEN", "value": KEY}]}, "container worker: env HF_TOKEN"),
+        ("pod", {"spec": {"initContainers": [SIDECAR]}}, "init container side: env PGPASSWORD"),
+        ("pod", {"spec": {"containers": [SIDECAR]}}, "container side: env PGPASSWORD"),
+        ("container", {"command": ["run", f"--token={KEY}"]}, "container worker: command --token"),
+        ("container", {"args": ["--password", KEY]}, "container worker: args --password"),
+        ("container", {"args": ["sh", "-c", f"DB_PASSWORD={KEY}; run"]}, "container worker: args DB_PASSWORD"),
+        ("container", {"args": [f"http://me:{KEY}@host/x"]}, "container worker: args"),
+        ("container", {"livenessProbe": PROBE}, "container worker: livenessProbe.httpGet.httpHeaders.0 Authorization"),
+        ("pod", {"metadata": {"annotations": {"token": KEY}}}, "pod: annotation token"),
+        ("job", {"metadata": {"annotations": {"note": f"by {KEY}"}}}, "job: annotation note"),
+        ("job", {"metadata": {"labels": {"token": KEY}}}, "job: label token"),
+    ],
+)
+def test_patches_bring_no_secret_into_any_part_of_a_job(target: str, patch: Json, where: str, scheduler: str) -> None:
+    patches = json.dumps([{"target": target, "patch": patch}])
+    with pytest.raises(ConfigError) as told:
+        rendered(scheduler, patches=patches)
+    assert str(told.value).startswith(f"patches: {where} looks like a secret, and who may read jobs reads it; ")
+    assert "secret_env" in str(told.value)
+    assert KEY not in str(told.value)
+
+
+def test_a_network_of_ones_own_brings_no_secret(
+    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = {"target": "container", "patch": {"env": [{"name": "HF_TOKEN", "value": KEY}]}}
+    own = {"networks": {"own": {"about": "it has a key", "patches": [patch]}}}
+    (tmp_path / "profiles.yaml").write_text(json.dumps(own))
+    monkeypatch.setenv("HQCLIP_PROFILES", str(tmp_path / "profiles.yaml"))
+    with pytest.raises(ConfigError, match="^network own: container worker: env HF_TOKEN looks like a secret"):
+        rendered(scheduler, network="own")
+
+
+def test_patches_may_name_secrets_and_refer_to_them(scheduler: str) -> None:
+    reference = {"name": "PW", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}
+    address = {"name": "DATABASE_URL", "value": "postgres://me:$(PW)@db/x"}
+    script = 'export TOKEN=$(cat /run/token); curl -H "Authorization: Bearer $TOKEN" --password-stdin'
+    side = {**SIDECAR, "env": [reference, address], "command": ["sh", "-c", script], "args": ["--api-key", "EMPTY"]}
+    annotations = {"example.com/auth-secret": "basic-auth", "example.com/inject-token": "true"}
+    patch = {"metadata": {"annotations": annotations}, "spec": {"initContainers": [side]}}
+    rendered(scheduler, patches=json.dumps([{"target": "pod", "patch": patch}]))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_nothing_of_ours_looks_like_a_secret(network: str, scheduler: str) -> None:
+    assert secrets_in(rendered(scheduler, network=network, security="network")) == []
+    assert secrets_in(rich(scheduler)) == []
+
+
+def test_patches_that_bring_an_image_by_a_tag_are_told_of_and_networks_are_not(
+    scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = {"name": "data", "image": {"reference": "r.example/data:1"}}
+    pod = {"initContainers": [{"name": "first", "image": "busybox", **RESTRICTED}], "volumes": [volume]}
+    patches = json.dumps(
+        [
+            {"target": "pod", "patch": {"spec": pod}},
+            {"target": "container", "patch": {"image": "r.example/other:latest"}},
+        ]
+    )
+    warn_of_tags(order(scheduler, patches=patches))
+    said = capsys.readouterr().err
+    assert said.count("has no digest") == 3
+    assert all(f"image {image} has no digest" in said for image in ("busybox", "r.example/data:1"))
+    assert "image r.example/other:latest has no digest" in said
+    warn_of_tags(order(scheduler, profile="gke-a3-mega"))
+    assert capsys.readouterr().err == ""
 
 
 def test_an_image_that_a_tag_names_is_told_once_to_whoever_launches(

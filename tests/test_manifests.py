@@ -21,6 +21,7 @@ from hqclip.cli import main, parse
 from hqclip.errors import TerminatedError, UnavailableError
 from hqclip.launch import kube, watch
 from hqclip.launch.kube import Cluster
+from hqclip.launch.pod_secrets import secrets_in
 from hqclip.launch.pod_security import AGAINST
 from hqclip.launch.run import launch
 from hqclip.launch.spec import LaunchSpec
@@ -86,6 +87,13 @@ def test_every_object_is_valid(folder: str) -> None:
             kubernetes_validate.validate(obj, "1.32", strict=True)
     names = [(obj["kind"], obj["metadata"]["name"]) for obj in objects]
     assert len(set(names)) == len(names) > 10
+
+
+def test_no_manifest_holds_or_seems_to_hold_a_secret() -> None:
+    paths = [path for path in MANIFESTS.rglob("*.yaml") if "platforms" not in path.parts]
+    objects = [(path, body) for path in paths for body in yaml.safe_load_all(path.read_text()) if body]
+    assert len(objects) > 20
+    assert [(path, told) for path, body in objects for told in secrets_in(body)] == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

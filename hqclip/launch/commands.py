@@ -12,7 +12,7 @@ from hqclip.launch.config import LaunchRenderConfig, LaunchRunConfig
 from hqclip.launch.machines import read_spec
 from hqclip.launch.platform import read_platform, read_workers
 from hqclip.launch.registry import load
-from hqclip.launch.resolve import make_order, warn_of_tag
+from hqclip.launch.resolve import make_order, warn_of_tags
 from hqclip.launch.spec import LaunchSpec
 from hqclip.project import Sections
 from hqclip.project import load as load_project
@@ -64,7 +64,7 @@ def flag_kinds(kind: type[Settings], stage: str) -> list[type[Settings]]:
 def _object(spec: LaunchSpec, stage: str, settings: dict[str, Any], dry_run: str) -> dict[str, Any]:
     """What would be created; the cluster has a look at it if `dry_run` is server."""
     order = make_order(spec, stage, settings)
-    warn_of_tag(spec)
+    warn_of_tags(order)
     if not spec.on_kubernetes:
         return dataclasses.asdict(order.job)
     if dry_run != "server":

@@ -5,7 +5,7 @@ TorchX reads the annotations as they stand, so they may not be postponed here.
 
 from hqclip.errors import ConfigError
 from hqclip.launch.machines import read_spec
-from hqclip.launch.resolve import make_order, warn_of_tag
+from hqclip.launch.resolve import make_order, warn_of_tags
 from hqclip.launch.torchx_scheduler import AppDef, write_app
 from hqclip.strict_json import read_json
 
@@ -26,5 +26,6 @@ def stage(stage: str, spec: str, settings: str = "{}", scheduler: str = "volcano
     if not isinstance(given, dict):
         raise ConfigError('settings must be a JSON object such as {"learning_rate": 0.001}')
     read = read_spec({"scheduler": scheduler}, file=spec, stage=stage)
-    warn_of_tag(read)
-    return write_app(make_order(read, stage, given))
+    order = make_order(read, stage, given)
+    warn_of_tags(order)
+    return write_app(order)

@@ -12,12 +12,14 @@ from typing import Any
 
 from hqclip import log
 from hqclip.errors import ConfigError
+from hqclip.known_secrets import holds_secret
 from hqclip.launch.job import GANG, REPLICAS, Job
 from hqclip.launch.machines import Machines, read_machines
 from hqclip.launch.naming import job_name, spec_digest
 from hqclip.launch.patches import Json
 from hqclip.launch.platform import read_workers
-from hqclip.launch.pod_security import AGAINST, beyond_restricted, pods_in
+from hqclip.launch.pod_secrets import secrets_in
+from hqclip.launch.pod_security import AGAINST, beyond_restricted, every_container, pods_in
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import LOCAL, load
 from hqclip.launch.spec import SECURITY, LaunchSpec
@@ -87,13 +89,44 @@ def make_order(spec: LaunchSpec, stage: str, given: Mapping[str, Any]) -> Order:
                 "or mount a shared volume there with --volumes claim:NAME:/path"
             )
         _check_security(order)  # which renders it, and refuses patches that leave no object
+        _check_secrets(order)
     return order
 
 
-def warn_of_tag(spec: LaunchSpec) -> None:
-    """Whoever launches is told of an image that may change between attempts."""
-    if spec.floats:
-        log.warning("launch", f"image {spec.image} has no digest: what a tag names may change between attempts")
+def warn_of_tags(order: Order) -> None:
+    """Whoever launches is told of images that may change between attempts, but for those of a network preset."""
+    if not order.spec.on_kubernetes:
+        return
+    preset = _images(_unpatched(order))
+    for image in _images(order):
+        if "@sha256:" not in image and (image == order.spec.image or image not in preset):
+            log.warning("launch", f"image {image} has no digest: what a tag names may change between attempts")
+
+
+def _images(order: Order) -> list[str]:
+    """Those of all containers and volumes of its pods, once each."""
+
+    def images(pod: Json) -> list[str]:
+        volumes = [volume.get("image") or {} for volume in pod["spec"].get("volumes") or ()]
+        of_containers = [container.get("image", "") for _, container in every_container(pod)]
+        return [*of_containers, *(volume.get("reference", "") for volume in volumes)]
+
+    return [image for image in _found(images, order) if image]
+
+
+def _unpatched(order: Order) -> Order:
+    """The same without patches of the user."""
+    return Order(dataclasses.replace(order.spec, patches="[]"), order.job)
+
+
+def _check_secrets(order: Order) -> None:
+    """Raises `ConfigError` for secrets that would stand in the object, whoever brings them, without their values."""
+    found = _seen(secrets_in, order)
+    if not found:
+        return
+    unpatched = _seen(secrets_in, _unpatched(order))
+    others = "store" if holds_secret(order.job.store) else f"network {order.spec.network}"
+    raise ConfigError("\n".join(f"{others if told in unpatched else 'patches'}: {told}" for told in found))
 
 
 def _check_security(order: Order) -> None:
@@ -124,8 +157,13 @@ def _check_security(order: Order) -> None:
 
 def _found(against: Callable[[Json], list[str]], order: Order) -> list[str]:
     """What its pods have that is against something, once each. Raises `ConfigError` if patches leave no pods."""
+    return _seen(lambda body: list(dict.fromkeys(what for pod in pods_in(body) for what in against(pod))), order)
+
+
+def _seen(look: Callable[[Json], list[str]], order: Order) -> list[str]:
+    """What is seen in its object. Raises `ConfigError` if patches leave no pods."""
     try:
-        return list(dict.fromkeys(what for pod in pods_in(order.body) for what in against(pod)))
+        return look(order.body)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"with its patches these are no pods any more: {error!r}") from error
 

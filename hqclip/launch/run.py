@@ -21,7 +21,7 @@ from hqclip.launch.job import Job, folder, logs_folder, publish
 from hqclip.launch.lease import LeaseKeeper
 from hqclip.launch.limits import Exceeded
 from hqclip.launch.registry import load
-from hqclip.launch.resolve import make_order, warn_of_tag
+from hqclip.launch.resolve import make_order, warn_of_tags
 from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, Scheduler, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store, open_store
@@ -144,7 +144,7 @@ def _on_kubernetes(
     if not spec.launch_id:
         spec = replace(spec, launch_id=run_id(cluster))
     order = make_order(spec, stage, settings)
-    warn_of_tag(spec)
+    warn_of_tags(order)
     name, store = order.job.name, open_store(order.job.store)
     goes_on = "goes on by itself" + (f", for {spec.lease_stale_s:.0f} s" if spec.lease_stale_s else "")
 

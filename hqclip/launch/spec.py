@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from hqclip.errors import ConfigError
+from hqclip.known_secrets import HIDDEN, is_said_secret, is_secret, without_secrets
 from hqclip.launch.affinity import read_affinity
 from hqclip.launch.patches import read_patches
+from hqclip.launch.pod_secrets import TOLD, is_secret_variable
 from hqclip.launch.profiles import find_network
 from hqclip.launch.registry import KUBERNETES, LOCAL, SCHEDULERS, load
 from hqclip.settings import Settings, setting
@@ -33,12 +35,6 @@ _VOLUME = re.compile(
 _REFERENCE = re.compile(r"[A-Za-z_][\w.-]*=[a-z0-9.-]+/[\w.-]+", re.ASCII).fullmatch
 _IMAGE = re.compile(r"[\w][\w./:-]*(@sha256:[0-9a-f]+)?", re.ASCII).fullmatch
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII).fullmatch
-_SECRET_NAME = re.compile(
-    r"(.*_)?(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|APIKEY|(API|ACCESS|PRIVATE|SECRET|ACCOUNT)_KEY)", re.I
-).fullmatch
-_KNOWN_SECRET = re.compile(
-    r"(hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|ya29\.|AIza|AKIA|ASIA)[\w.-]{12,}|-----BEGIN .*PRIVATE KEY", re.S
-).match
 _OWN_ENV = (
     *("HQCLIP_NODE", "HQCLIP_ATTEMPT", "HQCLIP_POD", "HQCLIP_POD_IP", "HQCLIP_RENDEZVOUS", "HQCLIP_PARENT"),
     *("HQCLIP_AGENT_NAME", "HQCLIP_AGENT_PID", "HQCLIP_TERMINATION_LOG", "HQCLIP_IMAGE", "HQCLIP_RUN"),
@@ -151,11 +147,18 @@ class LaunchSpec(Settings):
         ]
 
     def _told_secrets(self) -> list[str]:
-        return [
-            f"env: {name} looks like a secret, and who may read jobs reads it; give secret_env {name}=SECRET/KEY"
+        told = [
+            f"env: {name} {TOLD}; give secret_env {name}=SECRET/KEY"
             for name, _, value in (item.partition("=") for item in self.env)
-            if _looks_secret(name, value)
+            if is_secret_variable(name, value)
         ]
+        for where in ("labels", "job_annotations"):
+            told += [
+                f"{where}: {name} {TOLD}; leave it out, or give it to the pods by secret_env NAME=SECRET/KEY"
+                for name, _, value in (item.partition("=") for item in getattr(self, where))
+                if is_said_secret(name, value)
+            ]
+        return told
 
     def _bad_items(self) -> list[str]:
         forms = {
@@ -170,7 +173,7 @@ class LaunchSpec(Settings):
             "volumes": (_VOLUME, "claim:data:/data:ro"),
         }
         problems = [
-            f"{name}: {item!r} is not like {example}"
+            f"{name}: {_shown(item)!r} is not like {example}"
             for name, (form, example) in forms.items()
             for item in getattr(self, name)
             if not form(item)
@@ -255,12 +258,10 @@ class LaunchSpec(Settings):
         return self.nproc or self.gpus or 1
 
 
-def _looks_secret(name: str, value: str) -> bool:
-    """By its beginning, as services have them, or by its name, if it is no path, number or truth."""
-    if _KNOWN_SECRET(value):
-        return True
-    is_plain = not value or value.startswith(("/", "gs://", "s3://")) or value.lower() in ("true", "false")
-    return not is_plain and not value.isdecimal() and _SECRET_NAME(name) is not None
+def _shown(item: str) -> str:
+    """An item as an error may repeat it: somebody may have given a secret where its name is asked for."""
+    name, _, value = item.partition("=")
+    return without_secrets(f"{name}={HIDDEN}" if value and is_secret(name, value) else item)
 
 
 def _size(quantity: str) -> float:

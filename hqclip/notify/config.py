@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hqclip.errors import ConfigError
-from hqclip.foreign_text import HIDDEN, harmless
+from hqclip.foreign_text import harmless
+from hqclip.known_secrets import HIDDEN
 from hqclip.plain_http import in_clear
 from hqclip.settings import Settings, setting
 
@@ -104,6 +105,7 @@ class WatchConfig(Settings):
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Receivers))
+SECRET_VARIABLES = tuple(f"{PREFIX}{name.upper()}" for name in SECRETS)
 VARIABLES = {f"{PREFIX}{field.name.upper()}": str(field.metadata["help"]) for field in dataclasses.fields(Receivers)}
 
 

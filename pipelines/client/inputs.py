@@ -12,6 +12,7 @@ from typing import Any
 
 from hqclip.deprecated import INPUT, current
 from hqclip.errors import ConfigError, NotFoundError
+from hqclip.known_secrets import holds_key
 from hqclip.settings import did_you_mean
 from hqclip.strict_json import read_json
 from hqclip.strict_yaml import read_yaml
@@ -90,6 +91,11 @@ def require(known: Definitions, inputs: Mapping[str, Any]) -> None:
 def typed(name: str, told: Mapping[str, Any], text: str, value: Any) -> Any:
     """One input as its type asks, out of what was written and what that means in JSON or YAML. Raises `ConfigError`."""
     kind = str(told.get("parameterType", "STRING"))
+    if holds_key(text):
+        raise ConfigError(
+            f"pipeline input {name} has a key or token in it, and who may read runs reads it; give it to the tasks by "
+            "secret_env NAME=SECRET/KEY of a platform file"
+        )
     if kind == "STRING":
         found: Any = text
     else:
