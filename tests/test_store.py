@@ -187,6 +187,11 @@ def test_keys_that_lead_out_of_the_store_are_refused(store: Store, tmp_path: Pat
     assert not (tmp_path / "copy").exists()
 
 
+def test_half_a_character_names_nothing(store: Store):
+    with pytest.raises(ConfigError, match=r"'images/\\ud800' is not a key of a store: half a character is no name"):
+        store.stat("images/\ud800")
+
+
 def test_a_listing_is_sorted_by_whole_keys_and_its_prefix_is_a_string(store: Store):
     keys = ["a-b", "a.tar", "a/b", "a/c/d", "a0", "ab/c", "b", "Z"]
     for key in keys:

@@ -131,6 +131,13 @@ def test_a_file_of_any_size_is_stored_in_little_memory(local: LocalStore, tmp_pa
     assert peak < 8 << 20
 
 
+def test_a_file_whose_name_is_no_utf8_is_read(local: LocalStore):
+    local.root.mkdir(exist_ok=True)
+    (local.root / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    (key,) = local.list()
+    assert local.read(key) == b"x"
+
+
 def test_links_made_by_people_are_followed(local: LocalStore, tmp_path: Path):
     local.write("pool/0.tar", b"x")
     (local.root / "linked").symlink_to(local.root / "pool")

@@ -144,7 +144,7 @@ class LocalStore:
                     _sync_folder(path.parent)
 
     def _path(self, key: str) -> Path:
-        if any(part.startswith(HIDDEN) for part in check_key(key).split("/")):
+        if any(part.startswith(HIDDEN) for part in check_key(key, "surrogateescape").split("/")):
             raise ConfigError(f"{key!r} is not a key: names that start with {HIDDEN} are for files in the making")
         return self.root / key
 

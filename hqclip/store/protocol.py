@@ -97,8 +97,15 @@ class Store(Protocol):
         ...
 
 
-def check_key(key: str) -> str:
-    """Refuse keys that leave the store or that some file system or bucket cannot hold. Raises `ConfigError`."""
+def check_key(key: str, errors: str = "strict") -> str:
+    """Refuse keys that leave the store or that some file system or bucket cannot hold. Raises `ConfigError`.
+
+    With `errors` "surrogateescape" names of local files pass that are no UTF-8, as Python has them.
+    """
+    try:
+        key.encode(errors=errors)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{key!r} is not a key of a store: half a character is no name") from error
     parts = key.split("/")
     if not key or any(part in ("", ".", "..") for part in parts) or any(ord(letter) < 32 for letter in key):
         raise ConfigError(f"{key!r} is not a key of a store: give relative parts without '..' or control characters")
