@@ -25,7 +25,7 @@ from hqclip.evaluate.benchmarks.association import Association
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
 from hqclip.evaluate.benchmarks.matching import Matching
-from hqclip.evaluate.benchmarks.protocol import Benchmark, Measured
+from hqclip.evaluate.benchmarks.protocol import Benchmark, Measured, Read
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.suite import read_suite, write_suite
 from hqclip.records import Evaluation, Sample
@@ -44,6 +44,8 @@ class Album:
     MEANING: ClassVar[str] = "Some caption of the image, or the image of every caption."
     METRICS: ClassVar[Mapping[str, str]] = {"any_caption": "any caption, R@1", "caption": "every caption"}
     MAIN: ClassVar[Sequence[str]] = ("any_caption",)
+    ASKED: ClassVar[str] = "captions"
+    ALIKE: ClassVar[float] = 0.0
 
     name: str
     uids: tuple[str, ...]
@@ -58,6 +60,10 @@ class Album:
 
     def texts(self) -> dict[str, tuple[str, ...]]:
         return {"captions": self.captions}
+
+    def one_text(self, read: Read) -> list[str]:
+        said = read(self.captions)
+        return [text if said[place] in said[:place] else "" for place, text in enumerate(self.captions)]
 
     def first(self, number: int) -> Album:
         size = sum(owner < number for owner in self.owners)  # of an image the captions stand together, in order

@@ -118,7 +118,21 @@ def test_texts_are_sorted_by_length_and_tokenised_once(clip: ExportedClip, monke
 
 
 def test_of_nothing_there_is_nothing(clip: ExportedClip):
-    assert len(clip.texts([])) == len(clip.images([], 4)) == 0
+    assert len(clip.texts([])) == len(clip.images([], 4)) == len(clip.readings([])) == 0
+
+
+def test_texts_are_one_to_the_model_where_its_tokens_are(clip: ExportedClip):
+    """CLIP's tokenizer knows no capitals or blanks, curly quotes or escapes, and cuts a text behind its 77 tokens."""
+    long = "ring " * 80
+    alike = [
+        ("A ring", "a  ring "),
+        (long + "red", long + "blue"),
+        ("a dog\u2019s ball", "a dog's ball"),
+        ("a &amp; b", "a & b"),
+    ]
+    for one, other in alike:
+        assert clip.readings([one]) == clip.readings([other])
+    assert len(set(clip.readings(["a ring", "a ring.", "a rings", "ring", long]))) == 5
 
 
 def test_images_may_be_decoded_when_their_turn_comes(clip: ExportedClip):

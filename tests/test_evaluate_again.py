@@ -19,9 +19,10 @@ from hqclip.errors import DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks.choice import Choice
 from hqclip.evaluate.benchmarks.classification import Classification
+from hqclip.evaluate.benchmarks.matching import Matching
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.judging import parts_of
-from hqclip.evaluate.suite import read_suite
+from hqclip.evaluate.suite import Suite, SuiteSet, check, limited, read_suite
 from hqclip.records import Evaluation, Sample
 from hqclip.store import open_store
 from tests.clips import write_clip
@@ -137,6 +138,59 @@ def test_a_set_that_was_judged_in_another_suite_is_taken_from_there(
     stage.run(config_of(world, tmp_path / "parts"))
     whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
     assert whole == {name: parts[name] for name in whole}
+
+
+def test_what_a_model_reads_as_one_text_is_counted_and_said(
+    world: Path, tmp_path: Path, draw_samples: Callable[..., list[Sample]], caplog: pytest.LogCaptureFixture
+):
+    """Captions that differ behind the 77 tokens of this model are no fault of its eyes; another model may read on."""
+    few, long = draw_samples(4), " and a ring" * 40
+    uids = tuple(sample.uid for sample in few)
+    captions = tuple(f"{name}{long}" for name in "abcd")
+    true, false = tuple(f"{text} on red" for text in captions), tuple(f"{text} on blue" for text in captions)
+    suite = open_store(str(tmp_path / "suite"))
+    add(suite, few, Choice("long", uids, true, (*false[:2], "c", ("d", false[3])), ("all",) * 4))
+    add(suite, few, Choice("short", uids, tuple("abcd"), tuple("wxyz"), ("all",) * 4))
+    add(suite, few, Matching("pairs", uids, (true[0], false[0], true[2], true[3]), ("all",) * 2))
+    add(suite, few, Retrieval("shared", uids, (true[0], "b", false[0], "d")))
+    add(suite, few, Classification("named", true, ("{}", "a {}"), uids, (0, 1, 2, 3), ("all",) * 4))
+    add(suite, few, Classification("twice", (true[0], false[0], "c"), ("{}", "a {}"), uids, (0, 1, 2, 0), ("all",) * 4))
+    config = config_of(world, tmp_path / "store", suite=f"{tmp_path}/suite/suite.json")
+    for again in (False, True):
+        caplog.clear()
+        done = stage.run(config)
+        assert done["already_done"] is again
+        counted = {name: value for name, value in done["metrics"].items() if name.endswith("_same_text")}
+        shares = {"long": 3 / 4, "pairs": 1 / 2, "shared": 1 / 4, "twice": 1 / 3}
+        assert counted == {f"{name}_same_text": pytest.approx(share) for name, share in shares.items()}
+        told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert [message.partition(":")[0] for message in told] == list(shares)
+        assert (
+            "of its items 75.00% are one text with what they are to be told from to the tokenizer of runs/m" in told[0]
+        )
+        assert done["reason"].endswith("; its tokenizer cannot tell apart what long, pairs, shared and twice ask")
+
+
+def test_a_few_captions_that_two_images_share_are_counted_without_a_warning(
+    world: Path, tmp_path: Path, draw_samples: Callable[..., list[Sample]], caplog: pytest.LogCaptureFixture
+):
+    samples = draw_samples(2)
+    captions = [[f"{image} {number}" for number in range(20)] for image in range(2)]
+    captions[1][0] = "0 0"
+    add(open_store(str(tmp_path / "suite")), samples, Retrieval("coco", tuple(s.uid for s in samples), tuple(captions)))
+    done = stage.run(config_of(world, tmp_path / "store", suite=f"{tmp_path}/suite/suite.json"))
+    assert done["metrics"]["coco_same_text"] == 1 / 40
+    assert [record.levelname for record in caplog.records if "one text" in record.message] == ["INFO"]
+    assert "tokenizer" not in done["reason"]
+
+
+def test_a_slip_of_a_whole_set_does_not_keep_a_smoke_run_from_it(world: Path, tmp_path: Path):
+    store = open_store(str(tmp_path / "suite"))
+    samples = read_suite(f"{world}/suite/suite.json").benchmarks[0].uids
+    false = ("A ", *(f"x{place}" for place in range(199)))
+    quiz = Choice("few", (samples[0],) * 200, ("a",) * 200, false, ("all",) * 200)
+    check(quiz, "here")
+    assert limited(Suite("s", "", store, (SuiteSet(quiz, "", ()),)), 10).benchmarks[0].first(1).uids == samples[:1]
 
 
 def test_the_size_of_batches_changes_no_answer(world: Path, tmp_path: Path):

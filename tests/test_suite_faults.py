@@ -13,7 +13,7 @@ import torch
 from hqclip.config import EvaluateConfig
 from hqclip.cycle.plan import resolve_suite
 from hqclip.data.shards import write_shard
-from hqclip.errors import DataError
+from hqclip.errors import ConfigError, DataError
 from hqclip.evaluate import stage
 from hqclip.evaluate.benchmarks import KINDS
 from hqclip.evaluate.benchmarks.association import Association
@@ -22,7 +22,7 @@ from hqclip.evaluate.benchmarks.classification import Classification
 from hqclip.evaluate.benchmarks.matching import Matching
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.benchmarks.retrieval import Retrieval
-from hqclip.evaluate.suite import read_suite, write_suite
+from hqclip.evaluate.suite import check, read_suite, write_suite
 from hqclip.records import Sample, canonical_json, digest_of
 from hqclip.store import open_store
 from hqclip.train.model import HQClip
@@ -196,6 +196,30 @@ def test_a_suite_without_fault_is_read(folder: Path):
         ),
         (MATCHED, {"uids": [UIDS[0], UIDS[0], *UIDS[:2]]}, f"uids[1] is '{UIDS[0]}', as uids[0] is: nobody can match"),
         (MATCHED, {"main": "accuracy"}, "main is 'accuracy'; give one of text_score, image_score, group_score"),
+        (
+            COLOURS,
+            {"classes": ["red ring", " Red  RING"]},
+            "1 of 2 classes differ from what they are to be told from in c",
+        ),
+        (COLOURS, {"classes": ["\u00c9t\u00e9", "\u00e9t\u00e9"]}, "1 of 2 classes differ"),
+        (
+            PAIRS,
+            {"captions": ["one", ["two", "2"], "TWO ", "four"]},
+            "1 of 5 captions differ from what they are to be told",
+        ),
+        (
+            CHANGED,
+            {"negatives": ["a square", ["a blue ring", "A Red Ring"], "a circle"]},
+            "(first: 'A Red Ring'), which",
+        ),
+        (
+            CHANGED,
+            {"negatives": ["a square", "a\u00a0red\n ring", "a circle"]},
+            "1 of 3 items differ from what they are",
+        ),
+        (MATCHED, {"captions": ["a", "b", "a cup", "A cup"]}, "1 of 2 items differ from what they are to be told from"),
+        (LINKED, {"main": [[]]}, "main is ([],) (a list of 1); give one of avg_jaccard_score, jaccard_score_5-6"),
+        (LINKED, {"main": {}}, "main is {}; give one of avg_jaccard_score"),
         (LINKED, {"answers": [[2]]}, "1 answers for 2 cues; give one list a cue"),
         (LINKED, {"answers": [[3], [0]]}, "answers[0] is [3] (a list of 1); give the places of some but not all"),
         (LINKED, {"answers": [[2], [0, 0]]}, "answers[1] is [0, 0] (a list of 2); give the places"),
@@ -275,6 +299,69 @@ def test_captions_that_a_few_images_share_are_usable(folder: Path):
     assert "captions[3] is '0 0', as captions[0] is: two images that share" in refusal(
         folder, {**PAIRS, "captions": captions}
     )
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "most"),
+    [
+        (lambda n, few: Classification("c", texts(n, few), ("a {}",), tuple(UIDS[:1]), (0,), ("all",)), 10),
+        (lambda n, few: Retrieval("r", tuple(map(str, range(n))), texts(n, few)), 50),
+        (
+            lambda n, few: Choice(
+                "c", ("u",) * n, ("a cup",) * n, ("a mug",) * (n - few) + ("A  Cup",) * few, ("g",) * n
+            ),
+            10,
+        ),
+        (lambda n, few: Matching("m", ("u", "v") * n, pairs(n, few), ("g",) * n), 10),
+    ],
+    ids=["classification", "retrieval", "choice", "matching"],
+)
+def test_a_few_slips_of_a_published_set_do_not_keep_it_out(benchmark: Callable[[int, int], Benchmark], most: int):
+    check(benchmark(1000, most), "here")
+    with pytest.raises(DataError, match=rf"here, benchmark .: {most + 1} of 1000 \w+ differ"):
+        check(benchmark(1000, most + 1), "here")
+
+
+def texts(number: int, few: int) -> tuple[str, ...]:
+    """The last few read as the first."""
+    return (*(f"text {place}" for place in range(number - few)), *(f"Text  {place}" for place in range(few)))
+
+
+def pairs(number: int, few: int) -> tuple[str, ...]:
+    return ("a", "b") * (number - few) + ("a", "A ") * few
+
+
+def test_what_is_said_in_other_letters_is_another_text():
+    """Only what no reader of small letters sees is passed over: a mark, an accent or a final dot is seen."""
+    for true, false in (
+        ("a ring", "a ring."),
+        ("Masse", "Ma\u00dfe"),
+        ("ou", "o\u00f9"),
+        ("no", "No. 1"),
+        ("a b", "ab"),
+    ):
+        check(Choice("c", ("u",), (true,), (false,), ("g",)), "here")
+
+
+def test_classes_that_differ_in_one_template_alone_can_be_told_apart():
+    quiz = Classification("quiz", ("x", "x y"), ("a {}", "{} b"), ("u",), (0,), ("g",))
+    assert quiz.one_text(lambda texts: [text[:3] for text in texts]) == ["", ""]
+    assert quiz.one_text(lambda texts: [text[:1] for text in texts]) == ["", "x y"]
+
+
+@pytest.mark.parametrize("text", ["null", "5", '"suite"', "[]", "true"])
+def test_a_suite_that_is_no_object_is_named(folder: Path, text: str):
+    (folder / "suite.json").write_text(text)
+    with pytest.raises(DataError, match=r"suite\.json: not a suite manifest"):
+        read_suite(f"{folder}/suite.json")
+
+
+def test_a_shard_whose_name_is_no_text_is_refused(folder: Path):
+    suite = by_hand(folder, COLOURS)
+    document = json.loads((folder / "suite.json").read_text())
+    (folder / "suite.json").write_bytes(canonical_json({**document, "images": "images\ud800.tar"}))
+    with pytest.raises(ConfigError, match=r"'images\\ud800.tar' is not a key of a store: half a character"):
+        read_suite(suite)
 
 
 def test_a_class_may_have_braces_in_its_name():

@@ -46,6 +46,7 @@ def with_members(*members: tuple[str, bytes]) -> Spoil:
             "classnames.txt does not exist; add it, or give such a file with",
         ),
         (lambda f, d: (f / "zeroshot_classification_templates.txt").unlink(), "give such a file with --templates"),
+        (lambda f, d: (f / "classnames.txt").write_text("ring\nRing\nblue cross\n"), "1 of 3 classes differ from what"),
         (lambda f, d: (f / "test/nshards.txt").write_text("3\n"), "nshards.txt says 3 shards, 0.tar to 2.tar, but"),
         (lambda f, d: (f / "test/nshards.txt").write_text("1\n"), "nshards.txt says 1 shards, 0.tar to 0.tar, but"),
         (lambda f, d: (f / "test/nshards.txt").write_text("two"), "nshards.txt is 'two'; it must be the number of sha"),

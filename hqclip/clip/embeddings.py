@@ -97,6 +97,13 @@ class ExportedClip:
         parts = (order_N[start : start + batch_size] for start in range(0, len(texts), batch_size))
         return [TextBatch(part_B, tokens_NL[part_B]) for part_B in parts]
 
+    def readings(self, texts: Sequence[str]) -> list[bytes]:
+        """What the text tower is shown of each text: equal for those that are one text to the model.
+
+        Its tokenizer may know no capitals, and cuts off what goes beyond the context length.
+        """
+        return [row_L.tobytes() for row_L in self._tokenizer(list(texts)).int().numpy()] if texts else []
+
     def text_batch(self, batch: TextBatch) -> Tensor:
         """(batch, D) float32 on the CPU."""
         return self._embed(self._encode_texts, batch.tokens_BL)

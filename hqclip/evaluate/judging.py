@@ -25,7 +25,7 @@ from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.outcomes import Outcomes, average, interval, read_outcomes, write_outcomes
 from hqclip.errors import NotFoundError
-from hqclip.evaluate.benchmarks import MAIN, main_metrics, main_of
+from hqclip.evaluate.benchmarks import MAIN, SAME_TEXT, main_metrics, main_of
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.classifiers import embed_texts
 from hqclip.evaluate.examples import choose_examples
@@ -151,11 +151,17 @@ def _judge(
     measured, metrics, confusion = measure(benchmark, images, texts)
     chosen = main_of(benchmark)
     main = [main_metrics(benchmark.name, benchmark.KIND, chosen)]
-    metrics = {**metrics, MAIN: average(measured, main)}
+    metrics = {**metrics, MAIN: average(measured, main), **_same_texts(clip, benchmark)}
     low_high = interval(measured, main, resamples)
     items = len(measured.values[main[0][0]])
     score = BenchmarkScore(benchmark.name, benchmark.KIND, metrics, chosen, items, low_high)
     return JudgedSet(score, measured, confusion, choose_examples(benchmark, measured, clip, images))
+
+
+def _same_texts(clip: ExportedClip, benchmark: Benchmark) -> dict[str, float]:
+    """The share of what is asked that this model cannot answer, since it reads the texts in question as one."""
+    asked = benchmark.one_text(clip.readings)
+    return {SAME_TEXT: sum(map(bool, asked)) / len(asked)} if any(asked) else {}
 
 
 class Judged(NamedTuple):

@@ -141,5 +141,7 @@ def _format_of(data: bytes) -> object:
         document = loads(data)
     except ValueError:
         return 1
-    number = document.get("format") if isinstance(document, dict) else 1
+    if not isinstance(document, dict):
+        return 1
+    number = document.get("format")
     return 1 if number == 1 and "sets" not in document else number

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from hqclip import log
 from hqclip.clip import ExportedClip
 from hqclip.config import EvaluateConfig
 from hqclip.data.outcomes import joined, write_outcomes
 from hqclip.errors import ConflictError
 from hqclip.evaluate import datacomp
-from hqclip.evaluate.benchmarks import MAIN
+from hqclip.evaluate.benchmarks import KINDS, MAIN, SAME_TEXT
 from hqclip.evaluate.examples import write_examples
 from hqclip.evaluate.importing.folders import find_suite
 from hqclip.evaluate.judging import JudgedSet, judge_sets, uids_of
@@ -115,6 +116,7 @@ def _write(store: Store, key: str, suite: Suite, judged: list[JudgedSet], about:
 
 
 def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
+    unread = _tell_same_texts(evaluation)
     metrics = {f"{b.name}_{metric}": value for b in evaluation.benchmarks for metric, value in b.metrics.items()}
     metrics |= datacomp.values(evaluation.benchmarks)
     return {
@@ -122,10 +124,34 @@ def _summary(evaluation: Evaluation, key: str) -> dict[str, Any]:
         "model_digest": evaluation.model_digest,
         "average": evaluation.average,
         "device": evaluation.device,
-        "reason": f"{evaluation.model} has an average of {evaluation.average:.1%} on {_what(evaluation)}",
+        "reason": f"{evaluation.model} has an average of {evaluation.average:.1%} on {_what(evaluation)}{unread}",
         "metrics": metrics,
         "confusion": _confusion_key(key),
     }
+
+
+def _tell_same_texts(evaluation: Evaluation) -> str:
+    """Say what the model cannot answer: a warning where that is more than published sets have of themselves.
+
+    Such sets are named once more in what is returned, the end of a sentence.
+    """
+    names = []
+    for one in evaluation.benchmarks:
+        share, kind = one.metrics.get(SAME_TEXT, 0), KINDS[one.kind]
+        told = (
+            f"{one.name}: of its {kind.ASKED} {share:.2%} are one text with what they are to be told from to the "
+            f"tokenizer of {evaluation.model}, which may drop capitals, blanks and what is beyond its context "
+            "length; such ties count against the model"
+        )
+        if share > kind.ALIKE:
+            advice = "mend the set, leave it out (--sets), or judge a model that reads all of it"
+            log.warning("evaluate", f"{told}; {advice}")
+            names.append(one.name)
+        elif share:
+            log.info("evaluate", told)
+    *others, last = names or [""]
+    all_names = f"{', '.join(others)} and {last}" if others else last
+    return f"; its tokenizer cannot tell apart what {all_names} ask{'' if others else 's'}" if last else ""
 
 
 def _confusion_key(key: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hqclip.errors import DataError, NotFoundError
 from hqclip.evaluate.benchmarks import KINDS
+from hqclip.evaluate.benchmarks.checks import alike
 from hqclip.evaluate.benchmarks.protocol import Benchmark
 from hqclip.evaluate.manifest import (
     OneShardManifest,
@@ -180,7 +181,7 @@ def limited(suite: Suite, number: int) -> Suite:
     """The suite with at most so many items a set, under a digest of its own. Raises `DataError` if they are too few."""
     sets = tuple(dataclasses.replace(one, benchmark=one.benchmark.first(number)) for one in suite.sets)
     for one in sets:
-        check(one.benchmark, f"{suite.name} with a limit of {number} items a set")
+        _refuse(one.benchmark.faults(), one.benchmark.name, f"{suite.name} with a limit of {number} items a set")
     return dataclasses.replace(suite, digest=digest_of([suite.digest, "first", number]), sets=sets)
 
 
@@ -273,9 +274,14 @@ def check(benchmark: Benchmark, where: str) -> None:
     name = benchmark.name
     if not isinstance(name, str) or not name.strip() or "/" in name or not name.isprintable():
         raise DataError(f"{where}: name is {name!r}; give the benchmark a name in one line, without a slash")
-    faults = list(benchmark.faults())
-    if faults:
-        raise DataError("\n".join(f"{where}, benchmark {name}: {fault}" for fault in faults))
+    _refuse(benchmark.faults(), name, where)
+    _refuse(alike(benchmark), name, where)
+
+
+def _refuse(faults: Iterator[str], name: str, where: str) -> None:
+    told = "\n".join(f"{where}, benchmark {name}: {fault}" for fault in faults)
+    if told:
+        raise DataError(told)
 
 
 def _check_names(names: Sequence[str], where: str) -> None:

@@ -12,6 +12,7 @@ KINDS: dict[str, type[Benchmark]] = {
     kind.KIND: kind for kind in (Classification, Retrieval, Choice, Matching, Association)
 }
 MAIN = "main"  # the metric of a record that stands for those of its kind
+SAME_TEXT = "same_text"  # the metric of a record that says how much the model cannot answer, as `one_text` of its kind
 
 
 def main_of(benchmark: Benchmark) -> str:
@@ -26,7 +27,7 @@ def main_metrics(name: str, kind: str, main: str = MAIN) -> list[str]:
 
 def metric_title(metric: str, kind: str) -> str:
     """What reports call a metric; figures and groups stand as named."""
-    return known(kind).METRICS.get(metric, metric)
+    return f"{known(kind).ASKED} of one text" if metric == SAME_TEXT else known(kind).METRICS.get(metric, metric)
 
 
 def known(kind: str) -> type[Benchmark]:

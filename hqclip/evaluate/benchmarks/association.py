@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import is_list, lists_of_texts, main_known, shown, text_list
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.protocol import Measured, Read
 from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Association:
         "jaccard_score_10-12": "Jaccard index, ten candidates and more",
     }
     MAIN: ClassVar[Sequence[str]] = ("avg_jaccard_score",)
+    ASKED: ClassVar[str] = "cues"
+    ALIKE: ClassVar[float] = 0.0
 
     name: str
     cues: tuple[str, ...]
@@ -53,7 +55,8 @@ class Association:
 
     def faults(self) -> Iterator[str]:
         """For every cue candidates that differ, and the places of some of them."""
-        yield from main_known(self)
+        wrong_main = list(main_known(self))
+        yield from wrong_main
         wrong = [*text_list(self, "cues"), *lists_of_texts(self, "candidates", fewest=2, bare=False)]
         if not is_list(self.answers):
             wrong.append(f"answers is {shown(self.answers)}; give a list of lists of whole numbers")
@@ -65,7 +68,7 @@ class Association:
                 yield f"{len(getattr(self, name))} {name} for {len(self.cues)} cues; give one list a cue"
                 return
         yield from self._item_faults()
-        if self.main in self.METRICS and not any(len(uids) in COUNTED[self.main] for uids in self.candidates):
+        if self.main and not wrong_main and not any(len(uids) in COUNTED[self.main] for uids in self.candidates):
             yield f"main is {shown(self.main)}, for which no cue has the number of candidates; choose another"
 
     def _item_faults(self) -> Iterator[str]:
@@ -84,6 +87,10 @@ class Association:
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The cues."""
         return {"cues": self.cues}
+
+    def one_text(self, _: Read) -> tuple[str, ...]:
+        """A cue is held against images alone: it may read as another one."""
+        return ()
 
     def first(self, number: int) -> Association:
         """As the protocol says."""

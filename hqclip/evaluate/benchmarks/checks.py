@@ -90,6 +90,25 @@ def different(benchmark: Any, name: str, reason: str) -> Iterator[str]:
             return
 
 
+def alike(benchmark: Any) -> Iterator[str]:
+    """More than a few of what is asked are about texts that differ in capitals or blanks alone.
+
+    CLIP's own tokenizer sees neither, nor do most others. The benchmark has no other fault.
+    """
+    equal, read = benchmark.one_text(list), benchmark.one_text(_as_read)
+    found = [text for same, text in zip(equal, read, strict=True) if text and not same]
+    if len(found) > benchmark.ALIKE * len(read):
+        yield (
+            f"{len(found)} of {len(read)} {benchmark.ASKED} differ from what they are to be told from in capitals and "
+            f"blanks alone (first: {shown(found[0])}), which most models do not see: they cannot answer; say it "
+            "otherwise or leave it out"
+        )
+
+
+def _as_read(texts: Sequence[str]) -> list[str]:
+    return [" ".join(text.lower().split()) for text in texts]
+
+
 def is_list(value: Any) -> bool:
     """Whether it is what becomes of a JSON list."""
     return isinstance(value, Sequence) and not isinstance(value, str)

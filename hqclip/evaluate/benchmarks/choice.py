@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.data.rules import Rule
 from hqclip.evaluate.benchmarks.checks import as_list, columns, lists_of_texts, one_an_image, shown
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.protocol import Measured, Read
 from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Choice:
     )
     METRICS: ClassVar[Mapping[str, str]] = {"accuracy": "accuracy", "text_only": "control without the image"}
     MAIN: ClassVar[Sequence[str]] = ("accuracy",)
+    ASKED: ClassVar[str] = "items"
+    ALIKE: ClassVar[float] = 0.01
 
     name: str
     uids: tuple[str, ...]
@@ -57,6 +60,16 @@ class Choice:
             "positives": self.positives,
             "negatives": [text for texts in self.negatives for text in as_list(texts)],
         }
+
+    def one_text(self, read: Read) -> list[str]:
+        """The first false caption that reads as the true one."""
+        texts = self.texts()
+        false = zip(texts["negatives"], read(texts["negatives"]), strict=True)
+        found = []
+        for true, negatives in zip(read(self.positives), self.negatives, strict=True):
+            own = islice(false, len(as_list(negatives)))
+            found.append(next(iter([text for text, reading in own if reading == true]), ""))
+        return found
 
     def first(self, number: int) -> Choice:
         """As the protocol says."""

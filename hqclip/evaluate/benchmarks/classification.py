@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.data.rules import Rule
 from hqclip.evaluate.benchmarks.checks import columns, different, is_list, main_known, one_an_image, shown, text_list
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.protocol import Measured, Read
 from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Classification:
         "acc5_worst_group": "top-5 accuracy, worst group",
     }
     MAIN: ClassVar[Sequence[str]] = ("acc1",)
+    ASKED: ClassVar[str] = "classes"
+    ALIKE: ClassVar[float] = 0.01
 
     name: str
     classes: tuple[str, ...]
@@ -114,6 +118,19 @@ class Classification:
     def texts(self) -> dict[str, list[str]]:
         """Every class in every template."""
         return {"prompts": [template.replace("{}", name) for name in self.classes for template in self.templates]}
+
+    def one_text(self, read: Read) -> list[str]:
+        """A class that reads as one before it in all templates, which are read where the first does not tell."""
+        first = read([self.templates[0].replace("{}", name) for name in self.classes])
+        times = Counter(first)
+        unclear = [place for place, reading in enumerate(first) if times[reading] > 1]
+        said = iter(read([template.replace("{}", self.classes[n]) for n in unclear for template in self.templates]))
+        found, seen = [""] * len(self.classes), set[tuple[Hashable, ...]]()
+        for place in unclear:
+            reading = tuple(islice(said, len(self.templates)))
+            found[place] = self.classes[place] if reading in seen else ""
+            seen.add(reading)
+        return found
 
     def mean_prompts(self, prompt_PD: Tensor) -> Tensor:
         """(K, D) the mean over templates, not normalised, of every prompt; of means, these themselves."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import columns, is_list, main_known, shown, text_list
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.protocol import Measured, Read
 from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Matching:
         "group_score": "group score",
     }
     MAIN: ClassVar[Sequence[str]] = ("group_score",)
+    ASKED: ClassVar[str] = "items"
+    ALIKE: ClassVar[float] = 0.01
 
     name: str
     uids: tuple[str, ...]
@@ -65,6 +67,12 @@ class Matching:
     def texts(self) -> dict[str, tuple[str, ...]]:
         """The captions."""
         return {"captions": self.captions}
+
+    def one_text(self, read: Read) -> list[str]:
+        """The second caption of an item, if it reads as the first."""
+        said = read(self.captions)
+        items = zip(said[::2], said[1::2], self.captions[1::2], strict=True)
+        return [text if one == other else "" for one, other, text in items]
 
     def first(self, number: int) -> Matching:
         """As the protocol says."""

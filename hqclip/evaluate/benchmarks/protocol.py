@@ -6,7 +6,7 @@ and no model, so these may come from anywhere, in parts or from a cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hqclip.data.scoring import Array
+
+Read = Callable[[Sequence[str]], Sequence[Hashable]]  # what a reader makes of texts: equal where they are one to it
 
 
 class Measured(NamedTuple):
@@ -49,6 +51,10 @@ class Benchmark(Protocol):
     """Every metric of `Measured.values` with its title."""
     MAIN: ClassVar[Sequence[str]]
     """The metrics whose mean is the main one."""
+    ASKED: ClassVar[str]
+    """What `one_text` is about, in the plural."""
+    ALIKE: ClassVar[float]
+    """The share of them that a set may have, as published sets do, of texts that differ in capitals or blanks alone."""
 
     @property
     def name(self) -> str:
@@ -69,6 +75,13 @@ class Benchmark(Protocol):
 
     def texts(self) -> Mapping[str, Sequence[str]]:
         """Every text that is asked for, in columns of any lengths."""
+        ...
+
+    def one_text(self, read: Read, /) -> Sequence[str]:
+        """Of each that is asked, a text of it that is one with a text from which it is to be told; "" if there is none.
+
+        Whoever reads so cannot answer that, and what is counted then says nothing of what they see.
+        """
         ...
 
     def first(self, number: int) -> Benchmark:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hqclip.evaluate.benchmarks.checks import as_list, different, lists_of_texts, one_an_image, shown, text_list
-from hqclip.evaluate.benchmarks.protocol import Measured
+from hqclip.evaluate.benchmarks.protocol import Measured, Read
 from hqclip.evaluate.benchmarks.spread import spread
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Retrieval:
         "text_to_image_r10": "text to image, R@10",
     }
     MAIN: ClassVar[Sequence[str]] = ("image_to_text_r1", "text_to_image_r1")
+    ASKED: ClassVar[str] = "captions"
+    ALIKE: ClassVar[float] = REPEATED
 
     name: str
     uids: tuple[str, ...]
@@ -71,6 +73,17 @@ class Retrieval:
         """The captions, image by image."""
         return {"captions": [text for texts in self.captions for text in as_list(texts)]}
 
+    def one_text(self, read: Read) -> list[str]:
+        """A caption that reads as one of an image before."""
+        owner: dict[Hashable, int] = {}
+        texts = self.texts()["captions"]
+        said = zip(texts, read(texts), self._owners(), strict=True)
+        return [text if owner.setdefault(reading, place) != place else "" for text, reading, place in said]
+
+    def _owners(self) -> list[int]:
+        """The place of the image of each caption."""
+        return [place for place, texts in enumerate(self.captions) for _ in as_list(texts)]
+
     def first(self, number: int) -> Retrieval:
         """Of images, with all of their captions: fewer to choose from, so recall is higher."""
         return spread(self, number, uids=1, captions=1)
@@ -85,7 +98,7 @@ class Retrieval:
         import torch
 
         text_MD = texts["captions"]
-        owner_M = torch.tensor([place for place, texts in enumerate(self.captions) for _ in as_list(texts)])
+        owner_M = torch.tensor(self._owners())
         rank_N, rank_M = _ranks(image_ND, text_MD, owner_M)
         weight = len(image_ND) / len(text_MD)
         values = {}
