@@ -6,7 +6,6 @@ import argparse
 import importlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hqclip.launch.platform import read_platform
 from hqclip.presets import PRESETS
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
+from hqclip.store.leftovers import scratch_folder
 from pipelines.hardware import REQUESTS, STANDARD, Choice, composing
 from pipelines.inputs import INPUTS, with_inputs
 from pipelines.lines import described, line_name
@@ -54,8 +54,8 @@ def run(given: argparse.Namespace) -> int:
     output = given.output or Path(f"{given.pipeline}.yaml")
     if output.suffix not in (".yaml", ".yml") or output.is_dir():
         raise ConfigError(f"-o {output}: give the name of a YAML file, such as {given.pipeline}.yaml")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"made{output.suffix}"
+    with scratch_folder() as folder:
+        path = folder / f"made{output.suffix}"
         made = compile_pipeline(given.pipeline, path, stages(given.launched), given.requests, given.platform)
         spec = next(yaml.safe_load_all(made.read_text(encoding="utf-8")))
         check(spec, given.pipeline)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from hqclip.errors import ConfigError
+from hqclip.store.leftovers import scratch_folder
 from pipelines.compiling import PIPELINES, add_platform_argument, compile_pipeline
 from pipelines.lint import lint
 
@@ -24,11 +24,11 @@ def run(given: argparse.Namespace) -> int:
     compiled = [what for what in given.what if what not in PIPELINES]
     if given.platform and compiled:
         raise ConfigError(f"--platform is for pipelines that are compiled here; {compiled[0]} is compiled already")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for what in given.what or PIPELINES:
             path = Path(what)
             if what in PIPELINES:
-                path = compile_pipeline(what, Path(folder) / f"{what}.yaml", platform=given.platform)
+                path = compile_pipeline(what, folder / f"{what}.yaml", platform=given.platform)
             problems = lint(path)
             found += len(problems)
             for problem in problems:

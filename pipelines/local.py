@@ -41,7 +41,7 @@ class Runner:
         here = str(Path(__file__).parents[1])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         self._root.mkdir(parents=True, exist_ok=True)
-        local.init(self.tasks(inputs), pipeline_root=str(self._root), raise_on_error=True)
+        runner = self.tasks(inputs)
         log, plain_print, logger = self._root / "log.txt", builtins.print, logging.getLogger()
         level, handlers = logger.level, logger.handlers[:]
         with (
@@ -50,6 +50,8 @@ class Runner:
             scratch_folder(self._root) as scratch,  # the runner leaves its scripts there
         ):
             os.environ["TMPDIR"] = str(scratch.resolve())
+            # a workspace of its own, which no pipeline here uses, it would leave behind
+            local.init(runner, str(self._root), workspace_root=str(scratch.resolve()), raise_on_error=True)
             os.environ[LOCAL_RUN] = local_name()  # its lock on the store ends with this process
             os.environ[RUN] = f"local-{secrets.token_hex(8)}"  # a process may run several, and a number comes again
             try:

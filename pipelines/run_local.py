@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-from pathlib import Path
 
+from hqclip.store.leftovers import scratch_folder
 from pipelines.client.inputs import require
 from pipelines.client.project_inputs import with_project
 from pipelines.client.settings import check_settings
@@ -17,8 +16,8 @@ from pipelines.local import Runner, show_cycle
 
 def run_local(given: argparse.Namespace) -> int:
     """Run the pipeline, a demo as often as it has cycles; the exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        compiled = Path(folder) / "pipeline.yaml"
+    with scratch_folder() as folder:
+        compiled = folder / "pipeline.yaml"
         compiled.write_bytes(read_package(given.pipeline, given.launched).text)
         runner = _runner(given.docker)(compiled, given.out / "tasks")
         said = runner.parse_inputs(given.set, given.params)

@@ -237,7 +237,7 @@ def test_two_nodes_end_with_the_code_of_the_one_that_broke(tmp_path: Path):
 def test_what_broke_is_told_though_the_agent_is_stopped_while_its_other_ranks_hang(tmp_path: Path):
     job(tmp_path, "bug", on=1, others="hang", shutdown_s=1.0)
     agent = start(tmp_path, TMPDIR=str(tmp_path))
-    until(tmp_path, "../hqclip-*/**/error.json")
+    until(tmp_path, "../.hqclip-*.tmp/**/error.json")
     agent.send_signal(signal.SIGTERM)
     assert end(agent)[0] == 1
     assert (terminated(tmp_path)["rank"], terminated(tmp_path)["message"]) == (

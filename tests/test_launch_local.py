@@ -49,20 +49,21 @@ def command(config: TrainConfig, *more: str) -> list[str]:
     return [sys.executable, "-m", "hqclip.cli", *launch, *flags, *more]
 
 
-def start(config: TrainConfig, *more: str) -> subprocess.Popen[str]:
+def start(config: TrainConfig, *more: str, **env: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        command(config, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command(config, *more), cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=environment(**env)
     )
 
 
-def run(config: TrainConfig, *more: str) -> subprocess.CompletedProcess[str]:
+def run(config: TrainConfig, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(config, *more), cwd=ROOT, capture_output=True, text=True, check=False, env=environment(), timeout=600
+        command(config, *more), cwd=ROOT, capture_output=True, text=True, env=environment(**env), timeout=600
     )
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def environment(**env: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **env}
 
 
 def processes(store: str, module: str = "hqclip.agent") -> list[int]:
@@ -83,6 +84,13 @@ def wait_for(holds: Callable[[], Any], seconds: float = 60) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def left_in(folder: Path) -> list[str]:
+    """What lies there beside the locks of jobs and the cache of torch."""
+    return [
+        path.name for path in folder.iterdir() if path.suffix != ".lock" and not path.name.startswith("torchinductor_")
+    ]
 
 
 def checkpoints(config: TrainConfig) -> list[str]:
@@ -158,15 +166,29 @@ def test_a_rank_that_is_killed_is_started_again_and_goes_on(tiny: TrainConfig) -
     assert "shot continues at step" in said
 
 
-def test_when_the_launcher_is_killed_its_processes_end_and_the_next_one_goes_on(tiny: TrainConfig) -> None:
-    config = long(tiny, "orphaned")
-    with start(config) as launcher:
+def test_when_the_launcher_is_killed_its_processes_end_and_the_next_one_goes_on(
+    tiny: TrainConfig, tmp_path: Path
+) -> None:
+    config, temporary = long(tiny, "orphaned"), {"TMPDIR": str(tmp_path)}
+    with start(config, **temporary) as launcher:
         wait_for(lambda: checkpoints(config))
-        second = run(config)
+        second = run(config, **temporary)
         assert second.returncode == 73
         assert "is run by another launcher on this machine" in second.stderr
         launcher.kill()
     wait_for(lambda: not processes(tiny.store))
-    done = run(config)
+    assert left_in(tmp_path)
+    done = run(config, **temporary)
     assert done.returncode == 0, done.stderr
     assert "orphaned continues at step" in done.stderr
+    assert not left_in(tmp_path)
+
+
+def test_what_an_agent_that_is_killed_leaves_is_removed_by_the_next_one(tiny: TrainConfig, tmp_path: Path) -> None:
+    config, temporary = long(tiny, "agentless"), {"TMPDIR": str(tmp_path)}
+    with start(config, **temporary) as launcher:
+        wait_for(lambda: checkpoints(config))
+        os.kill(min(processes(tiny.store)), signal.SIGKILL)
+        _, said = launcher.communicate(timeout=600)
+    assert launcher.returncode == 0, said
+    assert not left_in(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hqclip.store import leftovers, local
-from hqclip.store.leftovers import SCRATCH, scratch_folder
+from hqclip.store.leftovers import HIDDEN, MAKING, scratch_folder
 from hqclip.store.local import LocalStore, new_file
 
 ROOT = Path(__file__).parents[1]
@@ -88,13 +89,42 @@ def test_the_folder_of_a_killed_process_goes_and_that_of_another_stays(tmp_path:
     (tmp_path / "not-ours").mkdir()
     with at_work(WORKER, tmp_path) as killed:
         killed.kill()
-    (left,) = [name for name in names_in(tmp_path) if name.startswith(SCRATCH)]
+    (left,) = set(names_in(tmp_path)) - {"not-ours"}
     with at_work(WORKER, tmp_path):
         working = set(names_in(tmp_path)) - {left, "not-ours"}  # it has removed what was left
         assert len(working) == 1 and left not in names_in(tmp_path)
         with scratch_folder(tmp_path) as mine:
             assert {mine.name, *working, "not-ours"} == set(names_in(tmp_path))
     assert names_in(tmp_path) == ["not-ours"]
+
+
+def test_a_folder_in_the_making_is_no_object_of_the_store_it_lies_in_and_goes_when_left(tmp_path: Path, anew: None):
+    store = LocalStore(tmp_path)
+    store.write("lvlms/lesson.json", b"{}")
+    with at_work(WORKER, tmp_path / "lvlms") as killed:
+        assert list(store.list()) == ["lvlms/lesson.json"]
+        assert len(names_in(tmp_path / "lvlms")) == 2, "it is at work"
+        killed.kill()
+    assert list(store.list()) == ["lvlms/lesson.json"]
+    assert names_in(tmp_path / "lvlms") == ["lesson.json"]
+
+
+def test_what_others_link_to_is_not_removed(tmp_path: Path, anew: None):
+    """As somebody may who shares the place of temporary files."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_bytes(b"1")
+    (tmp_path / f"{HIDDEN}folder{MAKING}").symlink_to(tmp_path / "precious")
+    (tmp_path / f"{HIDDEN}file{MAKING}").symlink_to(tmp_path / "precious/file")
+    with scratch_folder(tmp_path):
+        assert names_in(tmp_path / "precious") == ["file"]
+
+
+def test_every_temporary_folder_is_made_where_the_next_process_finds_it():
+    made = re.compile(r"TemporaryDirectory|TemporaryFile|mkdtemp|mkstemp|mktemp")
+    sources = [path for part in ("hqclip", "components", "pipelines") for path in (ROOT / part).rglob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in sources if made.search(path.read_text())] == [
+        "hqclip/store/leftovers.py"
+    ]
 
 
 def test_threads_of_one_process_do_not_remove_what_each_other_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

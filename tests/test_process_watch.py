@@ -15,6 +15,7 @@ import pytest
 
 from hqclip.cycle import lock
 from hqclip.process_watch import started_at, when_gone
+from hqclip.store.leftovers import scratch_folder
 
 PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[1]
@@ -96,7 +97,10 @@ def test_the_tasks_of_a_run_on_this_machine_end_with_it(tmp_path: Path, how: sig
     given = {"store": store, "evaluate_suite": tmp_path / "suite.json", "evaluate_model": "runs/a/model"}
     words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "pipelines", "run", "evaluate", "--local", "--out", str(tmp_path / "out"), *words]
-    runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment, nowhere = {**os.environ, "TMPDIR": str(temporary)}, subprocess.DEVNULL
+    runner = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=nowhere, stderr=nowhere)
     started: list[psutil.Process] = []
 
     def has_tasks() -> bool:
@@ -110,6 +114,10 @@ def test_the_tasks_of_a_run_on_this_machine_end_with_it(tmp_path: Path, how: sig
         runner.send_signal(how)
         runner.wait(PATIENCE_S)
         until(lambda: not any(map(is_running, started)), f"{started} go on without their runner")
+        with scratch_folder(temporary) as mine:  # the next process
+            assert list(temporary.iterdir()) == [mine]
+        with scratch_folder(tmp_path / "out/tasks") as mine:
+            assert list((tmp_path / "out/tasks").glob(".*")) == [mine]
     finally:
         for process in started:
             if is_running(process):

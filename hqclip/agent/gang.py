@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from hqclip.agent.stop import Halt, Stop
 from hqclip.launch.exit_status import ExitStatus, agent_exit_status, broke_first, left_behind, read_error
 from hqclip.launch.job import Job
+from hqclip.store.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -57,12 +57,12 @@ def run_gang(
         finally:
             stop.breaks_in = as_torchrun
 
-    with tempfile.TemporaryDirectory(prefix="hqclip-") as folder:
+    with scratch_folder() as folder:
         try:
             stop.breaks_in = as_torchrun
             elastic_launch(_config(job, node, run_id, folder, found), sys.executable)(*command)
         except SignalException:
-            cause = broke_first(end for end in left_behind(Path(folder)) if end.timestamp < stop.asked_at)
+            cause = broke_first(end for end in left_behind(folder) if end.timestamp < stop.asked_at)
             if cause is None:
                 raise Halt from None
             return agent_exit_status(cause)  # it had broken before, and others of its ranks did not come to an end
@@ -75,7 +75,7 @@ def run_gang(
     return ExitStatus(exit_code=0)
 
 
-def _config(job: Job, node: int, run_id: str, folder: str, node_0: Callable[[], str]) -> LaunchConfig:
+def _config(job: Job, node: int, run_id: str, folder: Path, node_0: Callable[[], str]) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -91,7 +91,7 @@ def _config(job: Job, node: int, run_id: str, folder: str, node_0: Callable[[], 
         rdzv_endpoint=os.environ.get("HQCLIP_RENDEZVOUS", "") if job.nodes > 1 else "localhost:0",
         rdzv_configs={"node": node, "timeout": _seconds(job.rendezvous_timeout_s), "node_0": node_0},
         max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=folder, tee=Std.ALL),
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder), tee=Std.ALL),
         log_line_prefix_template="[${rank}] ",
         signals_to_handle="SIGHUP,SIGQUIT",  # SIGTERM and SIGINT stay with the agent
     )

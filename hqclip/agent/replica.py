@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from hqclip.agent.stop import Halt
 from hqclip.launch.exit_status import ERROR_FILE, ExitStatus, agent_exit_status, read_error
+from hqclip.store.leftovers import scratch_folder
 from hqclip.typed_json import loads
 
 OF_A_GANG = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -21,8 +20,8 @@ def run_replica(node: int, command: Sequence[str], shutdown_s: float) -> ExitSta
 
     Raises `Halt` after the process was told to stop and has done so, within `shutdown_s` (0: it has forever).
     """
-    with tempfile.TemporaryDirectory(prefix="hqclip-") as folder:
-        error_file = Path(folder) / ERROR_FILE
+    with scratch_folder() as folder:
+        error_file = folder / ERROR_FILE
         environment = {name: value for name, value in os.environ.items() if name not in OF_A_GANG}
         environment["TORCHELASTIC_ERROR_FILE"] = str(error_file)
         process = subprocess.Popen([sys.executable, *command], env=environment)

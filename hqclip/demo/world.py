@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from hqclip.evaluate.benchmarks.retrieval import Retrieval
 from hqclip.evaluate.suite import write_suite
 from hqclip.records import Sample
 from hqclip.store import Store, open_store
+from hqclip.store.leftovers import scratch_folder
 
 SHARD_ROWS = 500
 POOL_SEED, SUITE_SEED = 20_250_722, 507_022  # never the lessons' seeds
@@ -99,8 +98,8 @@ def _picture(scene: Scene, rng: np.random.Generator, text: str) -> Sample:
 
 
 def _write(store: Store, key: str, samples: Iterator[Sample]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shard.tar"
+    with scratch_folder() as folder:
+        path = folder / "shard.tar"
         write_shard(list(samples), path)
         store.write(key, path, create_only=False)  # nothing is there, or what was drawn by another version
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import math
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from hqclip.distill.config import DistillConfig
 from hqclip.distill.training_set import Example, TrainingSet, completion
 from hqclip.errors import ConfigError
 from hqclip.progress import Progress
+from hqclip.store.leftovers import scratch_folder
 
 WARMUP = 0.05  # share of the steps
 BESIDE_WEIGHTS = (".json", ".jinja", ".txt", ".model")  # tokenizer, processor and chat template are taken over as is
@@ -50,10 +50,7 @@ def fine_tune(config: DistillConfig, training_set: TrainingSet, out: Path) -> di
     rows = Dataset.from_dict({"number": range(len(examples))})
     rows.set_transform(lambda batch: _chats(training_set, [examples[at] for at in batch["number"]]))
     steps = max(1, math.ceil(config.epochs * len(examples) / config.batch_size))
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Progress("fine-tune", steps, "steps") as progress,
-    ):
+    with scratch_folder() as scratch, Progress("fine-tune", steps, "steps") as progress:
         trainer = SFTTrainer(
             model=model,
             args=_arguments(config, steps, scratch),
@@ -101,10 +98,10 @@ def _lora(config: DistillConfig, model: Any, base: Path) -> LoraConfig:
     )
 
 
-def _arguments(config: DistillConfig, steps: int, scratch: str) -> SFTConfig:
+def _arguments(config: DistillConfig, steps: int, scratch: Path) -> SFTConfig:
     on_gpu = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=scratch,
+        output_dir=str(scratch),
         max_length=None,  # cutting would cut image tokens
         completion_only_loss=True,
         per_device_train_batch_size=config.micro_batch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from hqclip.models.contents import folder_digest
 from hqclip.records import Pool, canonical_json, digest_of
 from hqclip.store import Store, open_store
 from hqclip.store.documents import read_json
+from hqclip.store.leftovers import scratch_folder
 from hqclip.store.local import LocalStore
 
 TRAINING = ("samples", "held_out", "rank", "alpha", "learning_rate", "epochs", "batch_size", "seed")
@@ -110,8 +110,8 @@ def _train(config: DistillConfig, store: Store, key: str, training_set: Training
 
     assert training_set.pupil.folder is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".hqclip-", dir=folder.parent) as scratch:
-        made = Path(scratch) / "model"
+    with scratch_folder(folder.parent) as scratch:
+        made = scratch / "model"
         figures = fine_tune(config, training_set, made)
         trained = {"model_digest": folder_digest(made), "training": figures}
         store.write(f"{key}/trained.json", canonical_json(trained), create_only=False)  # it vouches for the folder

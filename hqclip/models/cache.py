@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from hqclip import log
 from hqclip.models.contents import chosen, sha256_of_all
-from hqclip.store.local import HIDDEN, faults_at, new_file
+from hqclip.store.leftovers import HIDDEN
+from hqclip.store.local import faults_at, new_file
 
 PLACE = "HQCLIP_MODELS"
 FILES, RECORD = "files", "fetched.json"

@@ -1,5 +1,7 @@
 """Files and folders in the making. A killed process leaves them behind; the next one that comes by removes them.
 
+Their names are hidden, so that none is an object where it lies in a store. Every temporary folder is made here.
+
 Whoever makes one holds a lock on it, which the kernel gives back when the process ends, however that went: what nobody
 holds was left behind. Where there are no locks nothing is removed.
 """
@@ -14,15 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SCRATCH = "hqclip-scratch-"
-_looked: set[tuple[Path, str]] = set()  # at these places, by this process
+HIDDEN, MAKING = ".hqclip-", ".tmp"  # how the names of what is in the making begin and end
+_looked: set[Path] = set()  # at these places, by this process
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder for this block, below `parent` or where temporary files go; gone behind it, as are those left there."""
     parent = parent or Path(tempfile.gettempdir())
-    remove_left_once(parent, SCRATCH)
+    remove_left_once(parent)
     folder, descriptor = _held_folder(parent)
     try:
         yield folder
@@ -41,15 +43,20 @@ def hold(path: Path, descriptor: int) -> bool:
         return False
 
 
-def remove_left_once(folder: Path, prefix: str, suffix: str = "") -> None:
-    """Remove what was left in a folder under such names, the first time that this process asks."""
-    if (folder, prefix) in _looked:
+def remove_left_once(folder: Path) -> None:
+    """Remove what was left in a folder in the making, the first time that this process asks."""
+    if folder in _looked:
         return
-    _looked.add((folder, prefix))
+    _looked.add(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+            if is_in_the_making(entry.name):
                 remove_if_left(Path(entry.path))
+
+
+def is_in_the_making(name: str) -> bool:
+    """Whether files and folders in the making are called so."""
+    return name.startswith(HIDDEN) and name.endswith(MAKING)
 
 
 def remove_if_left(path: Path) -> None:
@@ -68,7 +75,7 @@ def remove_if_left(path: Path) -> None:
 
 def _held_folder(parent: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=HIDDEN, suffix=MAKING, dir=parent))
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             if hold(folder, descriptor):

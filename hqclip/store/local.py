@@ -21,10 +21,9 @@ from typing import BinaryIO
 import google_crc32c
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, HQClipError, NotFoundError, StorageError
-from hqclip.store.leftovers import hold, remove_if_left, remove_left_once
+from hqclip.store.leftovers import HIDDEN, MAKING, hold, is_in_the_making, remove_if_left, remove_left_once
 from hqclip.store.protocol import Listed, ObjectInfo, check_key
 
-HIDDEN, MAKING = ".hqclip-", ".tmp"
 BLOCK_BYTES = 1 << 20
 NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -188,7 +187,7 @@ def checksum(source: BinaryIO, copy_to: BinaryIO | None = None) -> tuple[int, in
 def new_file(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
     """A file that is on disk under the name `path` once the block ends well; otherwise nothing is left of it."""
     _make_folder(path.parent)
-    remove_left_once(path.parent, HIDDEN, MAKING)
+    remove_left_once(path.parent)
     temporary, file = _in_the_making(path.parent)
     try:
         with file:
@@ -307,7 +306,7 @@ def _keys_below(folder: Path, base: str, prefix: str) -> Iterator[str]:
     for name in names:
         key = base + name
         if name.startswith(HIDDEN):
-            if name.endswith(MAKING):
+            if is_in_the_making(name.rstrip("/")):
                 remove_if_left(folder / name)
             continue
         if not key.startswith(prefix):

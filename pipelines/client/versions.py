@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import importlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from hqclip.completion import offer
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
 from hqclip.settings import did_you_mean
 from hqclip.stages import LAUNCHABLE
+from hqclip.store.leftovers import scratch_folder
 from pipelines.client import connect, output
 from pipelines.client.connect import Kubeflow, pages
 from pipelines.client.output import say, say_next, show
@@ -104,8 +104,8 @@ def _read_package(pipeline: str, launched: str, requests: str, platform: str) ->
     started = stages(launched)
     if not pipeline.endswith((".yaml", ".yml")):
         known_pipeline(pipeline)
-        with tempfile.TemporaryDirectory() as folder:
-            made = compile_pipeline(pipeline, Path(folder) / "pipeline.yaml", started, requests, platform)
+        with scratch_folder() as folder:
+            made = compile_pipeline(pipeline, folder / "pipeline.yaml", started, requests, platform)
             return parse_package(made.read_bytes(), pipeline)
     if flags := chosen(launched=launched, requests=requests, platform=platform):
         raise ConfigError(f"{flags} is for pipelines that are compiled here; {pipeline} is compiled already")
@@ -284,8 +284,8 @@ def upload_version(
     kubeflow: Kubeflow, pipeline_id: str, package: Package, about: Mapping[str, Any], find: Callable[[], Any | None]
 ) -> Any:
     """A new version; `about` has its name, description and tags, `find` says whether it is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{package.name}.yaml"
+    with scratch_folder() as folder:
+        path = folder / f"{package.name}.yaml"
         path.write_bytes(package.text)
         told = {**about, "tags": json.dumps(about["tags"]), "pipelineid": pipeline_id}
         return created(lambda: kubeflow.client._upload_api.upload_pipeline_version(str(path), **told), find)

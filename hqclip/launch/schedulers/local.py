@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from hqclip.launch.limits import Exceeded, Limits
 from hqclip.launch.schedulers.protocol import FAILED, SUCCEEDED, State
 from hqclip.launch.spec import LaunchSpec
 from hqclip.store import Store
+from hqclip.store.leftovers import scratch_folder
 
 SCHEDULER, SESSION = "local_cwd", "hqclip"
 POLL_S = 0.2
@@ -67,7 +67,8 @@ class LocalRun:
 
     def __init__(self, spec: LaunchSpec, job: Job, store: Store, budget: Exceeded | None = None) -> None:
         self._spec, self._job, self._store, self._budget = spec, job, store, budget
-        self._logs = Path(tempfile.mkdtemp(prefix="hqclip-"))
+        self._folders = contextlib.ExitStack()
+        self._logs = self._folders.enter_context(scratch_folder())
         self._scheduler = Processes(SESSION)
         self._runner = Runner(SESSION, {SCHEDULER: lambda *_args, **_kwargs: self._scheduler})
 
@@ -103,7 +104,7 @@ class LocalRun:
             key = f"{logs_folder(self._job.key)}/{node}-{attempt}.txt"
             with contextlib.suppress(HQClipError):
                 self._store.write(key, path.read_bytes()[-KEPT_BYTES:], create_only=False)
-        shutil.rmtree(self._logs, ignore_errors=True)
+        self._folders.close()
 
     def _start(self, attempt: int) -> str:
         spec, job = self._spec, self._job
