@@ -20,6 +20,7 @@ from hqclip.flags import Parser
 from hqclip.records import CyclePlan, Sample
 from hqclip.store import Store, open_store
 from pipelines.client import cost
+from tests.vanishing import vanishes
 
 H100 = "NVIDIA H100 80GB HBM3"
 SMALL = 12_800_000  # samples that the preset `small` trains on
@@ -173,6 +174,20 @@ def test_new_shards_are_counted_by_their_size(
     row = ask(shards=str(tmp_path / "new"))["annotate"]
     assert row["amount"] == pytest.approx(40, abs=4)
     assert "images by the size of the shards" in row["basis"]
+
+
+@pytest.mark.parametrize("key", ["pools/*.json", "cycles/000001.plan.json", "pilots/**/annotator.json"])
+def test_what_is_deleted_while_it_reads_is_as_if_it_had_been_before(
+    ask: Cost, store: Store, shards: str, monkeypatch: pytest.MonkeyPatch, key: str
+):
+    download(DownloadConfig(store=store.uri, shards=shards))
+    add_pilot(store, 200, 720.0)
+    add_cycle(store)
+    (path,) = Path(store.uri).glob(key)
+    with monkeypatch.context() as patch:
+        vanishes(patch, path)
+        meanwhile = ask()
+    assert not path.exists() and meanwhile == ask()
 
 
 def test_shards_that_were_counted_before_stay_counted_when_others_join_them(

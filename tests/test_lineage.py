@@ -24,6 +24,7 @@ from hqclip.store import open_store
 from pipelines.__main__ import _parser
 from pipelines.inputs import INPUTS
 from tests.cycle import Cycle
+from tests.vanishing import vanishes
 
 RUN = "c29983ca-0d60-47e9-acd6-55b463a90003"
 COMMIT = "8f02abfb7a252783b95df79f443edb13959bf52c"
@@ -139,6 +140,16 @@ def test_the_tree_shows_all_that_a_model_comes_from(store: Path, capsys: pytest.
         f"run {RUN}",
     ):
         assert told in out
+
+
+@pytest.mark.parametrize("words", [(), ("--format", "json"), ("--format", "openlineage")], ids=lambda words: words[-1:])
+def test_a_data_set_that_is_deleted_meanwhile_is_no_fault(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+):
+    (path,) = store.glob("datasets/*/dataset.json")
+    vanishes(monkeypatch, path)
+    code, out, said = hqclip(capsys, "lineage", "--store", str(store), *words)
+    assert (code, said) == (0, "") and "000001-hqclip" in out
 
 
 def test_a_store_of_the_first_version_has_a_tree_without_makers(store: Path, capsys: pytest.CaptureFixture[str]):

@@ -26,6 +26,7 @@ from hqclip.peek.show import run
 from hqclip.records import AnnotatedRow, Annotation, Pool, Sample, Status
 from hqclip.store import open_store
 from tests.annotated_pools import pool_of
+from tests.vanishing import vanishes
 
 Draw = Callable[..., list[Sample]]
 HOSTILE = "a ring\x1b[31m\x1b]0;owned\x07 \u202egnir \x9b2J red"
@@ -146,6 +147,13 @@ def test_a_pool_shows_its_texts_as_far_as_there_are_any(refined: dict[str, str])
     found = samples(**about, annotations="annotations/teacher", num=5)
     assert [one.get("status") for one in found] == ["ok", "ok", "not_json", None, None]
     assert (found[0]["desc"], found[0]["neg_tags"]) == (list(TEXTS.desc), ["cross"])
+
+
+def test_texts_that_are_deleted_meanwhile_are_no_fault(refined: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    (path,) = Path(refined["store"]).glob("annotations/teacher/*.parquet")
+    vanishes(monkeypatch, path)
+    given = {"store": refined["store"], "pool": refined["pool"], "annotations": "annotations/teacher"}
+    assert len(samples(**given, num=5)) == 5
 
 
 def test_a_data_set_shows_what_was_curated(refined: dict[str, str]):

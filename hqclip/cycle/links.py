@@ -63,7 +63,12 @@ def read_chain(store: Store, cycle: int) -> list[Link | Gone]:
     chain: list[Link | Gone] = []
     while cycle:
         record = read_record(store, cycle)
-        chain.append(read_link(store, cycle) if store.exists(record.dataset) else Gone(record))
+        try:
+            chain.append(read_link(store, cycle))
+        except NotFoundError:
+            if store.exists(record.dataset):
+                raise
+            chain.append(Gone(record))
         cycle = record.parent
     return chain
 

@@ -12,6 +12,7 @@ from hqclip.cycle.keys import newest_cycle, record_key
 from hqclip.errors import NotFoundError
 from hqclip.records import CycleRecord, DatasetVersion
 from hqclip.store import Store
+from hqclip.store.documents import read_if_there
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ def choose_data(store: Store, wanted: str, planned: Mapping[str, str]) -> SweepD
     key = wanted or before or newest
     if not key:
         raise NotFoundError(f"{store.uri} has no finished cycle; give the data set, as printed by `hqclip curate`")
-    if not store.exists(key):
+    version = read_if_there(store, key, DatasetVersion)
+    if version is None:
         raise NotFoundError(f"{store.uri} has no data set {key}; give one as printed by `hqclip curate`")
-    version = DatasetVersion.from_json(store.read(key), f"{store.uri}/{key}")
     said = [f"The data: {_name(key, version.name, cycles)}; --dataset {key} (curate_dataset in a pipeline) repeats it."]
     if not wanted and newest not in ("", key):
         said.append(
@@ -58,7 +59,6 @@ def _cycles(store: Store) -> dict[str, int]:
     """The newest finished cycle of each data set."""
     found: dict[str, int] = {}
     for cycle in range(1, newest_cycle(store) + 1):
-        key = record_key(cycle)
-        if store.exists(key):
-            found[CycleRecord.from_json(store.read(key), key).dataset] = cycle
+        if record := read_if_there(store, record_key(cycle), CycleRecord):
+            found[record.dataset] = cycle
     return found

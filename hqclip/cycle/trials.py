@@ -15,7 +15,7 @@ from hqclip import log
 from hqclip.errors import DataError, HQClipError, TerminatedError, TrialsFailedError
 from hqclip.records import Evaluation, FailedTrial
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import read_if_there, read_json_or_warn
 from hqclip.task_records import REASONS
 
 STAGES = ("train", "evaluate")  # what runs once a trial
@@ -72,7 +72,7 @@ def _failure(stage: str, trial: str, end: BaseException) -> FailedTrial:
 def read_failed(store: Store, notes: str, trials: Iterable[Mapping[str, Any]]) -> list[FailedTrial]:
     """Those of the trials that failed when they were tried last, in their order."""
     keys = [_key(notes, trial["name"]) for trial in trials]
-    return [FailedTrial.from_json(store.read(key), f"{store.uri}/{key}") for key in keys if store.exists(key)]
+    return [failed for key in keys if (failed := read_if_there(store, key, FailedTrial))]
 
 
 class _Note(TypedDict, total=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from hqclip.data.sources.protocol import RemoteShard, Source
 from hqclip.data.sources.stores import StoreSource
 from hqclip.data.tar import Damage
 from hqclip.data.unpack import is_packed, unpack
-from hqclip.errors import DataError
+from hqclip.errors import DataError, NotFoundError
 from hqclip.peek.config import PeekConfig
 from hqclip.records import AnnotatedRow, Pool, ShardEntry
 from hqclip.store import Store, open_store, split_uri
@@ -82,8 +83,10 @@ def _of_pool(config: PeekConfig) -> Iterator[Peeked]:
     store = open_store(config.store)
     for entry in Pool.from_json(store.read(config.pool), config.pool).shards:
         sidecar = f"{config.annotations}/{entry.name}.parquet"
-        is_annotated = config.annotations and store.exists(sidecar)
-        yield from _rows(store, entry, read_annotations(store, sidecar, entry) if is_annotated else [])
+        said: list[AnnotatedRow] = []
+        with suppress(NotFoundError):  # it is not annotated, or no longer
+            said = read_annotations(store, sidecar, entry) if config.annotations else []
+        yield from _rows(store, entry, said)
 
 
 def _of_dataset(config: PeekConfig) -> Iterator[Peeked]:

@@ -14,7 +14,7 @@ from hqclip.cycle.notes import read_notes
 from hqclip.cycle.spent import common_device, gpu_seconds_of, ran_on
 from hqclip.records import CyclePlan, ShardEntry
 from hqclip.store import Store, open_store
-from hqclip.store.documents import read_json_or_warn
+from hqclip.store.documents import read_if_there, read_json_or_warn
 from hqclip.typed_json import WrongValueError, read_as
 
 
@@ -84,9 +84,10 @@ class History:
     def _last(self) -> tuple[int, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         """The newest cycle in which something was trained: number, settings and results by task."""
         for cycle in range(newest_cycle(self._store), 0, -1):
-            key, results = plan_key(cycle), read_notes(self._store, cycle)
-            if any(name.startswith("train") for name in results) and self._store.exists(key):
-                return cycle, CyclePlan.from_json(self._store.read(key), key).settings, results
+            results = read_notes(self._store, cycle)
+            has_trained = any(name.startswith("train") for name in results)
+            if has_trained and (plan := read_if_there(self._store, plan_key(cycle), CyclePlan)):
+                return cycle, plan.settings, results
         return 0, {}, {}
 
     def _annotation(self) -> Pace:

@@ -10,6 +10,7 @@ from typing import Any
 from hqclip.cycle.cost.history import History
 from hqclip.records import Pool
 from hqclip.store import Store
+from hqclip.store.documents import read_if_there
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def _images(
     if images >= 0:
         return images, "", 0
     pools = [key for key in store.list("pools/") if re.fullmatch(r"pools/\w+\.json", key)]
-    entries = [entry for key in pools for entry in Pool.from_json(store.read(key), key).shards]
+    there = [pool for key in pools if (pool := read_if_there(store, key, Pool))]  # `hqclip gc` may just delete one
+    entries = [entry for pool in there for entry in pool.shards]
     known = {(entry.size, entry.crc32c): entry for entry in entries}
     rows = sum(entry.rows for entry in known.values())
     if not rows:

@@ -12,7 +12,7 @@ from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.keys import notes_prefix, plan_key, record_key, runs_of
 from hqclip.errors import ConfigError
 from hqclip.store import Store
-from hqclip.store.documents import read_json
+from hqclip.store.documents import read_json, read_json_if_there
 
 ADVICE = "mend it or bring it back: without it nobody knows what it refers to, and nothing was deleted"
 NAMED = re.compile(r"(?<![\w.-])(pools|annotations|scores|curated|datasets|runs|evaluations)/([^/\s]+)(?:/([^/\s]+))?")
@@ -91,7 +91,7 @@ def _add_cycles(store: Store, config: GcConfig, limit: float, found: InForce) ->
     for n in kept & set(numbers):
         for key in keys[f"{n:06d}"]:
             if key.endswith(".json"):
-                found.add(read_json(store, key, ADVICE))
+                found.add(read_json_if_there(store, key, ADVICE))  # a failure's goes when its trial succeeds
     found.runs += tuple(f"{n:06d}-" for n in open_ones)
     if numbers and numbers[0] in open_ones:
         noted = keys[f"{numbers[0]:06d}"]
@@ -111,7 +111,7 @@ def _add_sweeps(store: Store, limit: float, found: InForce) -> None:
         if is_open or digest in young:
             for each in group:
                 if each.endswith(".json"):
-                    found.add(read_json(store, each, ADVICE))
+                    found.add(read_json_if_there(store, each, ADVICE))
         if is_open:
             found.runs += (runs_of(digest),)
         found.judged |= set(_evaluations(record))

@@ -22,7 +22,7 @@ from hqclip.cycle.garbage.in_force import ADVICE, InForce, read_in_force
 from hqclip.cycle.run_state import OVER
 from hqclip.errors import DataError, NotFoundError
 from hqclip.store import Listed, Store, check_not_empty
-from hqclip.store.documents import read_json
+from hqclip.store.documents import read_json, read_json_if_there
 from hqclip.task_records import TaskRecord
 
 DAY_S = 86400.0
@@ -143,9 +143,10 @@ def _split(store: Store, found: Survey, in_force: InForce, units: dict[str, Unit
 
 def _add_references(store: Store, in_force: InForce, key: str) -> None:
     """What a data set or run needs; its `parent` is only where it comes from."""
-    if not store.exists(key):
+    said = read_json_if_there(store, key, ADVICE)
+    if said is None:
         return
-    document = {name: value for name, value in read_json(store, key, ADVICE).items() if name != "parent"}
+    document = {name: value for name, value in said.items() if name != "parent"}
     in_force.add(document)
     annotator = document.get("annotator", "")
     in_force.names.add(("curated", f"{annotator}-{document.get('policy', '')}"))
@@ -231,7 +232,8 @@ def _judge_evaluations(store: Store, found: Survey, in_force: InForce, runs: set
 
 def _judged_model(store: Store, key: str) -> str | None:
     """Which model it is of; None if the evaluation itself is gone."""
-    return str(read_json(store, key, ADVICE).get("model", "")) if store.exists(key) else None
+    said = read_json_if_there(store, key, ADVICE)
+    return None if said is None else str(said.get("model", ""))
 
 
 def _at_work(store: Store, found: Survey) -> None:
