@@ -123,6 +123,18 @@ def test_a_second_export_adds_nothing_and_one_that_was_cut_short_is_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("run", ["raw", "hqclip"])
+def test_a_model_that_was_altered_is_not_brought(
+    store: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], run: str
+):
+    (weights,) = store.glob(f"runs/000001-{run}/model/*.safetensors")
+    weights.write_bytes(b"other weights")
+    assert cli.main(["export", "mlflow", "--store", str(store), "--cycle", "1", "--experiment", name_of(store)]) == 65
+    assert "is not what was trained" in capsys.readouterr().err
+    experiment = client.get_experiment_by_name(name_of(store))
+    assert not [one for one in client.search_runs([experiment.experiment_id]) if run == one.info.run_name[7:]]
+
+
 def test_without_files_there_is_no_version_that_nobody_could_load(
     store: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ):

@@ -75,6 +75,18 @@ def test_a_candidate_is_a_version_with_scores_and_origin_and_an_artifact_in_the_
     assert (artifact["modelFormatName"], values(artifact)) == ("open_clip", {"digest": digest})
 
 
+def test_a_model_that_was_altered_is_not_told_of_and_one_that_is_there_already_is_not_read(
+    store: str, registry: FakeModelRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert export(store) == 0
+    (weights,) = Path(store).glob("runs/000001-hqclip/model/*.safetensors")
+    weights.write_bytes(b"other weights")
+    assert export(store) == 0, "the verdict on an old version may still change"
+    assert export(promoting.copy_of(store, tmp_path / "other"), "--registered-model", "another") == 65
+    assert "is not what was trained" in capsys.readouterr().err
+    assert len(registry.all(VERSIONS)) == 1
+
+
 def test_the_champion_is_named_once_a_person_has_decided_and_no_second_version_is_made(
     store: str, registry: FakeModelRegistry
 ):

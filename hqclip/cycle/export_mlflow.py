@@ -22,6 +22,7 @@ from hqclip.cycle.export_facts import COMMIT, facts_of, is_in_force, scores_of
 from hqclip.cycle.links import Document, Link, champion_cycle, read_link
 from hqclip.cycle.mlflow_server import Mlflow
 from hqclip.errors import ConfigError, ConflictError
+from hqclip.exported import check_files
 from hqclip.store import Store, in_bucket, open_store
 from hqclip.store.documents import read_curve, read_json_or_warn
 from hqclip.store.leftovers import scratch_folder
@@ -41,7 +42,8 @@ _NOT_ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
 def export(config: ExportMlflowConfig) -> dict[str, Any]:
     """The ids of the runs in MLflow by their names here, and the number of the version; empty if there is none.
 
-    Raises `NotFoundError` for a cycle that is not closed, and what `Mlflow` raises.
+    Raises `NotFoundError` for a cycle that is not closed, `DataError` for a model that is not as it was judged, and
+    what `Mlflow` raises.
     """
     store = open_store(config.store)
     link = read_link(store, config.cycle or champion_cycle(store))
@@ -69,7 +71,7 @@ def _experiment(client: Mlflow, name: str) -> str:
 
 
 def _bring(client: Mlflow, experiment: str, store: Store, link: Link, run: Document, models: bool) -> str:
-    """One training run; its id in MLflow."""
+    """One training run; its id in MLflow. Raises `DataError` before it is made if its model is not as it was judged."""
     tags = _tags(store, link, run)
     for found in client.search_runs([experiment], _filter(store, run)):
         id = client.told(found.info.run_id, RUN_ID)
@@ -79,12 +81,15 @@ def _bring(client: Mlflow, experiment: str, store: Store, link: Link, run: Docum
                 client.set_tag(id, tag, tags[tag])
             return id
         client.delete_run(id)
+    model = f"{run['run']}/model"
+    if models:
+        check_files(store, model, run["model_digest"])
     made = client.create_run(experiment, run_name=run["run"].removeprefix("runs/"), tags=tags)
     name = client.told(made.info.run_id, RUN_ID)
     _log(client, name, _params(store, run), list(_metrics(store, link, run)))
     if models:
         client.check_files(client.told(made.info.artifact_uri, "a place for the files of a run"))
-        _bring_model(client, name, store, f"{run['run']}/model")
+        _bring_model(client, name, store, model)
     client.set_terminated(name, FINISHED)
     return name
 
@@ -102,6 +107,8 @@ def _register(client: Mlflow, config: ExportMlflowConfig, store: Store, link: Li
         for tag in _VERDICT & tags.keys():
             client.set_model_version_tag(name, number, tag, tags[tag])
     else:
+        if not config.models:
+            check_files(store, folder, link.candidate["model_digest"])
         _make_model(client, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model" if config.models else f"{store.uri}/{folder}"
         made = client.create_model_version(name, source, run_id, tags, await_creation_for=None)

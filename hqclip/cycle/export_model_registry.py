@@ -8,7 +8,7 @@ the verdict that it has by now, and no second one is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hqclip.cycle.export_facts import facts_of, is_in_force, scores_of
 from hqclip.cycle.links import Link, champion_cycle, read_link
 from hqclip.cycle.model_registry_api import TOKEN, Document, Registry
 from hqclip.errors import ConfigError, ConflictError
+from hqclip.exported import check_files
 from hqclip.store import Store, in_bucket, open_store
 
 SERVER = "HQCLIP_MODEL_REGISTRY"  # environment variable
@@ -29,7 +30,7 @@ def export(config: ExportModelRegistryConfig) -> dict[str, Any]:
     """The ids of what is in the registry now.
 
     Raises `NotFoundError` for a cycle that is not closed, `ConflictError` for a version of this name from another
-    store, and what `Registry` raises.
+    store, `DataError` for a model that is not as it was judged, and what `Registry` raises.
     """
     store = open_store(config.store)
     link = read_link(store, config.cycle or champion_cycle(store))
@@ -67,6 +68,7 @@ def _version(registry: Registry, store: Store, link: Link, model: Document) -> D
         registry,
         ("model_version", {"name": name, "parentResourceId": model["id"]}),
         ("/model_versions", {"name": name, "registeredModelId": model["id"], "externalId": origin, **about}),
+        before=lambda: check_files(store, link.record.candidate, run["model_digest"]),
     )
     if version.get("externalId") != origin:
         raise ConflictError(
@@ -108,12 +110,21 @@ def _crown(registry: Registry, model: Document, version: str) -> None:
         registry.change(f"/registered_models/{model['id']}", {"customProperties": crowned})
 
 
-def _ensure(registry: Registry, find: tuple[str, Mapping[str, str]], make: tuple[str, Mapping[str, Any]]) -> Document:
-    """What is found, or else made; another export may make it at the same moment, or the answer to ours get lost."""
+def _ensure(
+    registry: Registry,
+    find: tuple[str, Mapping[str, str]],
+    make: tuple[str, Mapping[str, Any]],
+    before: Callable[[], object] = dict,
+) -> Document:
+    """What is found, or else made, after `before`.
+
+    Another export may make it at the same moment, or the answer to ours get lost.
+    """
     what, by = find
     found = registry.find(what, **by)
     if found is not None:
         return found
+    before()
     try:
         return registry.make(*make)
     except ConflictError:
