@@ -258,6 +258,40 @@ def test_a_tokenizer_that_is_not_clips_own_goes_with_the_export(
     assert torch.allclose(texts_of(tmp_path, "m"), expected, atol=1e-6)
 
 
+CUT = '{"version": "1.0", "mod'
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(("tokenizer.json", content) for content in ("{}", "[]", CUT, DEEP)),
+        *(("tokenizer_config.json", content) for content in ("[]", CUT, DEEP)),
+    ],
+)
+def test_a_damaged_tokenizer_of_a_model_whose_digest_nobody_wrote_down_is_told(
+    folder: Path, tmp_path: Path, file: str, content: str
+):
+    text = {**TOWERS["text_cfg"], "hf_tokenizer_name": str(folder / "gelu-hf")}
+    own = write_clip(tmp_path / "own", {**TOWERS, "text_cfg": text})
+    for path in (folder / "gelu-hf").glob("*token*"):
+        shutil.copy(path, own)
+    clip_of(tmp_path, "own")
+    (own / file).write_text(content)
+    with pytest.raises(ConfigError, match="own does not load in open_clip: .*; bring it back"):
+        clip_of(tmp_path, "own")
+
+
+@pytest.mark.parametrize("length", [None, "x", [], {}, 0, -1, True])
+def test_a_length_of_texts_that_is_no_number_is_told(tmp_path: Path, length: Any):
+    folder = write_clip(tmp_path / "m", TOWERS)
+    told = json.loads((folder / CONFIG).read_bytes())
+    told["model_cfg"]["text_cfg"]["context_length"] = length
+    (folder / CONFIG).write_text(json.dumps(told))
+    with pytest.raises(DataError, match="context_length is .*, no number of tokens; bring it back"):
+        clip_of(tmp_path, "m")
+
+
 RESNET = {**TOWERS, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}}
 TIMM = {
     **TOWERS,

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hqclip.clip.sources import AGAIN, ModelFiles, model_files
-from hqclip.errors import ConfigError, DataError
+from hqclip.errors import ConfigError, DataError, HQClipError
 from hqclip.exported import CONFIG, WEIGHTS
 from hqclip.foreign import translated
 from hqclip.store import Store
@@ -18,6 +18,7 @@ from hqclip.store.documents import parse_json
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 RESIZES = ("shortest", "squash")
+MAX_SAID = 400  # characters of what a library says
 
 
 class Preprocess(NamedTuple):
@@ -48,6 +49,7 @@ def load(store: Store, name: str) -> Loaded:
         _refuse_code(config, where)
         mean, std = _colours(config, where)
         interpolation, squash = _resizing(config["preprocess_cfg"], where)
+        _check_length(config, where)
         model, tokenizer = _towers(files)
     size = model.visual.image_size
     preprocess = Preprocess(size if isinstance(size, tuple) else (size, size), mean, std, interpolation, squash)
@@ -56,13 +58,19 @@ def load(store: Store, name: str) -> Loaded:
 
 def _towers(files: ModelFiles) -> tuple[Any, Any]:
     folder = f"local-dir:{files.folder}"
-    with translated(files.where):  # its tokenizer may come from a hub
-        try:
-            return open_clip.create_model(folder).eval(), open_clip.get_tokenizer(files.tokenizer or folder)
-        except SafetensorError as error:
-            raise DataError(f"{files.where}/{WEIGHTS} is damaged ({error}); {AGAIN}") from error
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise ConfigError(f"{files.where} does not load in open_clip: {error}") from error
+    try:
+        with translated(files.where):  # its tokenizer may come from a hub
+            try:
+                return open_clip.create_model(folder).eval(), open_clip.get_tokenizer(files.tokenizer or folder)
+            except SafetensorError as error:
+                raise DataError(f"{files.where}/{WEIGHTS} is damaged ({error}); {AGAIN}") from error
+    except HQClipError:
+        raise
+    except Exception as error:  # what libraries raise of a damaged config or tokenizer is an open set
+        said = " ".join(str(error).split())[:MAX_SAID]
+        raise ConfigError(
+            f"{files.where} does not load in open_clip: {type(error).__name__}: {said}; {AGAIN}"
+        ) from error
 
 
 def _colours(config: dict[str, Any], where: str) -> list[Tensor]:
@@ -72,6 +80,15 @@ def _colours(config: dict[str, Any], where: str) -> list[Tensor]:
         return [torch.tensor(pixels[name], dtype=torch.float32).view(1, 3, 1, 1) for name in ("mean", "std")]
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{where} is damaged: no mean and std of three colours ({error!r}); {AGAIN}") from error
+
+
+def _check_length(config: dict[str, Any], where: str) -> None:
+    """Raises `DataError` for a number of tokens that is none, at which open_clip fails only when it reads a text."""
+    towers = config.get("model_cfg")
+    text = towers.get("text_cfg") if isinstance(towers, dict) else None
+    length = text.get("context_length", 1) if isinstance(text, dict) else 1
+    if type(length) is not int or length < 1:
+        raise DataError(f"{where} is damaged: context_length is {length!r}, no number of tokens; {AGAIN}")
 
 
 def _resizing(pixels: dict[str, Any], where: str) -> tuple[str, bool]:
