@@ -10,7 +10,8 @@ from hqclip.records import BenchmarkScore
 
 
 def judged(task: Task, value: float = 0.5, main: str = "", kind: str = "") -> BenchmarkScore:
-    return BenchmarkScore(task.name, kind or task.kind, {"main": value}, main or task.main or "main", 100, (0.0, 1.0))
+    main = main or task.main or "main"
+    return BenchmarkScore(task.name, kind or task.kind, {main: value}, main, 100, (0.0, 1.0))
 
 
 def test_there_are_38_with_names_and_keys_of_their_own():

@@ -193,7 +193,7 @@ def test_yaml_that_is_nested_too_deeply_or_holds_itself_is_refused(text: str):
 
 def test_text_of_a_setting_may_not_be_nested_too_deeply(capsys: pytest.CaptureFixture[str]):
     for text in ("[" * 5000, "1" * 5000):
-        with pytest.raises(ConfigError, match="overrides is not valid JSON"):
+        with pytest.raises(ConfigError, match="overrides (is nested more than 100 deep|has a number of more than)"):
             COMMANDS["plan"].run(PlanConfig(store="/s", shards="x.tar", suite="/s", overrides=text))
 
 
