@@ -3,11 +3,20 @@
 Anything that is not an `HQClipError` is a bug in hqclip and keeps its traceback (exit code 1).
 """
 
+from hqclip.foreign_text import without_keys
+
 
 class HQClipError(Exception):
-    """A fault that a person can mend; `exit_code` tells a scheduler whether to try again."""
+    """A fault that a person can mend; `exit_code` tells a scheduler whether to try again.
+
+    Its words go to logs, records and pages that people share, and often hold those of a server, which may repeat the
+    key that it was given.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_keys(super().__str__())
 
 
 class ConfigError(HQClipError):

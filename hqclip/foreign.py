@@ -23,6 +23,7 @@ from hqclip.errors import (
     StorageError,
     UnavailableError,
 )
+from hqclip.foreign_text import harmless
 
 Rule = tuple[type[HQClipError], str]  # what it is for us, and what to do
 
@@ -145,5 +146,5 @@ def _names(error: BaseException) -> list[str]:
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = harmless(str(error)).rstrip(".") or type(error).__name__
     return text if len(text) <= 400 else f"{text[:400]}..."

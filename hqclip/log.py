@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hqclip.errors import HQClipError
-from hqclip.foreign_text import inert
+from hqclip.foreign_text import inert, without_keys
 
 ROOT = "hqclip"
 LEVEL, FORMAT = "HQCLIP_LOG_LEVEL", "HQCLIP_LOG_FORMAT"  # handed on to all processes that are started
@@ -110,7 +110,7 @@ class _Kept(logging.Handler):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.name.replace('.', ' ', 1)}: {inert(record.getMessage())}"
+        return f"{record.name.replace('.', ' ', 1)}: {_message(record)}"
 
 
 class _Json(logging.Formatter):
@@ -119,6 +119,10 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "who": record.name.partition(".")[2],
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         return json.dumps(said, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    return without_keys(inert(record.getMessage()))

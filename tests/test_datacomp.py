@@ -11,7 +11,7 @@ from hqclip.records import BenchmarkScore
 
 def judged(task: Task, value: float = 0.5, main: str = "", kind: str = "") -> BenchmarkScore:
     main = main or task.main or "main"
-    return BenchmarkScore(task.name, kind or task.kind, {main: value}, main, 100, (0.0, 1.0))
+    return BenchmarkScore(task.name, kind or task.kind, {"main": value, main: value}, main, 100, (0.0, 1.0))
 
 
 def test_there_are_38_with_names_and_keys_of_their_own():

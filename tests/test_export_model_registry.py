@@ -198,6 +198,9 @@ def test_an_address_is_wanted(store: str, capsys: pytest.CaptureFixture[str]):
     assert "give --server" in capsys.readouterr().err
     assert export(store, "--server", "model-registry:8080") == 64
     assert "give http://host:port" in capsys.readouterr().err
+    assert export(store, "--server", "https://me:a-password@model-registry") == 64
+    said = capsys.readouterr().err
+    assert "https://model-registry has a login in it" in said and "a-password" not in said
 
 
 def test_the_fake_answers_as_the_service_did():

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hqclip import log
+from hqclip import foreign_text, log
+from hqclip.errors import AccessError, UnavailableError
+from hqclip.foreign import translated
 from hqclip.foreign_text import harmless, inert
 
 ESCAPES = (
@@ -77,3 +79,23 @@ def test_no_line_of_the_log_moves_the_cursor(capsys: pytest.CaptureFixture[str])
     log.warning("launch", "the server says \x1b[2Jhello\nand more")
     assert capsys.readouterr().err == "hqclip launch: the server says  hello\nand more\n"
     assert logging.getLogger("hqclip").handlers
+
+
+def test_a_key_that_a_server_repeats_is_in_no_error(monkeypatch: pytest.MonkeyPatch):
+    """Errors go to records and pages of the store, which are shared."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "not-like-a-key")
+    for key in ("not-like-a-key", "hf_abcdefghijkl", "ya29.abcdefghijkl", "me:word@"):
+        error = AccessError(f"no\n  http://{key}host is refused" if "@" in key else f"no\n  {key} is refused")
+        assert key not in str(error)
+        assert str(error).startswith("no\n  ")
+        with pytest.raises(UnavailableError) as raised, translated("the hub"):
+            raise ConnectionError(f"{key if '@' not in key else f'https://{key}host'} is refused\x1b[31m")
+        assert key not in str(raised.value)
+        assert "\x1b" not in str(raised.value)
+
+
+def test_what_was_told_to_be_hidden_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(foreign_text, "_hidden", set())
+    foreign_text.hide("session=abcdefghijkl; path=/")
+    assert str(AccessError("no: abcdefghijkl")) == "no: ***"
+    assert str(AccessError("no: path=/")) == "no: path=/"

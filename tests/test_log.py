@@ -67,6 +67,20 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]):
     assert not log.is_shown()
 
 
+@pytest.mark.parametrize("format", log.FORMATS)
+def test_no_line_shows_a_key_or_moves_the_cursor(
+    format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HQCLIP_KFP_COOKIE", "session=0f1e2d3c4b5a; path=/")
+    log.choose(format=format)
+    for text in ("0f1e2d3c4b5a", "hf_abcdefghijkl", "https://me:word@host/x", "\x9b31m", "\u202e"):
+        log.warning("download", f"the server said: {text}")
+        log.fault("download", DataError(f"the server said: {text}"))
+        lines = capsys.readouterr().err
+        assert text not in lines
+        assert lines.count("the server said:") == 2
+
+
 def test_what_is_chosen_holds_for_the_processes_that_are_started():
     log.choose("warning", "json")
     program = "from hqclip import log; log.info('a', 'quiet'); log.warning('a', 'loud')"

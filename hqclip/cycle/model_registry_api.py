@@ -13,12 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from hqclip import __version__, log
 from hqclip.backoff import pauses
 from hqclip.errors import AccessError, ConfigError, ConflictError, DataError, HQClipError, UnavailableError
 from hqclip.foreign_text import harmless
+from hqclip.known_secrets import without_user
 from hqclip.plain_http import NoRedirect, refuse_in_clear
 
 PATH = "/api/model_registry/v1alpha3"
@@ -41,6 +42,8 @@ class Registry:
         self._token = token
         if not self.server.startswith(("http://", "https://")):
             raise ConfigError(f"server {server!r} is no address: give http://host:port")
+        if "@" in urlsplit(self.server).netloc:
+            raise ConfigError(f"server {without_user(self.server)} has a login in it: leave it out and set {TOKEN}")
         if token:
             refuse_in_clear(TOKEN, self.server)
 

@@ -28,6 +28,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
+from hqclip.foreign_text import harmless
 from hqclip.plain_http import refuse_in_clear
 from hqclip.store.buckets import reader, unpacked
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
@@ -291,4 +292,4 @@ def _info(key: str, blob: storage.Blob, received: int = 0) -> ObjectInfo:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return harmless(str(error))[:300]

@@ -23,6 +23,7 @@ from botocore.config import Config
 
 from hqclip.backoff import FIRST_S, LONGEST_S, pause_s
 from hqclip.errors import AccessError, ConfigError, HQClipError, NotFoundError, StorageError, UnavailableError
+from hqclip.foreign_text import harmless
 from hqclip.plain_http import refuse_in_clear
 
 T = TypeVar("T")
@@ -191,4 +192,4 @@ _CREDENTIALS = (
 
 def short(error: Exception) -> str:
     """What was said, in one line."""
-    return " ".join(str(error).split())[:300]
+    return harmless(str(error))[:300]

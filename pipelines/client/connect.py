@@ -27,6 +27,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
 from hqclip.errors import AccessError, ConfigError, MissingSoftwareError, NotFoundError, UnavailableError
+from hqclip.foreign_text import hide
 from hqclip.plain_http import refuse_in_clear
 from pipelines.client.patience import NO_LOGIN, PATIENCE_S, PatientRest, understood
 
@@ -289,7 +290,9 @@ def _way(name: str, value: str | Path) -> Login:
         return Login(f"the token of {name} ({path})", credentials=ServiceAccountTokenVolumeCredentials(str(path)))
     if word.endswith("cookie_file"):
         path = _existing(Path(value), name)
-        return Login(f"the cookie of {name} ({path})", cookie=path.read_text(encoding="utf-8").strip())
+        cookie = path.read_text(encoding="utf-8").strip()
+        hide(cookie)
+        return Login(f"the cookie of {name} ({path})", cookie=cookie)
     if word.endswith("iap_client_id"):
         return Login(f"IAP with the client of {name}", credentials=_IapCredentials(str(value)))
     if word.endswith("cookie"):
