@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from hqclip import cli
@@ -23,6 +24,7 @@ from hqclip.cycle.garbage import collect
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.garbage.survey import Shards, survey
 from hqclip.data.download import run as download
+from hqclip.data.parquet import to_bytes
 from hqclip.data.shards import write_shard
 from hqclip.errors import ConfigError, ConflictError, DataError, NotFoundError
 from hqclip.records import DatasetVersion, Pool, Sample
@@ -136,6 +138,14 @@ def test_what_is_young_stays_with_all_that_it_names(store: Memory) -> None:
 def age(store: Memory, of_key: Callable[[str], float]) -> None:
     """Make objects look so many seconds old."""
     store.times = {key: time.time() - of_key(key) for key in store.objects}
+
+
+def test_texts_that_the_table_of_a_data_set_names_stay_whoever_wrote_its_manifest(store: Memory) -> None:
+    """Two runs of `curate` with other settings that made the same content at the same time."""
+    others = {key for key in of(1)["data"] if key.startswith("curated/")}
+    table = pa.table({"curated": [min(others)], "scores": [""]})
+    store.write(dataset(5).replace("dataset.json", "shards.parquet"), to_bytes(table), create_only=False)
+    assert gone(store) == expected() - others
 
 
 def test_what_one_says_to_keep_stays_with_all_that_it_names(store: Memory) -> None:

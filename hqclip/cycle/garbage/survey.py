@@ -12,6 +12,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -20,6 +21,7 @@ from hqclip.cycle import lock
 from hqclip.cycle.garbage.config import GcConfig
 from hqclip.cycle.garbage.in_force import ADVICE, InForce, read_in_force
 from hqclip.cycle.run_state import OVER
+from hqclip.data.parquet import read_table
 from hqclip.errors import DataError, NotFoundError
 from hqclip.store import Listed, Store, check_not_empty
 from hqclip.store.documents import read_json, read_json_if_there
@@ -151,6 +153,9 @@ def _add_references(store: Store, in_force: InForce, key: str) -> None:
     annotator = document.get("annotator", "")
     in_force.names.add(("curated", f"{annotator}-{document.get('policy', '')}"))
     in_force.names.add(("scores", f"{document.get('score_model', '')}-{annotator}"))
+    if key.startswith("datasets/"):  # of two that made the same content, one wrote the manifest and one the table
+        with suppress(NotFoundError, DataError):  # who reads the data set is told
+            in_force.add(read_table(store, f"{key.rpartition('/')[0]}/shards.parquet").to_pylist())
 
 
 def _judge_runs(store: Store, found: Survey, in_force: InForce) -> set[str]:
