@@ -10,11 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from hqclip.known_secrets import HIDDEN, is_named_secret, without_secrets
+from hqclip.known_secrets import HIDDEN, is_named_secret, without_secrets, without_sure_secrets
 
 LONGEST = 100_000  # characters that are looked at
 _OBEYED = ("Cc", "Cf", "Co", "Cs")  # control, bidirectional, private and lone surrogate characters
 _SHORTEST_KEY = 8  # a shorter value of the environment would hide words
+_WORD = re.compile(r"[a-z_.-]+").fullmatch
 _hidden: set[str] = set()
 _ESCAPES = re.compile(  # ECMA-48: sequences with parameters, strings up to their end, all others
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -24,18 +25,27 @@ _ESCAPES = re.compile(  # ECMA-48: sequences with parameters, strings up to thei
 
 
 def harmless(text: str, keys: Iterable[str] = ()) -> str:
-    """The text on one line without escape sequences, control and bidirectional characters, and without keys."""
-    return " ".join(without_keys(inert(text[:LONGEST]), keys).split())
+    """The text on one line without escape sequences, control and bidirectional characters, and without keys.
 
-
-def without_keys(text: str, keys: Iterable[str] = ()) -> str:
-    """The text with `***` for `keys`, for what this process was given as such, and for what looks like one.
-
-    Given are what the environment calls a key, token, cookie, secret or password, and what was told to `hide`.
+    Hidden are `keys`, what this process was given as such, and what looks like one: rather too much than too little.
     """
-    for key in sorted({*keys, *_hidden, *_keys_of_environment()}, key=len, reverse=True):
+    given = {*keys, *_hidden, *_keys_of_environment()}
+    return " ".join(without_secrets(_without(given, inert(text[:LONGEST]))).split())
+
+
+def without_keys(text: str) -> str:
+    """Words of our own without keys that came into them: those that this process was given, and what surely is one.
+
+    A given key that is a plain word stays: where `PASSWORD=postgres`, a path may well say so.
+    """
+    given = {key for key in _keys_of_environment() if not _WORD(key)}
+    return without_sure_secrets(_without({*given, *_hidden}, text))
+
+
+def _without(keys: Iterable[str], text: str) -> str:
+    for key in sorted(keys, key=len, reverse=True):
         text = text.replace(key, HIDDEN) if key else text
-    return without_secrets(text)
+    return text
 
 
 def hide(key: str) -> None:

@@ -25,7 +25,7 @@ def _keys(least: int, openai: str = "sk-") -> str:
 
 
 _HIDE_KEYS = re.compile(rf"\b(?:{_keys(8)}|eyJ[\w-]{{8,}}\.[\w-]+(?:\.[\w-]*)?)")  # eyJ: JSON web tokens
-_HIDE_BEARER = re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{8,}", re.I)
+_HIDE_BEARER = re.compile(r"\b((?i:bearer|basic))(\s+)(?=\S*[A-Z0-9=])[\w.~+/=-]{8,}")  # "basic settings" are none
 _USER = re.compile(r"(://)(?:[^/\s@]+@)+(?!sha256:)")  # name and password before the host of an address
 _PASSWORD = re.compile(  # the same, if there is a password that stands for no other
     r"""(://[^/?\#\s:@"'<>]*):(?!\$*[({][\w.\ -]*[)}]@|\$\w+@|\*+@)[^/\s"'<>]+@(?!sha256:)""", re.X
@@ -117,6 +117,11 @@ def without_secrets(text: str) -> str:
     """The text with `***` for keys, and for names and passwords in addresses."""
     text = _HIDE_BEARER.sub(rf"\1\2{HIDDEN}", text)
     return _USER.sub(rf"\1{HIDDEN}@", _HIDE_KEYS.sub(HIDDEN, text))
+
+
+def without_sure_secrets(text: str) -> str:
+    """The text with `***` for what is a key for sure, and for passwords in addresses."""
+    return without_password(_SURE.sub(HIDDEN, text))
 
 
 def without_user(text: str) -> str:

@@ -73,7 +73,7 @@ def test_no_line_shows_a_key_or_moves_the_cursor(
 ):
     monkeypatch.setenv("HQCLIP_KFP_COOKIE", "session=0f1e2d3c4b5a; path=/")
     log.choose(format=format)
-    for text in ("0f1e2d3c4b5a", "hf_abcdefghijkl", "https://me:word@host/x", "\x9b31m", "\u202e"):
+    for text in ("0f1e2d3c4b5a", "hf_abcdefghijklmnop", "https://me:word@host/x", "\x9b31m", "\u202e"):
         log.warning("download", f"the server said: {text}")
         log.fault("download", DataError(f"the server said: {text}"))
         lines = capsys.readouterr().err
