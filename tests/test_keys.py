@@ -71,8 +71,22 @@ def test_keys_that_share_what_stands_before_the_first_dot_are_told_apart(names: 
         ),
         ("1.jpg 1.json 1.5.jpg 1.5.json", {"1": "jpg:0 json:1", "1.5": "jpg:2 json:3"}),
         ("c.0.jpg c.0.json c.0.1.jpg c.0.1.json", {"c.0": "jpg:0 json:1", "c.0.1": "jpg:2 json:3"}),
-        ("1.jpg 1.txt 1.2.jpg 1.2.txt 1.2.3.png", {"1": "jpg:0 txt:1", "1.2": "jpg:2 txt:3 3.png:4"}),
+        ("1.jpg 1.txt 1.2.jpg 1.2.txt 1.2.a.png", {"1": "jpg:0 txt:1", "1.2": "jpg:2 txt:3 a.png:4"}),
         ("c.0.jpg c.0.txt c.0.url.txt c.0.a.seg.png", {"c.0": "jpg:0 txt:1 url.txt:2 a.seg.png:3"}),
+        (
+            "k.jpg k.json k.mask.png k.mask.json k.depth.png",
+            {"k": "jpg:0 json:1 mask.png:2 mask.json:3 depth.png:4"},
+        ),
+        ("c.0.jpg c.0.json c.0.mask.png c.0.mask.json", {"c.0": "jpg:0 json:1 mask.png:2 mask.json:3"}),
+        ("c.0.jpg c.0.txt c.0.1.jpg c.0.2.jpg", {"c.0": "jpg:0 txt:1 1.jpg:2 2.jpg:3"}),
+        (
+            "c.jpg c.txt c.0.jpg c.0.txt c.1.jpg c.2.txt c.seg.png c.url.txt",
+            {"c": "jpg:0 txt:1 seg.png:6 url.txt:7", "c.0": "jpg:2 txt:3", "c.1": "jpg:4", "c.2": "txt:5"},
+        ),
+        (
+            "1.left.jpg 1.left.json 1.right.jpg 1.right.json 1.json",
+            {"1.left": "jpg:0 json:1", "1.right": "jpg:2 json:3"},
+        ),
     ],
 )
 def test_a_key_that_continues_another_is_a_sample_if_it_has_what_the_other_has(names: str, found: dict[str, str]):
@@ -141,6 +155,8 @@ def test_files_that_are_no_part_of_a_sample_are_passed_over_however_often_they_c
     assert told(f"{strays} 2.jpg 1.jpg 1.txt 2.txt {strays}") == {"2": "jpg:5 txt:8", "1": "jpg:6 txt:7"}
 
 
-@pytest.mark.parametrize("name", ["1.gif", "1.bmp", "1.HEIC", "1.txt", "1.json", "1.url.txt", "1.syn.json"])
+@pytest.mark.parametrize(
+    "name", ["1.gif", "1.bmp", "1.HEIC", "1.txt", "1.json", "1.url.txt", "1.syn.json", "1", "1.npy", "1.jpg_large"]
+)
 def test_what_is_left_of_a_sample_is_not_passed_over(name: str):
     assert list(told(f"{name} 2.jpg 2.txt")) == ["1", "2"]

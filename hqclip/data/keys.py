@@ -8,7 +8,7 @@ known extension; and a name that comes twice is of another sample, so members pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -78,7 +78,8 @@ class _Named(NamedTuple):
 
 
 def samples(members: Iterable[Member]) -> list[Found]:
-    """In the order of their images. Hidden files belong to no sample, nor does `README.md`, `LICENSE` or `stats.csv`.
+    """In the order of their images. Hidden files belong to no sample, nor does `README.md`, `LICENSE` or `stats.csv`:
+    a name without a number under which there is neither picture, text nor JSON.
 
     Where every name is there once, as in a folder, members may lie apart and in any order. Otherwise those of a sample
     stand together; or where hardly any do, as in an archive sorted by kind, a name that comes again begins another.
@@ -87,7 +88,7 @@ def samples(members: Iterable[Member]) -> list[Found]:
     dotted = _dotted(named)
     if dotted:
         named = [_at_known_extension(one, dotted.get(one.key, set())) for one in named]
-    known = {one.key for one in named if one.extension.rpartition(".")[2] in (*KINDS, *OTHER_PICTURES)}
+    known = {one.key for one in named if _may_be_a_sample(one)}
     named = [one for one in named if one.key in known]
     folders = _folders(named)
     found = list(_by_neighbours(named) if len(folders) > 1 and _stand_together(named) else _by_key(folders))
@@ -95,6 +96,11 @@ def samples(members: Iterable[Member]) -> list[Found]:
         # what is said of all of them, as in cam1.json, is no sample
         found = [one for one in found if one.key not in dotted or one.kinds - {"json"}]
     return sorted(found, key=lambda one: one.place)
+
+
+def _may_be_a_sample(one: _Named) -> bool:
+    is_numbered = any(letter.isdecimal() for letter in one.key.rpartition("/")[2])
+    return is_numbered or one.extension.rpartition(".")[2] in (*KINDS, *OTHER_PICTURES)
 
 
 def _named(member: Member) -> _Named:
@@ -128,21 +134,40 @@ def _dotted(named: Sequence[_Named]) -> dict[str, set[str]]:
 def _own_keys(rests: dict[str, set[str]], bare: set[str]) -> set[str]:
     """Which of `rests` stand for samples of their own beside members of the kinds `bare`, which have no rest."""
     pictured = {rest: kinds for rest, kinds in rests.items() if "image" in kinds}
-    if not any(_stands_beside(bare, kinds) for kinds in pictured.values()) and (bare or not pictured):
+    if not any(_stands_beside(bare, rest, kinds) for rest, kinds in pictured.items()) and (bare or not pictured):
         return set()
-    return {rest for rest, kinds in rests.items() if _stands_alone(rest, kinds, pictured)}
+    roots = {**pictured, "": bare} if "image" in bare else pictured
+    steps = {rest: [(root, rest[len(root) :].lstrip(".")) for root in _roots(rest) if root in roots] for rest in rests}
+    branched = {
+        root for rest in pictured for root, tail in steps[rest] if _stands_beside(roots[root], tail, pictured[rest])
+    }
+    return {
+        rest
+        for rest, kinds in rests.items()
+        if all(
+            _stands_beside(roots[root], tail, kinds) or (root in branched and _is_number(tail))
+            for root, tail in steps[rest]
+        )
+    }
 
 
-def _stands_alone(rest: str, kinds: set[str], pictured: Mapping[str, set[str]]) -> bool:
-    """Whether it is no further member of a shorter one: `0.seg` is one of `0`, `2.3` beside `2` is not."""
-    shorter = [rest[: dot.start()] for dot in re.finditer(r"\.", rest)]
-    return all(_stands_beside(pictured[other], kinds) for other in shorter if other in pictured)
+def _roots(rest: str) -> Iterator[str]:
+    """What it goes on from: of `2.3.a` nothing, `2` and `2.3`."""
+    yield ""
+    yield from (rest[: dot.start()] for dot in re.finditer(r"\.", rest))
 
 
-def _stands_beside(others: set[str], kinds: set[str]) -> bool:
-    """Whether members of `kinds` are a sample, though what their name goes on from has members as well."""
-    said = {"text"} if {"image", "text"} <= others else {"text", "json"}
-    return "image" in kinds and bool(kinds & said)
+def _stands_beside(others: set[str], tail: str, kinds: set[str]) -> bool:
+    """Whether members of `kinds` are a sample, though what their name goes on from by `tail` has members as well.
+
+    With a JSON alone it is one if it goes on by a number: `1.mask.png, 1.mask.json` tell of `1.jpg, 1.json`.
+    """
+    has_json = "json" in kinds and ("image" not in others or ("text" not in others and _is_number(tail)))
+    return "image" in kinds and ("text" in kinds or has_json)
+
+
+def _is_number(tail: str) -> bool:
+    return tail[:1].isdecimal()
 
 
 def _at_known_extension(one: _Named, rests: set[str]) -> _Named:
