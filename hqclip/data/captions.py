@@ -24,9 +24,11 @@ _BROKEN = re.compile("[\0-\x08\x0e-\x1f\ufffd]")  # letters that no text is made
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")  # category Cc
 _INVISIBLE = {"Cc", "Cf", "Co", "Me", "Mn", "Zs", "Zl", "Zp"}
 _BLANK = {"\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"}  # Hangul fillers, Braille without dots: letters, yet empty
-_SHIFTED = re.compile("\0|\x1b[$(]")  # inside a text: UTF-16 without a mark; the encodings of ISO 2022
-# Of Windows-1252, at the edges of words: signs of money, quotes, dots, dashes, marks.
-_SIGNS = bytes.fromhex("80 82 84 85 8b 91 92 93 94 95 96 97 99 9b a1 a2 a3 a5 a7 a9 ab ae b0 b4 b7 bb bf")
+_SHIFTED = re.compile(r"\x1b[$(]")  # of ISO 2022, whose letters are those of ASCII otherwise
+# Of Windows-1252, at the edges of words: signs of money, quotes, dots, dashes, marks, fractions.
+_SIGNS = bytes.fromhex(
+    "80 82 84 85 8b 91 92 93 94 95 96 97 99 9b a1 a2 a3 a5 a7 a9 ab ae b0 b1 b2 b3 b4 b7 b9 bb bc bd be bf d7 f7"
+)
 
 
 class Garbled(Exception):
@@ -80,7 +82,8 @@ def _guessed(data: bytes) -> str:
     high = _high(words)
     in_pairs = _high(run for word in words for run in re.findall(rb"[\x80-\xff]{2,}", word))
     mostly_high = high > sum(map(len, words)) / 2 and in_pairs > high / 2
-    if mostly_high or _high(filter(_is_foreign, words)) > high / 2:
+    has_nul = b"\0" in data.rstrip(b"\0")  # UTF-16 without a mark, in which blanks have one
+    if has_nul or mostly_high or _high(filter(_is_foreign, words)) > high / 2:
         raise Garbled
     return data.decode("cp1252", "replace")
 

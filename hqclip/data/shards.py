@@ -68,8 +68,11 @@ class _Fault(Exception):
         self.example = example
 
 
-def scan_shard(path: Path) -> ShardScan:
-    """Read a shard from start to end. A bad sample is counted and costs no other one; damage ends the reading."""
+def scan_shard(path: Path, *, referred: bool = False) -> ShardScan:
+    """Read a shard from start to end. A bad sample is counted and costs no other one; damage ends the reading.
+
+    `referred`: somebody refers to samples by the uids of their keys, as the benchmarks of a suite do.
+    """
     scan = ShardScan()
     whole: list[Member] = []
     seen: set[str] = set()
@@ -83,7 +86,7 @@ def scan_shard(path: Path) -> ShardScan:
         for sample in _without_cut_off(found, scan) if scan.damage else found:
             repairs: list[str] = []
             try:
-                row = _row(file, sample, repairs)
+                row = _row(file, sample, repairs, referred=referred)
                 if row.uid in seen:
                     raise _Fault("duplicate_uid")
             except _Fault as fault:
@@ -146,7 +149,7 @@ def _without_cut_off(found: Sequence[Found], scan: ShardScan) -> list[Found]:
     return whole
 
 
-def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
+def _row(file: BinaryIO, sample: Found, repairs: list[str], *, referred: bool = False) -> Row:
     _check_names(sample)
     picture = sample.member(IMAGES)
     written, document = sample.member(TEXTS), sample.parts.get("json")
@@ -163,7 +166,7 @@ def _row(file: BinaryIO, sample: Found, repairs: list[str]) -> Row:
     text = _alt_text(file, written, about.get("caption"), repairs)
     marks = {"dotted_key": sample.dotted, "repeated_key": sample.again, "second_image": len(sample.pictures) > 1}
     repairs += [mark for mark, is_so in marks.items() if is_so]
-    uid = _uid(about.get("uid"), sample.key, image)
+    uid = _uid(about.get("uid"), sample.key, b"" if referred and not _is_number(sample.key) else image)
     return Row(uid, picture.offset, picture.size, text, width, height, hashlib.sha256(image).digest())
 
 
@@ -226,6 +229,10 @@ def _uid(stated: object, key: str, image: bytes) -> str:
         return match[1].lower()
     named = (image if name is key else b"") + name.encode("utf-8", "surrogatepass")
     return hashlib.sha256(named).hexdigest()[:32]
+
+
+def _is_number(key: str) -> bool:
+    return re.fullmatch(r"(?:.*/)?[0-9]+", key) is not None
 
 
 def write_shard(samples: Iterable[Sample], path: Path) -> None:

@@ -108,7 +108,7 @@ def _check_shard(store: Store, shard: ShardFile) -> tuple[set[str], list[str]]:
             store.download(shard.key, path)
         except NotFoundError as error:
             return set(), [str(error)]
-        scan = scan_shard(path)
+        scan = scan_shard(path, referred=True)
         with path.open("rb") as file:
             same = checksum(file) == (shard.size, shard.crc32c)
             pictures = [f"image {row.uid}: {fault}" for row, fault in _faults(file.fileno(), scan.rows) if fault]

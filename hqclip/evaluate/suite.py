@@ -199,7 +199,7 @@ def shards_of(suite: Suite) -> Iterator[ImageShard]:
         with scratch_folder() as folder:
             path = folder / "images.tar"
             suite.store.download(key, path)
-            scan = scan_shard(path)
+            scan = scan_shard(path, referred=True)
             if scan.damage:
                 raise DataError(f"{where}: {scan.damage}; fetch the suite again")
             for sought in seeking:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HIDDEN, MAKING = ".hqclip-", ".tmp"  # how the names of what is in the making begin and end
+BEFORE = "hqclip-scratch-"  # and how folders of version 0.1 began
 _looked: set[Path] = set()  # at these places, by this process
 
 
@@ -56,7 +57,7 @@ def remove_left_once(folder: Path) -> None:
 
 def is_in_the_making(name: str) -> bool:
     """Whether files and folders in the making are called so."""
-    return name.startswith(HIDDEN) and name.endswith(MAKING)
+    return (name.startswith(HIDDEN) and name.endswith(MAKING)) or name.startswith(BEFORE)
 
 
 def remove_if_left(path: Path) -> None:
