@@ -24,6 +24,8 @@ def _keys(least: int, openai: str = "sk-") -> str:
     return "|".join(f"(?:{those}){follows}{{{least},}}" for those, follows in begin.items())
 
 
+# OpenAI's and its like, beginning with a word that nobody thought of: `sk-fashion-pool-2024` is a folder.
+_SK = r"sk-(?:\w+-)*(?=\w*\d)(?:(?=\w*[A-Z])(?=\w*[a-z])(?=\w{12})|(?=[a-z]*\d)(?=[a-z0-9]{20}))"
 _HIDE_KEYS = re.compile(rf"\b(?:{_keys(8)}|eyJ[\w-]{{8,}}\.[\w-]+(?:\.[\w-]*)?)")  # eyJ: JSON web tokens
 _HIDE_BEARER = re.compile(r"\b((?i:bearer|basic))(\s+)(?=\S*[A-Z0-9=])[\w.~+/=-]{8,}")  # "basic settings" are none
 _USER = re.compile(r"(://)(?:[^/\s@]+@)+(?!sha256:)")  # name and password before the host of an address
@@ -31,7 +33,7 @@ _PASSWORD = re.compile(  # the same, if there is a password that stands for no o
     r"""(://[^/?\#\s:@"'<>]*):(?!\$*[({][\w.\ -]*[)}]@|\$\w+@|\*+@)[^/\s"'<>]+@(?!sha256:)""", re.X
 )
 _SURE = re.compile(
-    rf"(?<![\w-])(?:{_keys(16, 'sk-(?=[A-Za-z_-]*[0-9])')}|eyJ[\w-]{{8,}}\.[\w-]{{8,}}\.)"
+    rf"(?<![\w-])(?:{_keys(16, _SK)}|eyJ[\w-]{{8,}}\.[\w-]{{8,}}\.)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://hooks\.slack\.com/\w+/T\w+/|://discord(?:app)?\.com/api/webhooks/\d+/|://[\w.-]+\.webhook\.office\.com/\w+"
     r"|(?i:authorization:\s*(?:bearer|basic|token)\s+[\w.~+/=-]{8,})"

@@ -55,7 +55,7 @@ def resolve_machines(
     """The launch spec of every stage that has one. Raises `ConfigError` if one does not fit its stage or is missed."""
     without = TRAINING if isinstance(config, PlanConfig) and config.data_only else ()
     known = {stage: {**values, "store": config.store} for stage, values in settings.items() if stage not in without}
-    return plan_machines(config.launch, known, config.launched, config.workers)
+    return plan_machines(config.launch, known, config.launched, config.workers, without)
 
 
 def ranks_of(machines: Mapping[str, Any] | None) -> int:

@@ -202,9 +202,15 @@ def _is_shared(folder: str, spec: LaunchSpec) -> bool:
 
 
 def plan_machines(
-    uri: str, settings: Mapping[str, Mapping[str, Any]], launched: Sequence[str] | None = None, workers: str = ""
+    uri: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    launched: Sequence[str] | None = None,
+    workers: str = "",
+    without: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """The spec of every stage that has a section in a YAML file, checked with what is known of its settings.
+
+    Sections of stages `without` are left out: one file may serve several pipelines.
 
     What earlier stages will say is not known yet; an empty `uri` is no machines. `launched` are the stages that the
     pipeline was compiled to launch, None where there is no pipeline; `workers` is what its platform says of them.
@@ -213,6 +219,9 @@ def plan_machines(
     machines = (read_machines(uri) if uri else Machines()).over(read_workers(workers))
     specs, problems = {}, []
     for stage in machines.sections:
+        if stage in without:
+            log.info("plan", f"{uri}: its section {stage} is left out here")
+            continue
         try:
             if stage not in settings:
                 why = f"this has no {stage}" if stage in LAUNCHABLE else f"{stage} runs where it is called"
