@@ -260,3 +260,12 @@ def test_an_answer_that_lacks_what_is_needed_is_said(
         server.shutdown()
     assert said in capsys.readouterr().err
     assert not (store.parent / "model").exists(), "a run without a place must not be written here"
+
+
+@pytest.mark.parametrize("address", ["./mlruns", "nothing://known"])
+def test_an_address_that_mlflow_does_not_take_is_refused(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str
+):
+    monkeypatch.chdir(store.parent)
+    assert cli.main(["export", "mlflow", "--store", str(store), "--cycle", "1", "--tracking-uri", address]) == 64
+    assert f"MLflow at {address} refused it" in capsys.readouterr().err

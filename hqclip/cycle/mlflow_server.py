@@ -29,9 +29,10 @@ _NO_ANSWER_OF_MLFLOW = (ValueError, KeyError, TypeError, AttributeError, Recursi
 class Mlflow:
     """The methods of `MlflowClient` by their names; `uri` is the address as it may be shown.
 
-    Raises `MissingSoftwareError` without MLflow, and `ConfigError` for an address to which a login would go in clear.
-    Methods raise `AccessError` and `ConfigError` for what the server refuses, `ConflictError` for what is there
-    already, `UnavailableError` if it does not answer, and `DataError` for answers that are none of MLflow.
+    Raises `MissingSoftwareError` without MLflow, and `ConfigError` for an address that its client does not take, such
+    as a folder, or to which a login would go in clear. Methods raise `AccessError` and `ConfigError` for what the
+    server refuses, `ConflictError` for what is there already, `UnavailableError` if it does not answer, and
+    `DataError` for answers that are none of MLflow.
     """
 
     def __init__(self, uri: str) -> None:
@@ -41,7 +42,7 @@ class Mlflow:
             raise MissingSoftwareError(f"this needs MLflow ({error}): pip install 'hqclip[mlflow]'") from error
         self.uri, self._uri = harmless(uri), uri
         _refuse_in_clear(uri)
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._client = self._ask(MlflowClient, tracking_uri=uri, registry_uri=uri)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self._ask, getattr(self._client, name))
