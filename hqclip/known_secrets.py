@@ -43,6 +43,7 @@ _NAME = re.compile(
     r"|(.*_)?(PWD|COOKIE|CREDENTIALS?|(PRIVATE|SECRET|ACCOUNT|AUTH|SIGNING|KAGGLE)_KEY)",
     re.I,
 ).fullmatch
+_OF_TEXTS = re.compile(r"(.*_)?(PAD|EOS|BOS|UNK|SEP|CLS|MASK|STOP|IMAGE)_TOKEN", re.I).fullmatch  # of a tokenizer
 _OBJECT_NAME = re.compile(r"(.*_)?(SECRET(_KEY)?|CREDENTIALS?)", re.I).fullmatch  # outside of env it names one, mostly
 _ANY_KEY = re.compile(r"(.*_)?KEY", re.I).fullmatch
 _SOUNDS = re.compile(r"(^|_)(token|cookie|password|passwd|secret|credential|key|smtp|slack|webhook)s?(_url)?$")
@@ -85,7 +86,7 @@ def is_named_secret(name: str, value: str) -> bool:
     Of other names of keys (`SORT_KEY`) it is one if the value looks random.
     """
     name = _spelled(name)
-    if _NAME(name):
+    if _NAME(name) and not _OF_TEXTS(name):
         is_number = value.isdecimal() and len(value) > 1 and "PASS" in name.upper()
         return is_number or not _PLAIN(value)
     return _ANY_KEY(name) is not None and _is_random(value)

@@ -67,6 +67,7 @@ HARMLESS = [
     "PAD_TOKEN=[PAD]",
     "EOS_TOKEN=<|endoftext|>",
     "MAX_TOKEN=131072",
+    "PAD_TOKEN=pad",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN=1",
     "HF_TOKEN=",
     "HF_TOKEN_PATH=/x/y",
