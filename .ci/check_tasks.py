@@ -48,7 +48,8 @@ def main(out: Path) -> None:
 def check(name: str, stages: tuple[str, ...], out: Path, folder: Path) -> None:
     """All tasks of a pipeline that have to do with launching."""
     store = open_store(str(out / "store"))
-    values = {**demo_inputs("demo-quick", out, 1), "plan_preset": "demo-quick", "plan_cycle": 0, "train_seed": 77}
+    values = {**demo_inputs("demo-quick", out, 1), "plan_preset": "demo-quick", "plan_cycle": 0}
+    values |= {"train_seed": 77} if "train" in stages else {}
     values |= {
         "curate_dataset": next(key for key in store.list("datasets/") if key.endswith("/dataset.json")),
         "sweep_trials": '[{"name": "t", "settings": {"seed": 7}}]',
