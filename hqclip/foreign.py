@@ -97,6 +97,22 @@ def translated(what: str = "", memory: str = MEMORY) -> Iterator[None]:
         raise kind(f"{what + ': ' if what else ''}{_said(error)}; {advice}") from error
 
 
+@contextmanager
+def loading(where: str, failed: str, advice: str) -> Iterator[None]:
+    """As `translated`, around the loading of files that somebody brought; `failed` says what did not work.
+
+    What libraries raise of such files is an open set: an entry of another type than they await fails where it is first
+    used. Whatever is in no table here is a `ConfigError`.
+    """
+    try:
+        with translated(where):
+            yield
+    except HQClipError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{failed}: {type(error).__name__}: {_said(error)}; {advice}") from error
+
+
 def _rule(error: BaseException | None, memory: str) -> Rule | None:
     """Of the exception, or else of what it was raised from."""
     while error is not None:

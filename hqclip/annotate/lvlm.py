@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from hqclip.errors import ConfigError, HQClipError, NotFoundError
-from hqclip.foreign import translated
+from hqclip import foreign
+from hqclip.errors import ConfigError, NotFoundError
 
 MIN_TOKENS = 4  # of an image of Qwen's: smaller pictures are enlarged by the processor
 ROUNDING = 1e-9  # 7.9999999999 tokens are 8
-MAX_SAID = 500  # characters of a library's error that are told
 
 
 @dataclass(frozen=True)
@@ -108,24 +107,10 @@ def family_of(model: Path) -> Family:
     return _within_own_limit(family, model) if family.told else family
 
 
-@contextmanager
-def loading(model: Path) -> Iterator[None]:
-    """Around the loading of an LVLM. Raises `ConfigError` for whatever a library raises of its files.
-
-    What a library raises is an open set: an entry of another type than it awaits fails where it is first used. Too
-    little memory, software that is missing and what the system refuses are told as everywhere.
-    """
-    try:
-        with translated(str(model)):
-            yield
-    except HQClipError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:MAX_SAID]
-        raise ConfigError(
-            f"model {str(model)!r} does not load as an image-text model: {type(error).__name__}: {said}; fetch it "
-            "anew, or give another one"
-        ) from error
+def loading(model: Path) -> AbstractContextManager[None]:
+    """Around the loading of an LVLM. Raises `ConfigError` for whatever a library raises of its files."""
+    failed = f"model {str(model)!r} does not load as an image-text model"
+    return foreign.loading(str(model), failed, "fetch it anew, or give another one")
 
 
 def _document(path: Path) -> Mapping[str, Any]:

@@ -10,15 +10,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hqclip.clip.sources import AGAIN, ModelFiles, model_files
-from hqclip.errors import ConfigError, DataError, HQClipError
+from hqclip.errors import ConfigError, DataError
 from hqclip.exported import CONFIG, WEIGHTS
-from hqclip.foreign import translated
+from hqclip.foreign import loading
 from hqclip.store import Store
 from hqclip.store.documents import parse_json
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 RESIZES = ("shortest", "squash")
-MAX_SAID = 400  # characters of what a library says
 
 
 class Preprocess(NamedTuple):
@@ -58,19 +57,11 @@ def load(store: Store, name: str) -> Loaded:
 
 def _towers(files: ModelFiles) -> tuple[Any, Any]:
     folder = f"local-dir:{files.folder}"
-    try:
-        with translated(files.where):  # its tokenizer may come from a hub
-            try:
-                return open_clip.create_model(folder).eval(), open_clip.get_tokenizer(files.tokenizer or folder)
-            except SafetensorError as error:
-                raise DataError(f"{files.where}/{WEIGHTS} is damaged ({error}); {AGAIN}") from error
-    except HQClipError:
-        raise
-    except Exception as error:  # what libraries raise of a damaged config or tokenizer is an open set
-        said = " ".join(str(error).split())[:MAX_SAID]
-        raise ConfigError(
-            f"{files.where} does not load in open_clip: {type(error).__name__}: {said}; {AGAIN}"
-        ) from error
+    with loading(files.where, f"{files.where} does not load in open_clip", AGAIN):  # its tokenizer may be of a hub
+        try:
+            return open_clip.create_model(folder).eval(), open_clip.get_tokenizer(files.tokenizer or folder)
+        except SafetensorError as error:
+            raise DataError(f"{files.where}/{WEIGHTS} is damaged ({error}); {AGAIN}") from error
 
 
 def _colours(config: dict[str, Any], where: str) -> list[Tensor]:
