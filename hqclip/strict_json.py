@@ -11,7 +11,8 @@ import math
 import sys
 from typing import Any
 
-DEEPEST = 100  # the deepest things that are meant, patches of pods, have some fifteen levels
+DEEPEST = 100  # levels; the deepest things that are meant, patches of pods, have some fifteen
+_TOO_DEEP = f"is nested more than {DEEPEST} deep"
 
 
 class _Wrong(str):
@@ -30,7 +31,7 @@ def read_json(text: str | bytes, *, finite: bool = True) -> Any:
     try:
         document = json.loads(text, object_pairs_hook=_object, **numbers)
     except RecursionError:
-        raise ValueError(f"is nested more than {DEEPEST} deep") from None
+        raise ValueError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         where = f"character {error.pos}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"is not valid JSON at {where}: {error.msg}") from None
@@ -38,19 +39,30 @@ def read_json(text: str | bytes, *, finite: bool = True) -> Any:
         raise ValueError(f"is no text ({error.reason} at byte {error.start})") from None
     except ValueError:  # of int(): longer ones take it too long
         raise ValueError(f"has a number of more than {sys.get_int_max_str_digits():,} digits") from None
+    if is_deep(document):
+        raise ValueError(_TOO_DEEP)
     _check(document)
     return document
 
 
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects lie within each other more than `DEEPEST` times, or hold themselves."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = list({id(one): one for each in inside for one in each if isinstance(one, dict | list)}.values())
+        if not level:
+            return False
+    return True
+
+
 def _check(document: Any) -> None:
-    """Raises `ValueError` for what the hooks below left, and for what is nested too deeply."""
+    """Raises `ValueError` for what the hooks below left."""
     left: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
     while left:
         path, value = left.pop()
         if isinstance(value, _Wrong):
             raise ValueError(value % (f" in {_place(path)}" if path else ""))
-        if len(path) >= DEEPEST:
-            raise ValueError(f"is nested more than {DEEPEST} deep")
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         left += reversed([((*path, key), one) for key, one in inner if isinstance(one, _LOOKED_INTO)])
 

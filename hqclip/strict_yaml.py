@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hqclip.errors import ConfigError, MissingSoftwareError
-from hqclip.typed_json import TOO_DEEP, is_deep
+from hqclip.strict_json import is_deep
+from hqclip.typed_json import TOO_DEEP
 
 
 def read_yaml(source: str | bytes, where: str, *, as_written: bool = False) -> Any:

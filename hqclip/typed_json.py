@@ -15,7 +15,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
-DEEPEST = 100  # levels of a document: those that follow it call themselves once for each
+from hqclip.strict_json import is_deep
+
 TOO_DEEP = "nested too deeply"
 BEYOND = 2**63  # a whole number that is as large is none of ours, and no fraction can be made of some
 T = TypeVar("T")
@@ -53,17 +54,6 @@ def loads(text: str | bytes) -> Any:
     if is_deep(value):
         raise json.JSONDecodeError(TOO_DEEP, "", 0)
     return value
-
-
-def is_deep(value: Any) -> bool:
-    """Whether lists and objects lie within each other more than `DEEPEST` times, or hold themselves."""
-    level = [value]
-    for _ in range(DEEPEST):
-        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
-        level = list({id(one): one for each in inside for one in each if isinstance(one, dict | list)}.values())
-        if not level:
-            return False
-    return True
 
 
 @cache

@@ -18,9 +18,10 @@ from hqclip.cycle.keys import record_key
 from hqclip.errors import ConfigError, DataError, HQClipError
 from hqclip.records import Bar, CycleRecord, Manifest, Pool, Sample, ShardEntry
 from hqclip.store import open_store
+from hqclip.strict_json import DEEPEST
 from hqclip.strict_yaml import read_yaml
 from hqclip.task_records import TaskRecord
-from hqclip.typed_json import DEEPEST, WrongValueError, loads, read_as
+from hqclip.typed_json import WrongValueError, loads, read_as
 from tests import promoting
 from tests.test_formats import READ
 
