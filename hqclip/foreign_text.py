@@ -9,6 +9,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hqclip.known_secrets import HIDDEN, is_named_secret, without_secrets, without_sure_secrets
 
@@ -61,9 +62,14 @@ def inert(text: str) -> str:
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in _OBEYED else " " for c in text)
 
 
-def _keys_of_environment() -> set[str]:
-    given = {value.strip() for name, value in os.environ.items() if is_named_secret(name, value.strip())}
-    return {part for value in given for part in _parts(value)}
+def _keys_of_environment() -> frozenset[str]:
+    return _keys_among(tuple(os.environ.items()))
+
+
+@lru_cache(maxsize=1)  # every line of the log asks
+def _keys_among(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    given = {value.strip() for name, value in variables if is_named_secret(name, value.strip())}
+    return frozenset(part for value in given for part in _parts(value))
 
 
 def _parts(key: str) -> set[str]:

@@ -109,15 +109,15 @@ def posts(cluster: FakeCluster) -> int:
     return sum(request.method == "POST" for request in cluster.requests)
 
 
-def write_kubeconfig(path: Path, url: str, namespace: str = "training") -> Path:
-    """A kubeconfig for the cluster at `url`."""
+def write_kubeconfig(path: Path, url: str, namespace: str = "training", token: str = "") -> Path:
+    """A kubeconfig for the cluster at `url`, with a token to log in with if one is given."""
     path.write_text(
         json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "clusters": [{"name": "fake", "cluster": {"server": url}}],
-                "users": [{"name": "me", "user": {}}],
+                "users": [{"name": "me", "user": {"token": token} if token else {}}],
                 "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me", "namespace": namespace}}],
                 "current-context": "fake",
             }

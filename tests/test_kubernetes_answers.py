@@ -14,6 +14,7 @@ import pytest
 from hqclip.errors import ConfigError, DataError, UnavailableError
 from hqclip.launch import kube
 from tests.fakes.faulty import Handler, Server
+from tests.launching import write_kubeconfig
 
 JOBS = "batch/v1", "jobs"
 
@@ -45,16 +46,8 @@ def answering(body: Any, code: int = 200, **headers: str) -> Iterator[tuple[str,
 
 
 def cluster_at(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> kube.Cluster:
-    said = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "a-secret"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
-    (folder / "config").write_text(json.dumps(said))
-    monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
+    config = write_kubeconfig(folder / "config", server, token="a-secret")
+    monkeypatch.setenv("KUBECONFIG", str(config))
     return kube.connect()
 
 

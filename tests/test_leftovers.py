@@ -109,6 +109,17 @@ def test_a_folder_in_the_making_is_no_object_of_the_store_it_lies_in_and_goes_wh
     assert names_in(tmp_path / "lvlms") == ["lesson.json"]
 
 
+def test_temporary_folders_of_the_version_before_go_and_names_like_theirs_in_a_store_are_its_own(
+    tmp_path: Path, anew: None
+):
+    temporary, root = tmp_path / "temporary", tmp_path / "store"
+    (temporary / "hqclip-scratch-eusuo74x" / "deep").mkdir(parents=True)
+    with scratch_folder(temporary) as folder:
+        assert names_in(temporary) == [folder.name]
+    LocalStore(root).write("mine/hqclip-scratch-notes/a.txt", b"mine")
+    assert list(LocalStore(root).list()) == ["mine/hqclip-scratch-notes/a.txt"]
+
+
 def test_what_others_link_to_is_not_removed(tmp_path: Path, anew: None):
     """As somebody may who shares the place of temporary files."""
     (tmp_path / "precious").mkdir()

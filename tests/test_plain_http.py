@@ -21,6 +21,7 @@ from hqclip.store.gcs import GcsStore
 from pipelines.client import connect as connect_module
 from tests.fakes.kubeflow import FakeKubeflow
 from tests.fakes.kubeflow_client import connected
+from tests.launching import write_kubeconfig
 
 FAR = "http://nobody.invalid:8000"  # no such name is ever known
 
@@ -174,24 +175,12 @@ def test_kubeflow_with_the_token_of_a_pod(
         connected(kubeflow, "--host", "", "--patience-s", 0.1)
 
 
-def kubeconfig(path: Path, server: str) -> str:
-    said = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "a-secret"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
-    path.write_text(json.dumps(said))
-    return str(path)
-
-
 def test_the_kubernetes_api_is_asked_without_a_login_as_kubectl_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sent(server: str) -> Any:
-        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "config", server))
+        config = write_kubeconfig(tmp_path / "config", server, token="a-secret")
+        monkeypatch.setenv("KUBECONFIG", str(config))
         return kube.connect()._api.configuration.auth_settings()
 
     assert sent(FAR) == {}

@@ -26,13 +26,14 @@ Draw = Callable[..., list[Sample]]
 def scan(tmp_path: Path) -> Callable[[Members], ShardScan]:
     """Write a shard of these members and read it."""
 
-    def write_and_scan(contents: Members) -> ShardScan:
-        path = tmp_path / "shard.tar"
-        with path.open("wb") as file:
-            write_tar(file, contents)
-        return scan_shard(path)
+    return lambda contents: scan_shard(written(tmp_path / "shard.tar", contents))
 
-    return write_and_scan
+
+def written(path: Path, contents: Members) -> Path:
+    """A shard of these members."""
+    with path.open("wb") as file:
+        write_tar(file, contents)
+    return path
 
 
 Scan = Callable[[Members], ShardScan]
@@ -213,9 +214,8 @@ def test_a_key_is_told_from_that_of_another_run_by_the_image(
 
 def test_where_somebody_refers_to_a_key_its_uid_is_of_the_key_alone(whole: Whole, hashed: Hashed, tmp_path: Path):
     """Benchmarks were written by this rule, which no picture changes; running numbers were never in it."""
-    with (tmp_path / "images.tar").open("wb") as file:
-        write_tar(file, [*whole("ring-7"), *whole("a/000010007"), *whole("c", about={"uid": "a" * 32})])
-    found = scan_shard(tmp_path / "images.tar", referred=True)
+    members = [*whole("ring-7"), *whole("a/000010007"), *whole("c", about={"uid": "a" * 32})]
+    found = scan_shard(written(tmp_path / "images.tar", members), referred=True)
     ring = hashlib.sha256(b"ring-7").hexdigest()[:32]
     assert [row.uid for row in found.rows] == [ring, hashed("a/000010007"), "a" * 32]
 
@@ -454,9 +454,8 @@ def test_a_shard_of_img2dataset_is_read_as_it_is(scene_jpeg: Callable[[int], byt
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_a_cut_shard_keeps_its_whole_samples_only(whole: Whole, tmp_path: Path, after: int):
     uids = [f"{number:032x}" for number in range(1, 4)]
-    path = tmp_path / "shard.tar"
-    with path.open("wb") as file:
-        write_tar(file, [part for n, uid in enumerate(uids) for part in whole(str(n), about={"uid": uid})])
+    contents = [part for n, uid in enumerate(uids) for part in whole(str(n), about={"uid": uid})]
+    path = written(tmp_path / "shard.tar", contents)
     with path.open("rb") as file:
         places = [member.offset - BLOCK for member in members(file, path.stat().st_size)]
     path.write_bytes(path.read_bytes()[: places[3 + after]])
@@ -470,16 +469,14 @@ def test_a_cut_shard_keeps_its_whole_samples_only(whole: Whole, tmp_path: Path, 
 def scan_cut(tmp_path: Path) -> Callable[[Members], ShardScan]:
     """Write a shard of these members without its end, and read what is there."""
 
-    def write_and_scan(contents: Members) -> ShardScan:
-        path = tmp_path / "shard.tar"
-        with path.open("wb") as file:
-            write_tar(file, contents)
+    def write_cut_and_scan(contents: Members) -> ShardScan:
+        path = written(tmp_path / "shard.tar", contents)
         path.write_bytes(path.read_bytes()[: -2 * BLOCK])
         found = scan_shard(path)
         assert found.damage.startswith("cut at byte")
         return found
 
-    return write_and_scan
+    return write_cut_and_scan
 
 
 @pytest.mark.parametrize("strays", [["dataset.json"], ["classes.txt"], ["dataset.json", "classes.txt", "README.md"]])

@@ -137,7 +137,7 @@ def _own_keys(rests: dict[str, set[str]], bare: set[str]) -> set[str]:
     if not any(_stands_beside(bare, rest, kinds) for rest, kinds in pictured.items()) and (bare or not pictured):
         return set()
     roots = {**pictured, "": bare} if "image" in bare else pictured
-    steps = {rest: [(root, rest[len(root) :].lstrip(".")) for root in _roots(rest) if root in roots] for rest in rests}
+    steps = {rest: [(root, tail) for root, tail in _cuts(rest) if root in roots] for rest in rests}
     branched = {
         root for rest in pictured for root, tail in steps[rest] if _stands_beside(roots[root], tail, pictured[rest])
     }
@@ -151,10 +151,10 @@ def _own_keys(rests: dict[str, set[str]], bare: set[str]) -> set[str]:
     }
 
 
-def _roots(rest: str) -> Iterator[str]:
-    """What it goes on from: of `2.3.a` nothing, `2` and `2.3`."""
-    yield ""
-    yield from (rest[: dot.start()] for dot in re.finditer(r"\.", rest))
+def _cuts(rest: str) -> Iterator[tuple[str, str]]:
+    """What it may go on from, and by what: of `2.3.a` nothing by all of it, `2` by `3.a`, `2.3` by `a`."""
+    yield "", rest
+    yield from ((rest[: dot.start()], rest[dot.end() :]) for dot in re.finditer(r"\.", rest))
 
 
 def _stands_beside(others: set[str], tail: str, kinds: set[str]) -> bool:

@@ -8,6 +8,7 @@ import zlib
 from typing import Any, Protocol
 
 from hqclip.errors import StorageError
+from hqclip.foreign_text import harmless
 from hqclip.store.protocol import ObjectInfo
 
 READ_AHEAD_BYTES = 4 << 20
@@ -72,3 +73,8 @@ def unpacked(uri: str, data: bytes) -> bytes:
         raise StorageError(
             f"{uri}: its Content-Encoding is gzip, but its content is not ({error}); store it again"
         ) from error
+
+
+def short(error: Exception) -> str:
+    """What was said, in one line, without keys: a service may repeat the one that it was given."""
+    return harmless(str(error))[:300]

@@ -28,9 +28,8 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from hqclip.errors import AccessError, ConfigError, ConflictError, NotFoundError, StorageError, UnavailableError
-from hqclip.foreign_text import harmless
 from hqclip.plain_http import refuse_in_clear
-from hqclip.store.buckets import reader, unpacked
+from hqclip.store.buckets import reader, short, unpacked
 from hqclip.store.local import check_prefix, check_range, checksum, faults_at, new_file, opened
 from hqclip.store.protocol import Listed, ObjectInfo, check_key
 
@@ -274,22 +273,18 @@ def faults_of(uri: str, permission: str) -> Iterator[None]:
         named = PERMISSION.search(str(error))
         raise AccessError(
             f"{uri}: permission {named[0] if named else permission} is missing; roles/storage.objectUser has it. "
-            f"(Without storage.objects.list, what does not exist looks the same.) {_short(error)}"
+            f"(Without storage.objects.list, what does not exist looks the same.) {short(error)}"
         ) from error
     except (answers.RetryError, auth.TransportError) as error:
-        raise UnavailableError(f"{uri}: Google Cloud Storage gave no answer ({_short(error)}); run again") from error
+        raise UnavailableError(f"{uri}: Google Cloud Storage gave no answer ({short(error)}); run again") from error
     except (answers.Unauthorized, auth.GoogleAuthError) as error:
         advice = "run `gcloud auth application-default login`, or give the pod a service account"
-        raise AccessError(f"{uri}: no valid credentials; {advice} ({_short(error)})") from error
+        raise AccessError(f"{uri}: no valid credentials; {advice} ({short(error)})") from error
     except (answers.GoogleAPICallError, DataCorruption) as error:
-        raise StorageError(f"{uri}: {_short(error)}") from error
+        raise StorageError(f"{uri}: {short(error)}") from error
 
 
 def _info(key: str, blob: storage.Blob, received: int = 0) -> ObjectInfo:
     """`received` is the size of a download, whose headers do not tell it."""
     crc32c = int.from_bytes(base64.b64decode(blob.crc32c), "big")
     return ObjectInfo(key, received if blob.size is None else blob.size, crc32c, str(blob.generation))
-
-
-def _short(error: Exception) -> str:
-    return harmless(str(error))[:300]

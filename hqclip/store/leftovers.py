@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HIDDEN, MAKING = ".hqclip-", ".tmp"  # how the names of what is in the making begin and end
-BEFORE = "hqclip-scratch-"  # and how folders of version 0.1 began
+BEFORE = "hqclip-scratch-"  # and how temporary folders of version 0.1 began
 _looked: set[Path] = set()  # at these places, by this process
 
 
@@ -51,13 +51,13 @@ def remove_left_once(folder: Path) -> None:
     _looked.add(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if is_in_the_making(entry.name):
+            if is_in_the_making(entry.name) or entry.name.startswith(BEFORE):
                 remove_if_left(Path(entry.path))
 
 
 def is_in_the_making(name: str) -> bool:
     """Whether files and folders in the making are called so."""
-    return (name.startswith(HIDDEN) and name.endswith(MAKING)) or name.startswith(BEFORE)
+    return name.startswith(HIDDEN) and name.endswith(MAKING)
 
 
 def remove_if_left(path: Path) -> None:

@@ -23,8 +23,8 @@ from botocore.config import Config
 
 from hqclip.backoff import FIRST_S, LONGEST_S, pause_s
 from hqclip.errors import AccessError, ConfigError, HQClipError, NotFoundError, StorageError, UnavailableError
-from hqclip.foreign_text import harmless
 from hqclip.plain_http import refuse_in_clear
+from hqclip.store.buckets import short
 
 T = TypeVar("T")
 CONNECT_S, ANSWER_S = 60, 120
@@ -188,8 +188,3 @@ _CREDENTIALS = (
     faults.LoginError,
     faults.UnauthorizedSSOTokenError,
 )
-
-
-def short(error: Exception) -> str:
-    """What was said, in one line."""
-    return harmless(str(error))[:300]
