@@ -116,8 +116,9 @@ def test_temporary_folders_of_the_version_before_go_and_names_like_theirs_in_a_s
     (temporary / "hqclip-scratch-eusuo74x" / "deep").mkdir(parents=True)
     with scratch_folder(temporary) as folder:
         assert names_in(temporary) == [folder.name]
-    LocalStore(root).write("mine/hqclip-scratch-notes/a.txt", b"mine")
-    assert list(LocalStore(root).list()) == ["mine/hqclip-scratch-notes/a.txt"]
+    for key in ("mine/hqclip-scratch-notes/a.txt", "mine/b.txt"):
+        LocalStore(root).write(key, b"mine")
+    assert list(LocalStore(root).list()) == ["mine/b.txt", "mine/hqclip-scratch-notes/a.txt"]
 
 
 def test_what_others_link_to_is_not_removed(tmp_path: Path, anew: None):

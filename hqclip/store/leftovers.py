@@ -18,14 +18,14 @@ from pathlib import Path
 
 HIDDEN, MAKING = ".hqclip-", ".tmp"  # how the names of what is in the making begin and end
 BEFORE = "hqclip-scratch-"  # and how temporary folders of version 0.1 began
-_looked: set[Path] = set()  # at these places, by this process
+_looked: set[tuple[Path, str]] = set()  # at these places, by this process
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder for this block, below `parent` or where temporary files go; gone behind it, as are those left there."""
     parent = parent or Path(tempfile.gettempdir())
-    remove_left_once(parent)
+    remove_left_once(parent, BEFORE)
     folder, descriptor = _held_folder(parent)
     try:
         yield folder
@@ -44,14 +44,14 @@ def hold(path: Path, descriptor: int) -> bool:
         return False
 
 
-def remove_left_once(folder: Path) -> None:
-    """Remove what was left in a folder in the making, the first time that this process asks."""
-    if folder in _looked:
+def remove_left_once(folder: Path, before: str = "") -> None:
+    """Remove what was left in a folder in the making, and what begins with `before`, the first time that one asks."""
+    if (folder, before) in _looked:
         return
-    _looked.add(folder)
+    _looked.add((folder, before))
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if is_in_the_making(entry.name) or entry.name.startswith(BEFORE):
+            if is_in_the_making(entry.name) or (before and entry.name.startswith(before)):
                 remove_if_left(Path(entry.path))
 
 
